@@ -1,0 +1,57 @@
+//! Every limit has a name here, with its reason and, where limits add up, the sum.
+
+/// Databases a server has unless `databases` says otherwise.
+pub const DATABASES: usize = 16;
+
+/// Most databases: a descriptor names its database in one `u16`, and an empty table is not free.
+pub const DATABASES_MAX: usize = 16_384;
+
+/// Most shards: one per cluster slot would be 16,384; a mailbox per pair makes 1,024 generous.
+pub const SHARDS_MAX: usize = 1_024;
+
+/// Longest inline command, and longest line that may announce a length (Redis: 64 KiB).
+pub const INLINE_MAX: usize = 64 * 1024;
+
+/// Most arguments of one command (Redis: `INT_MAX`; ours is what the descriptors can count, and a
+/// query buffer of 1 GiB cannot hold more).
+pub const ARGUMENTS_MAX: i64 = i32::MAX as i64;
+
+/// Arguments and bulk bytes an unauthenticated client may announce (Redis's figures).
+pub const UNAUTHENTICATED_ARGUMENTS_MAX: i64 = 10;
+/// See [`UNAUTHENTICATED_ARGUMENTS_MAX`].
+pub const UNAUTHENTICATED_BULK_MAX: i64 = 16_384;
+
+/// Longest bulk unless `proto-max-bulk-len` says otherwise.
+pub const BULK_MAX: i64 = 512 * 1024 * 1024;
+
+/// What `proto-max-bulk-len` may say at most: spans count 32 bits.
+pub const BULK_CEILING: u64 = 1 << 31;
+
+/// Largest query buffer of one client unless `client-query-buffer-limit` says otherwise.
+pub const QUERY_BUFFER_MAX: usize = 1024 * 1024 * 1024;
+
+/// A string at most this long lives in its key's block; a longer one has an allocation of its own,
+/// which a reply can reference instead of copying. 16 KiB is where `memcpy` of the value begins to
+/// cost more than a second cache miss and an iovec.
+pub const INLINE_VALUE_MAX: usize = 16 * 1024;
+
+/// A reply body at least this long is attached by reference instead of copied into the buffer.
+pub const ATTACH_MIN: usize = 16 * 1024;
+
+/// Unsent reply bytes of one client beyond which its input is not executed further until it reads.
+pub const OUTPUT_PAUSE: usize = 256 * 1024;
+
+/// Commands of one client that run before its neighbours get their turn again.
+pub const COMMANDS_PER_FEED: usize = 4_096;
+
+/// Bytes of work that one batch may carry before it is posted within a turn rather than at its end.
+pub const BATCH_BYTES: usize = 1024 * 1024;
+
+/// Batches in flight from one shard to another before the sender spills to a list of its own.
+pub const MAILBOX_BATCHES: usize = 256;
+
+/// Keys that one housekeeping slice may free, split or expire before it looks at the clock.
+pub const HOUSEKEEPING_STEP: usize = 256;
+
+/// Time one housekeeping slice may take, in microseconds: well below the 1 ms a client may notice.
+pub const HOUSEKEEPING_SLICE_US: u64 = 400;

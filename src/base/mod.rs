@@ -1,0 +1,12 @@
+//! Floor 0: what every other floor may use and nothing here knows about: numbers, hashes, slots,
+//! glob patterns, time, limits, and every error text.
+
+pub mod clock;
+pub mod error;
+pub mod float;
+pub mod glob;
+pub mod hash;
+pub mod limits;
+pub mod memory;
+pub mod number;
+pub mod slot;

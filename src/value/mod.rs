@@ -1,0 +1,3 @@
+//! Floor 1: what a key can hold.
+
+pub mod string;
