@@ -1,0 +1,616 @@
+//! The door to one database: what handlers see of a shard.
+//!
+//! Reading goes through [`Db::read`] and [`Db::peek`]. Changing goes through [`Db::edit`] and the
+//! [`Slot`] it returns, and nowhere else: there expired keys vanish, watchers and the count of
+//! changes learn of every change, and no handler has to remember any of it.
+
+use super::entry::{ACCESS_MASK, Entry, New};
+use super::table::{Lent, Place, Table};
+use super::{Settings, Shard, expiry};
+use crate::base::hash::{self, Random};
+use crate::base::{limits, number};
+use crate::value::string::{Blob, Str};
+use std::sync::Arc;
+
+/// What becomes of a key's expiry when its value is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    /// It stays as it is.
+    Keep,
+    /// The key has none.
+    Clear,
+    /// Milliseconds since the Unix epoch.
+    At(i64),
+}
+
+/// One database of one shard, for the length of one command.
+#[derive(Debug)]
+pub struct Db<'a> {
+    shard: &'a mut Shard,
+    number: usize,
+    /// A key of the command at hand whose hash is known: its bytes' address and length, its hash.
+    /// The command's bytes do not change while it runs, so the address says enough.
+    foreseen: (*const u8, usize, u64),
+}
+
+impl<'a> Db<'a> {
+    pub(super) fn new(shard: &'a mut Shard, number: usize) -> Db<'a> {
+        Db {
+            shard,
+            number,
+            foreseen: (std::ptr::null(), 0, 0),
+        }
+    }
+
+    /// Tells the hash of a key that the command at hand names.
+    #[inline]
+    pub fn foresee(&mut self, key: &[u8], hash: u64) {
+        self.foreseen = (key.as_ptr(), key.len(), hash);
+    }
+
+    #[inline]
+    fn hash(&self, key: &[u8]) -> u64 {
+        let (at, len, hash) = self.foreseen;
+        if at == key.as_ptr() && len == key.len() {
+            hash
+        } else {
+            hash::of(key)
+        }
+    }
+
+    /// The time this command runs at, milliseconds since the Unix epoch.
+    #[inline]
+    pub fn now_ms(&self) -> i64 {
+        self.shard.now.unix_ms
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.shard.settings
+    }
+
+    /// This database's number.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// How many databases there are.
+    pub fn databases(&self) -> usize {
+        self.shard.databases.len()
+    }
+
+    /// The shard, for commands that concern more than one database.
+    pub fn shard(&mut self) -> &mut Shard {
+        self.shard
+    }
+
+    /// The same shard's door to another database.
+    pub fn other(&mut self, number: usize) -> Db<'_> {
+        Db::new(self.shard, number)
+    }
+
+    /// Keys here.
+    pub fn len(&self) -> usize {
+        self.table().len()
+    }
+
+    /// Whether there are no keys here.
+    pub fn is_empty(&self) -> bool {
+        self.table().is_empty()
+    }
+
+    #[inline]
+    fn table(&self) -> &Table {
+        &self.shard.databases[self.number].table
+    }
+
+    #[inline]
+    fn table_mut(&mut self) -> &mut Table {
+        &mut self.shard.databases[self.number].table
+    }
+
+    /// Finds a key that has not expired; one that has goes now.
+    #[inline]
+    fn find(&mut self, hash: u64, key: &[u8]) -> Option<Place> {
+        let place = self.table().find(hash, key)?;
+        let expired = self
+            .table()
+            .get(place)
+            .expiry()
+            .is_some_and(|at| at < self.now_ms());
+        if !expired {
+            return Some(place);
+        }
+        self.expire(hash, place, key);
+        None
+    }
+
+    #[cold]
+    fn expire(&mut self, hash: u64, place: Place, key: &[u8]) {
+        let number = self.number;
+        self.table_mut().remove(hash, place);
+        self.shard.databases[number].volatile -= 1;
+        self.shard.stats.expired += 1;
+        self.shard.journal.aside(number, &[b"DEL", key]);
+        if !self.shard.watches.is_idle() {
+            self.shard.watches.touch(number, key);
+        }
+    }
+
+    /// Looks a key up for a client: counts as a hit or a miss, and as a use of the key.
+    #[inline]
+    pub fn read(&mut self, key: &[u8]) -> Option<Lent<'_>> {
+        let Some(place) = self.find(self.hash(key), key) else {
+            self.shard.stats.misses += 1;
+            return None;
+        };
+        self.shard.stats.hits += 1;
+        self.touch(place);
+        Some(self.table().get(place))
+    }
+
+    /// Looks a key up without that being a use of it (TTL, TYPE, OBJECT, EXISTS).
+    pub fn peek(&mut self, key: &[u8]) -> Option<Lent<'_>> {
+        let Some(place) = self.find(self.hash(key), key) else {
+            self.shard.stats.misses += 1;
+            return None;
+        };
+        self.shard.stats.hits += 1;
+        Some(self.table().get(place))
+    }
+
+    /// Notes a use of the key, for eviction.
+    #[inline]
+    fn touch(&mut self, place: Place) {
+        let (now_ms, lfu) = (self.now_ms(), self.shard.settings.lfu);
+        let Shard {
+            databases, random, ..
+        } = &mut *self.shard;
+        let table = &mut databases[self.number].table;
+        let before = table.get(place).access();
+        let after = match lfu {
+            None => access_now(now_ms),
+            Some(params) => lfu_use(before, now_ms, params, random),
+        };
+        // Most uses fall into the same second: then the line stays clean.
+        if after != before {
+            table.get_mut(place).set_access(after);
+        }
+    }
+
+    /// Opens a key for change.
+    #[inline]
+    pub fn edit<'b>(&'b mut self, key: &'b [u8]) -> Slot<'b, 'a> {
+        let hash = self.hash(key);
+        let place = self.find(hash, key);
+        Slot {
+            db: self,
+            key,
+            hash,
+            place,
+        }
+    }
+
+    /// Removes a key; returns whether it was there.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        self.edit(key).take().is_some()
+    }
+
+    /// Puts an entry under its own key, in place of what is there.
+    pub fn store(&mut self, entry: Entry) {
+        let key = entry.key().to_vec();
+        let mut slot = self.edit(&key);
+        drop(slot.take());
+        slot.insert(entry);
+    }
+
+    /// A key chosen at random among those that have not expired.
+    pub fn random_key(&mut self) -> Option<Vec<u8>> {
+        // Where nearly every key has expired and none is removed yet, luck may take long: then any
+        // key that is left does, as in Redis.
+        for attempt in 0..100 {
+            let Shard {
+                databases,
+                random,
+                now,
+                ..
+            } = &mut *self.shard;
+            let table = &databases[self.number].table;
+            let entry = table.get(table.random(random)?);
+            let key = entry.key().to_vec();
+            if entry.expiry().is_none_or(|at| at >= now.unix_ms) {
+                return Some(key);
+            }
+            drop(entry);
+            if attempt < 99 {
+                self.edit(&key);
+            }
+        }
+        None
+    }
+
+    /// Visits keys from a cursor on, at least `count` places' worth unless the end comes first, and
+    /// returns the cursor to go on with: 0 at the end of the last shard. Expired keys are passed
+    /// over, not visited.
+    pub fn scan(&mut self, cursor: u64, count: usize, mut visit: impl FnMut(&Entry)) -> u64 {
+        use super::table::POSITION_END;
+        let now_ms = self.now_ms();
+        let mut at = cursor & (POSITION_END - 1);
+        let (mut seen, mut steps) = (0, 0);
+        // As in Redis, empty stretches are walked for a while, not for ever.
+        while at < POSITION_END && seen < count && steps < count.saturating_mul(10) {
+            at = self.table().scan(at, |entry| {
+                seen += 1;
+                if entry.expiry().is_none_or(|expiry| expiry >= now_ms) {
+                    visit(entry);
+                }
+            });
+            steps += 1;
+        }
+        let (number, shards) = (self.shard.number as u64, self.shard.shards as u64);
+        if at < POSITION_END {
+            number << 48 | at
+        } else if number + 1 < shards {
+            (number + 1) << 48
+        } else {
+            0
+        }
+    }
+
+    /// Says what the command's effect is, where that is not the command as it came. The words are a
+    /// command.
+    #[inline]
+    pub fn effect(&mut self, words: &[&[u8]]) {
+        self.shard.journal.effect(self.number, words);
+    }
+
+    /// Whether anybody reads effects: who has to compute something for one asks first.
+    pub fn wants_effects(&self) -> bool {
+        self.shard.journal.is_on()
+    }
+
+    fn changed(&mut self, key: &[u8]) {
+        self.shard.stats.dirty += 1;
+        if !self.shard.watches.is_idle() {
+            self.shard.watches.touch(self.number, key);
+        }
+    }
+}
+
+/// One key of a [`Db`], there or not, open for change.
+#[derive(Debug)]
+pub struct Slot<'b, 'a> {
+    db: &'b mut Db<'a>,
+    key: &'b [u8],
+    hash: u64,
+    place: Option<Place>,
+}
+
+/// The value to store for bytes that a client sent: an integer if they are the text of one.
+#[inline]
+pub fn value_of(bytes: &[u8]) -> New<'_> {
+    if bytes.len() <= 20
+        && let Some(n) = number::parse_i64(bytes)
+    {
+        return New::Int(n);
+    }
+    if bytes.len() <= limits::INLINE_VALUE_MAX {
+        New::Inline(bytes)
+    } else {
+        New::Heap(Arc::new(bytes.to_vec()))
+    }
+}
+
+impl Slot<'_, '_> {
+    /// Whether the key is there.
+    pub fn exists(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// What is there.
+    #[inline]
+    pub fn entry(&self) -> Option<Lent<'_>> {
+        self.place.map(|place| self.db.table().get(place))
+    }
+
+    /// The string that is there.
+    ///
+    /// # Errors
+    /// When another type of value is there.
+    pub fn string(&self) -> Result<Option<Lent<'_>>, crate::base::error::Error> {
+        Ok(self.entry())
+    }
+
+    /// Sets the value, creating the key if need be.
+    #[inline]
+    pub fn put(&mut self, value: New, ttl: Ttl) {
+        let now_ms = self.db.now_ms();
+        match self.place {
+            Some(place) => {
+                let access = self.db.fresh_access();
+                let mut entry = self.db.table_mut().get_mut(place);
+                let before = entry.expiry();
+                let after = match ttl {
+                    Ttl::Keep => before,
+                    Ttl::Clear => None,
+                    Ttl::At(at_ms) => Some(at_ms),
+                };
+                entry.replace(value, after);
+                if entry.access() != access {
+                    entry.set_access(access);
+                }
+                drop(entry);
+                if before != after {
+                    self.note_expiry(place, before, after);
+                }
+            }
+            None => {
+                let expiry = if let Ttl::At(at_ms) = ttl {
+                    Some(at_ms)
+                } else {
+                    None
+                };
+                let entry = Entry::new(self.key, value, expiry, self.db.fresh_access());
+                let code = expiry.map_or(0, |at_ms| expiry::code(at_ms, now_ms));
+                let number = self.db.number;
+                self.db.shard.databases[number].volatile += usize::from(expiry.is_some());
+                self.place = Some(self.db.table_mut().insert(self.hash, entry, code));
+            }
+        }
+        self.db.changed(self.key);
+    }
+
+    /// Puts a whole entry where none is; its key must be this one.
+    pub fn insert(&mut self, entry: Entry) {
+        debug_assert!(self.place.is_none() && entry.key() == self.key);
+        let expiry = entry.expiry();
+        let code = expiry.map_or(0, |at_ms| expiry::code(at_ms, self.db.now_ms()));
+        let number = self.db.number;
+        self.db.shard.databases[number].volatile += usize::from(expiry.is_some());
+        self.place = Some(self.db.table_mut().insert(self.hash, entry, code));
+        self.db.changed(self.key);
+    }
+
+    /// Takes the key out.
+    pub fn take(&mut self) -> Option<Entry> {
+        let place = self.place.take()?;
+        let entry = self.db.table_mut().remove(self.hash, place);
+        let number = self.db.number;
+        self.db.shard.databases[number].volatile -= usize::from(entry.expiry().is_some());
+        self.db.changed(self.key);
+        Some(entry)
+    }
+
+    /// Sets or clears the expiry of a key that is there.
+    pub fn set_expiry(&mut self, expiry: Option<i64>) {
+        let Some(place) = self.place else { return };
+        let mut entry = self.db.table_mut().get_mut(place);
+        let before = entry.expiry();
+        entry.set_expiry(expiry);
+        drop(entry);
+        self.note_expiry(place, before, expiry);
+        self.db.changed(self.key);
+    }
+
+    /// Puts `n` where a number is already, without touching anything else. Returns whether one was.
+    #[inline]
+    pub fn set_int(&mut self, n: i64) -> bool {
+        let Some(place) = self.place else {
+            return false;
+        };
+        let done = self.db.table_mut().get_mut(place).set_int(n);
+        if done {
+            self.db.changed(self.key);
+        }
+        done
+    }
+
+    /// Writes `bytes` at `offset` of the string that is there (or of an empty one), growing it with
+    /// zero bytes as needed; returns the new length. The expiry stays.
+    ///
+    /// A string in the block is laid out anew; a long one grows in its own allocation, so appending
+    /// to it costs what is appended.
+    pub fn write_at(&mut self, offset: usize, bytes: &[u8]) -> usize {
+        let blob = self
+            .place
+            .and_then(|place| self.db.table_mut().get_mut(place).take_blob());
+        if let Some(mut blob) = blob {
+            let len = overwrite(Arc::make_mut(&mut blob), offset, bytes);
+            self.put(New::Heap(blob), Ttl::Keep);
+            return len;
+        }
+        let mut whole = match self.entry() {
+            Some(entry) => entry.string().bytes(&mut itoa::Buffer::new()).to_vec(),
+            None => Vec::new(),
+        };
+        let len = overwrite(&mut whole, offset, bytes);
+        let value = if len <= limits::INLINE_VALUE_MAX {
+            New::Edited(&whole)
+        } else {
+            New::Heap(Arc::new(whole))
+        };
+        self.put(value, Ttl::Keep);
+        len
+    }
+
+    fn note_expiry(&mut self, place: Place, before: Option<i64>, after: Option<i64>) {
+        let code = after.map_or(0, |at_ms| expiry::code(at_ms, self.db.now_ms()));
+        let number = self.db.number;
+        let database = &mut self.db.shard.databases[number];
+        database.table.set_code(place, code);
+        database.volatile += usize::from(after.is_some());
+        database.volatile -= usize::from(before.is_some());
+    }
+}
+
+impl Db<'_> {
+    /// What the access field of a key that is written now says.
+    #[inline]
+    fn fresh_access(&self) -> u32 {
+        match self.shard.settings.lfu {
+            None => access_now(self.now_ms()),
+            Some(_) => lfu_minutes(self.now_ms()) << 8 | LFU_START,
+        }
+    }
+}
+
+fn overwrite(whole: &mut Vec<u8>, offset: usize, bytes: &[u8]) -> usize {
+    let end = offset + bytes.len();
+    if whole.len() < end {
+        whole.resize(end, 0);
+    }
+    whole[offset..end].copy_from_slice(bytes);
+    whole.len()
+}
+
+/// LRU: seconds, modulo 2^22 (48 days).
+#[inline]
+fn access_now(now_ms: i64) -> u32 {
+    (now_ms / 1000) as u32 & ACCESS_MASK
+}
+
+/// Seconds since a key was last used, given its access field.
+pub fn idle_seconds(access: u32, now_ms: i64) -> u32 {
+    access_now(now_ms).wrapping_sub(access) & ACCESS_MASK
+}
+
+/// A new key's LFU counter: not 0, or it would be evicted before it had a chance (Redis: 5).
+const LFU_START: u32 = 5;
+
+/// LFU keeps minutes, modulo 2^14 (11 days), above an 8-bit logarithmic counter.
+fn lfu_minutes(now_ms: i64) -> u32 {
+    (now_ms / 60_000) as u32 & 0x3fff
+}
+
+/// The LFU counter as it stands now, given the minutes per decrement.
+pub fn lfu_count(access: u32, now_ms: i64, decay_minutes: u32) -> u32 {
+    let idle = lfu_minutes(now_ms).wrapping_sub(access >> 8) & 0x3fff;
+    let decay = if decay_minutes == 0 {
+        0
+    } else {
+        idle / decay_minutes
+    };
+    (access & 0xff).saturating_sub(decay)
+}
+
+fn lfu_use(access: u32, now_ms: i64, (factor, decay): (u32, u32), random: &mut Random) -> u32 {
+    let count = lfu_count(access, now_ms, decay);
+    let odds = u64::from(count.saturating_sub(LFU_START)) * u64::from(factor) + 1;
+    let grown = if count < 255 && random.below(odds) == 0 {
+        count + 1
+    } else {
+        count
+    };
+    lfu_minutes(now_ms) << 8 | grown
+}
+
+/// Bytes shared with a reply if the string is long.
+pub fn blob_of(value: &Str) -> Option<Blob> {
+    match value {
+        Str::Blob(blob) => Some(Blob::clone(blob)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Now;
+
+    fn shard() -> Shard {
+        let mut shard = Shard::new(0, 1, 2);
+        shard.set_now(Now {
+            unix_ms: 1_000_000,
+            monotonic_ns: 1,
+        });
+        shard
+    }
+
+    fn text(db: &mut Db, key: &[u8]) -> Option<Vec<u8>> {
+        Some(
+            db.read(key)?
+                .string()
+                .bytes(&mut itoa::Buffer::new())
+                .to_vec(),
+        )
+    }
+
+    #[test]
+    fn put_expire_and_vanish() {
+        let mut shard = shard();
+        let mut db = shard.db(0);
+        db.edit(b"k").put(value_of(b"v"), Ttl::At(1_000_500));
+        assert_eq!(text(&mut db, b"k"), Some(b"v".to_vec()));
+        db.edit(b"k").put(value_of(b"12"), Ttl::Keep);
+        assert_eq!(db.peek(b"k").and_then(|e| e.expiry()), Some(1_000_500));
+        assert_eq!(shard.keys(0), (1, 1));
+        shard.set_now(Now {
+            unix_ms: 1_000_501,
+            monotonic_ns: 2,
+        });
+        assert_eq!(text(&mut shard.db(0), b"k"), None);
+        assert_eq!(shard.keys(0), (0, 0));
+        assert_eq!(shard.stats().expired, 1);
+    }
+
+    #[test]
+    fn strings_grow_from_number_to_block_to_their_own_allocation() {
+        let mut shard = shard();
+        let mut db = shard.db(0);
+        let mut slot = db.edit(b"k");
+        slot.put(value_of(b"12"), Ttl::Clear);
+        assert_eq!(slot.write_at(2, b"ab"), 4);
+        assert_eq!(slot.write_at(6, b"!"), 7);
+        assert_eq!(slot.write_at(7, &[b'x'; 20_000]), 20_007);
+        assert_eq!(slot.write_at(0, b"9"), 20_007);
+        let whole = text(&mut db, b"k").unwrap();
+        assert_eq!((&whole[..8], whole.len()), (&b"92ab\0\0!x"[..], 20_007));
+    }
+
+    #[test]
+    fn a_pass_removes_what_expired_and_nothing_else() {
+        let mut shard = shard();
+        for i in 0..5000u32 {
+            let key = i.to_be_bytes();
+            let ttl = if i % 5 == 0 {
+                Ttl::Clear
+            } else {
+                Ttl::At(1_000_000 + i64::from(i))
+            };
+            shard.db(1).edit(&key).put(value_of(b"v"), ttl);
+        }
+        assert_eq!(shard.keys(1), (5000, 4000));
+        shard.set_now(Now {
+            unix_ms: 1_003_000,
+            monotonic_ns: 2,
+        });
+        for _ in 0..3 {
+            let mut done = false;
+            while !done {
+                shard.housekeep(&mut done);
+            }
+        }
+        let (keys, volatile) = shard.keys(1);
+        // Within two ticks of 128 ms.
+        assert!((2600..2600 + 210).contains(&keys), "{keys}");
+        assert_eq!(keys - 1000, volatile);
+        shard.flush(1);
+        assert_eq!(shard.keys(1), (0, 0));
+        let mut done = false;
+        while shard.housekeep(&mut done) {}
+        assert_eq!(shard.pending_frees(), 0);
+    }
+
+    #[test]
+    fn lfu_counts_and_decays() {
+        let mut random = Random::new(1);
+        let mut access = lfu_minutes(0) << 8 | LFU_START;
+        for _ in 0..1000 {
+            access = lfu_use(access, 0, (10, 1), &mut random);
+        }
+        let count = access & 0xff;
+        assert!((8..40).contains(&count), "{count}");
+        assert_eq!(lfu_count(access, 3 * 60_000, 1), count - 3);
+        assert_eq!(idle_seconds(access_now(5_000), 65_000), 60);
+    }
+}

@@ -1,0 +1,122 @@
+//! The journal: effects in the order they happened here, for whoever replicates or logs them.
+//!
+//! What is journaled is the effect, not the wish: `SET k v EX 10` leaves as `SET k v PXAT …`,
+//! INCRBYFLOAT as the SET of its result, an expired key as its DEL. Frames of one multi-shard
+//! command carry its transaction's id, so that a reader can put the parts together again; others
+//! carry 0. Nobody reads yet: while the journal is off, each effect costs one branch.
+
+use super::locks::TxnId;
+use std::ops::Range;
+
+/// One effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Monotonic nanoseconds, read after the input that caused the effect was collected.
+    pub stamp: u64,
+    /// The multi-shard transaction it belongs to, or 0.
+    pub txn: TxnId,
+    /// The database.
+    pub db: usize,
+    /// Where the command lies in [`Journal::bytes`], as a RESP array of bulks.
+    pub command: Range<usize>,
+}
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub struct Journal {
+    on: bool,
+    bytes: Vec<u8>,
+    frames: Vec<Frame>,
+    /// What frames written now carry.
+    stamp: u64,
+    txn: TxnId,
+    /// Whether the command under way has said itself what its effect is.
+    said: bool,
+}
+
+impl Journal {
+    /// Starts or stops recording.
+    pub fn set_on(&mut self, on: bool) {
+        self.on = on;
+    }
+
+    /// Whether effects are recorded.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// Sets the stamp of the turn that begins.
+    pub fn set_stamp(&mut self, stamp: u64) {
+        self.stamp = stamp;
+    }
+
+    /// Begins a command, as part of a transaction (or of none: 0).
+    #[inline]
+    pub fn begin(&mut self, txn: TxnId) {
+        self.txn = txn;
+        self.said = false;
+    }
+
+    /// Records an effect in place of the command as it came.
+    pub fn effect(&mut self, db: usize, words: &[&[u8]]) {
+        self.said = true;
+        if self.on {
+            self.record(db, words.iter().copied());
+        }
+    }
+
+    /// Records the command as it came, unless it has said what its effect is.
+    pub fn command<'a>(&mut self, db: usize, words: impl ExactSizeIterator<Item = &'a [u8]>) {
+        if self.on && !self.said {
+            self.record(db, words);
+        }
+    }
+
+    /// Records something that happened beside the command under way (a key that expired).
+    pub fn aside(&mut self, db: usize, words: &[&[u8]]) {
+        if self.on {
+            self.record(db, words.iter().copied());
+        }
+    }
+
+    fn record<'a>(&mut self, db: usize, words: impl ExactSizeIterator<Item = &'a [u8]>) {
+        let start = self.bytes.len();
+        let mut number = itoa::Buffer::new();
+        let out = &mut self.bytes;
+        let mut header = |out: &mut Vec<u8>, sigil: u8, n: usize| {
+            out.push(sigil);
+            out.extend_from_slice(number.format(n).as_bytes());
+            out.extend_from_slice(b"\r\n");
+        };
+        header(out, b'*', words.len());
+        for word in words {
+            header(out, b'$', word.len());
+            out.extend_from_slice(word);
+            out.extend_from_slice(b"\r\n");
+        }
+        let command = start..self.bytes.len();
+        self.frames.push(Frame {
+            stamp: self.stamp,
+            txn: self.txn,
+            db,
+            command,
+        });
+    }
+
+    /// The frames since the last [`Journal::clear`].
+    pub fn frames(&self) -> &[Frame] {
+        &self.frames
+    }
+
+    /// What the frames' ranges point into.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Forgets what has been read.
+    pub fn clear(&mut self) {
+        self.frames.clear();
+        self.bytes.clear();
+    }
+}

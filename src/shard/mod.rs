@@ -1,0 +1,292 @@
+//! Floor 2: one core's share of the data. Everything here is synchronous and belongs to one thread:
+//! atomicity within a shard is `&mut Shard`.
+
+pub mod db;
+pub mod entry;
+pub mod expiry;
+pub mod journal;
+pub mod locks;
+pub mod table;
+pub mod watch;
+
+use crate::base::clock::Now;
+use crate::base::hash::Random;
+use crate::base::limits;
+use db::Db;
+use journal::Journal;
+use table::Table;
+use watch::Watches;
+
+/// What a shard counts as it works; published for INFO once per turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// Lookups by reading commands that found their key.
+    pub hits: u64,
+    /// Those that did not.
+    pub misses: u64,
+    /// Keys removed because their time had come.
+    pub expired: u64,
+    /// Changes to the data.
+    pub dirty: u64,
+}
+
+/// Settings that the data follows; copied from the configuration when it changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Longest string (`proto-max-bulk-len`).
+    pub bulk_max: usize,
+    /// `Some` when the eviction policy is an LFU one: counter's log factor and minutes per decay.
+    pub lfu: Option<(u32, u32)>,
+    /// Whether active expiry runs (DEBUG SET-ACTIVE-EXPIRE).
+    pub active_expire: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            bulk_max: limits::BULK_MAX as usize,
+            lfu: None,
+            active_expire: true,
+        }
+    }
+}
+
+/// One database's keys on this shard.
+#[derive(Debug, Default)]
+struct Database {
+    table: Table,
+    /// Keys with an expiry.
+    volatile: usize,
+}
+
+/// One shard's share of all databases.
+#[derive(Debug)]
+pub struct Shard {
+    number: usize,
+    shards: usize,
+    databases: Vec<Database>,
+    now: Now,
+    settings: Settings,
+    stats: Stats,
+    watches: Watches,
+    journal: Journal,
+    random: Random,
+    /// Tables that were flushed and are freed a slice at a time.
+    graveyard: Vec<Table>,
+    /// The database an expiry pass is in.
+    pass_at: usize,
+    /// Scratch of expiry passes.
+    found: Vec<usize>,
+}
+
+impl Shard {
+    /// Shard `number` of `shards`, with empty databases.
+    pub fn new(number: usize, shards: usize, databases: usize) -> Shard {
+        Shard {
+            number,
+            shards,
+            databases: (0..databases).map(|_| Database::default()).collect(),
+            now: Now::default(),
+            settings: Settings::default(),
+            stats: Stats::default(),
+            watches: Watches::default(),
+            journal: Journal::default(),
+            random: Random::new(
+                0x9E37_79B9 ^ (number as u64) << 32 ^ crate::base::hash::of(b"seed"),
+            ),
+            graveyard: Vec::new(),
+            pass_at: 0,
+            found: Vec::new(),
+        }
+    }
+
+    /// Sets the time this turn works with.
+    pub fn set_now(&mut self, now: Now) {
+        self.now = now;
+        self.journal.set_stamp(now.monotonic_ns);
+    }
+
+    /// The time this turn works with.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Follows a change of configuration.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The door to one database.
+    #[inline]
+    pub fn db(&mut self, number: usize) -> Db<'_> {
+        Db::new(self, number)
+    }
+
+    /// How many databases there are.
+    pub fn databases(&self) -> usize {
+        self.databases.len()
+    }
+
+    /// Keys and keys with an expiry in a database.
+    pub fn keys(&self, db: usize) -> (usize, usize) {
+        (self.databases[db].table.len(), self.databases[db].volatile)
+    }
+
+    /// Bytes the tables take without the keys' blocks.
+    pub fn table_memory(&self) -> usize {
+        self.databases.iter().map(|db| db.table.memory()).sum()
+    }
+
+    /// What has been counted.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Starts hits, misses and expirations anew (CONFIG RESETSTAT).
+    pub fn reset_stats(&mut self) {
+        self.stats = Stats {
+            dirty: self.stats.dirty,
+            ..Stats::default()
+        };
+    }
+
+    /// The journal.
+    pub fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
+    }
+
+    /// WATCH's side of this shard.
+    pub fn watches(&mut self) -> &mut Watches {
+        &mut self.watches
+    }
+
+    /// Fetches what a search for a hash looks at first.
+    #[inline]
+    pub fn prefetch(&self, db: usize, hash: u64) {
+        self.databases[db].table.prefetch(hash);
+    }
+
+    /// The second half of [`Shard::prefetch`], once the first has had time to work.
+    #[inline]
+    pub fn prefetch_block(&self, db: usize, hash: u64) {
+        self.databases[db].table.prefetch_block(hash);
+    }
+
+    /// Whether a key is there and its time has passed.
+    pub fn is_expired(&self, db: usize, key: &[u8]) -> bool {
+        let table = &self.databases[db].table;
+        let place = table.find(crate::base::hash::of(key), key);
+        place.is_some_and(|place| {
+            table
+                .get(place)
+                .expiry()
+                .is_some_and(|at| at < self.now.unix_ms)
+        })
+    }
+
+    /// Exchanges two databases (SWAPDB).
+    pub fn swap_databases(&mut self, a: usize, b: usize) {
+        if a == b {
+            return;
+        }
+        // A watched key changed if it exists on either side.
+        let now = self.now.unix_ms;
+        let databases = &self.databases;
+        let mut watches = std::mem::take(&mut self.watches);
+        watches.touch_where(|db, key| {
+            (db == a || db == b)
+                && [a, b]
+                    .iter()
+                    .any(|side| databases[*side].contains(key, now))
+        });
+        self.watches = watches;
+        self.databases.swap(a, b);
+        self.stats.dirty += 1;
+    }
+
+    /// Empties a database. Its keys are freed a slice at a time by [`Shard::housekeep`].
+    pub fn flush(&mut self, db: usize) {
+        let now = self.now.unix_ms;
+        if !self.watches.is_idle() {
+            let mut watches = std::mem::take(&mut self.watches);
+            let database = &self.databases[db];
+            watches.touch_where(|other, key| other == db && database.contains(key, now));
+            self.watches = watches;
+        }
+        let database = std::mem::take(&mut self.databases[db]);
+        if !database.table.is_empty() {
+            self.stats.dirty += database.table.len() as u64;
+            self.graveyard.push(database.table);
+        }
+    }
+
+    /// One bounded step of work that nobody waits for: freeing flushed tables, removing expired
+    /// keys. Returns whether there is more to do right now; `pass_done` is set at the end of a pass
+    /// over all expiry codes.
+    pub fn housekeep(&mut self, pass_done: &mut bool) -> bool {
+        if let Some(table) = self.graveyard.last_mut() {
+            if table.drain(limits::HOUSEKEEPING_STEP) == 0 {
+                self.graveyard.pop();
+            }
+            return true;
+        }
+        if !self.settings.active_expire {
+            *pass_done = true;
+            return false;
+        }
+        let number = self.pass_at;
+        let at_end = self.databases[number].volatile == 0 || self.expire_step(number);
+        if at_end {
+            self.pass_at = (number + 1) % self.databases.len();
+            *pass_done = self.pass_at == 0;
+        }
+        !*pass_done
+    }
+
+    /// Keys of flushed tables that have not been freed yet (INFO's `lazyfree_pending_objects`).
+    pub fn pending_frees(&self) -> usize {
+        self.graveyard.iter().map(Table::len).sum()
+    }
+
+    /// Looks at one segment for keys whose time has come; returns whether it was the last.
+    fn expire_step(&mut self, db: usize) -> bool {
+        use table::Due;
+        let now_ms = self.now.unix_ms;
+        let Shard {
+            databases,
+            found,
+            stats,
+            watches,
+            journal,
+            ..
+        } = self;
+        let Database { table, volatile } = &mut databases[db];
+        table.pass_step(now_ms, found, |entry| match entry.expiry() {
+            None => Due::Keep(0),
+            Some(at_ms) if at_ms >= now_ms => Due::Keep(expiry::code(at_ms, now_ms)),
+            Some(_) => {
+                stats.expired += 1;
+                *volatile -= 1;
+                if !watches.is_idle() {
+                    watches.touch(db, entry.key());
+                }
+                journal.begin(0);
+                journal.aside(db, &[b"DEL", entry.key()]);
+                Due::Gone(crate::base::hash::of(entry.key()))
+            }
+        })
+    }
+}
+
+impl Database {
+    /// Whether a key is there and has not expired.
+    fn contains(&self, key: &[u8], now_ms: i64) -> bool {
+        let place = self.table.find(crate::base::hash::of(key), key);
+        place.is_some_and(|place| self.table.get(place).expiry().is_none_or(|at| at >= now_ms))
+    }
+}
