@@ -1,0 +1,251 @@
+//! Keys that change their name or their database: RENAME, RENAMENX, COPY, MOVE.
+//!
+//! Between shards a value travels as a dump (see [`dump`]): read at the one owner, put back at the
+//! other.
+
+use crate::base::error::Error;
+use crate::base::number::parse_i64;
+use crate::command::{Across, Effect, Outcome, Write};
+use crate::resp::{Args, Reply, ReplyBuf};
+use crate::shard::db::{Db, Ttl};
+use crate::shard::entry::{Entry, Kind, New};
+use crate::value::string::Digits;
+use std::sync::Arc;
+
+/// RENAME.
+pub static RENAME: Across = Across {
+    together: |db, args, reply| {
+        let renamed = rename(db, args, false)?;
+        reply.ok();
+        Ok(renamed)
+    },
+    read,
+    db_of: |_, _, db| Ok(db),
+    finish: |args, read, writes, reply| {
+        rename_writes(args, read[0], writes)?;
+        reply.ok();
+        Ok(())
+    },
+};
+
+/// RENAMENX.
+pub static RENAMENX: Across = Across {
+    together: |db, args, reply| {
+        let renamed = rename(db, args, true)?;
+        reply.integer(i64::from(renamed == Effect::Wrote));
+        Ok(renamed)
+    },
+    read,
+    db_of: |_, _, db| Ok(db),
+    finish: |args, read, writes, reply| {
+        // The source decides first: no such key, even if the new name is taken.
+        rename_writes(args, read[0], writes)?;
+        let free = is_absent(read[1]);
+        if !free {
+            writes.clear();
+        }
+        reply.integer(i64::from(free));
+        Ok(())
+    },
+};
+
+/// Renames within a shard, or finds nothing to do: the names are the same, or `only_if_free` and
+/// the new one is taken.
+fn rename(db: &mut Db, args: &Args, only_if_free: bool) -> Outcome {
+    let (from, to) = (args.at(0), args.at(1));
+    if !db.edit(from).exists() {
+        return Err(Error::NoSuchKey);
+    }
+    if from == to || (only_if_free && db.edit(to).exists()) {
+        return Ok(Effect::Read);
+    }
+    if let Some(entry) = db.edit(from).take() {
+        db.store(entry.renamed(to));
+    }
+    Ok(Effect::Wrote)
+}
+
+fn rename_writes(args: &Args, from: &[u8], writes: &mut Vec<Write>) -> Result<(), Error> {
+    if is_absent(from) {
+        return Err(Error::NoSuchKey);
+    }
+    let (old, new) = (args.at(0).to_vec(), args.at(1).to_vec());
+    writes.push(Write { key: 0, handler: delete, args: vec![old] });
+    writes.push(Write { key: 1, handler: restore, args: vec![new, from.to_vec()] });
+    Ok(())
+}
+
+/// What RENAME, RENAMENX and COPY have to know of their keys: all of the first, and whether the
+/// second is there.
+fn read(db: &mut Db, args: &Args, key: usize, reply: &mut Reply) -> Outcome {
+    let slot = db.edit(args.at(key));
+    match slot.entry() {
+        Some(entry) if key == 0 => dump(&entry, reply.buf()),
+        Some(_) => reply.buf().extend(&[PRESENT]),
+        None => reply.buf().extend(&[ABSENT]),
+    }
+    Ok(Effect::Read)
+}
+
+/// COPY.
+pub static COPY: Across = Across {
+    together: copy,
+    read: |db, args, key, reply| {
+        CopyOptions::parse(args, db.databases())?;
+        read(db, args, key, reply)
+    },
+    db_of: |args, key, db| match key {
+        0 => Ok(db),
+        _ => Ok(CopyOptions::parse(args, usize::MAX)?.to.unwrap_or(db)),
+    },
+    finish: |args, read, writes, reply| {
+        // How many databases there are has been looked at while reading.
+        let options = CopyOptions::parse(args, usize::MAX)?;
+        let fine = !is_absent(read[0]) && (options.replace || is_absent(read[1]));
+        if fine {
+            let args = vec![args.at(1).to_vec(), read[0].to_vec()];
+            writes.push(Write { key: 1, handler: restore, args });
+        }
+        reply.integer(i64::from(fine));
+        Ok(())
+    },
+};
+
+fn copy(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
+    let options = CopyOptions::parse(args, db.databases())?;
+    let (from, to) = (args.at(0), args.at(1));
+    let number = options.to.unwrap_or(db.number());
+    if number == db.number() && from == to {
+        return Err(Error::SameObject);
+    }
+    let Some(copy) = db.read(from).map(|entry| entry.duplicate()) else {
+        reply.integer(0);
+        return Ok(Effect::Read);
+    };
+    let mut db = db.other(number);
+    if !options.replace && db.edit(to).exists() {
+        reply.integer(0);
+        return Ok(Effect::Read);
+    }
+    db.store(copy.renamed(to));
+    reply.integer(1);
+    Ok(Effect::Wrote)
+}
+
+struct CopyOptions {
+    to: Option<usize>,
+    replace: bool,
+}
+
+impl CopyOptions {
+    fn parse(args: &Args, databases: usize) -> Result<CopyOptions, Error> {
+        let mut options = CopyOptions { to: None, replace: false };
+        let mut at = 2;
+        while at < args.len() {
+            if args.is(at, "REPLACE") {
+                options.replace = true;
+                at += 1;
+            } else if args.is(at, "DB") && at + 1 < args.len() {
+                options.to = Some(database(args.at(at + 1), databases)?);
+                at += 2;
+            } else {
+                return Err(Error::Syntax);
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Reads the number of a database.
+fn database(text: &[u8], databases: usize) -> Result<usize, Error> {
+    let number = parse_i64(text).ok_or(Error::NotInteger)?;
+    if i32::try_from(number).is_err() {
+        return Err(Error::text(
+            "ERR value is out of range, value must between -2147483648 and 2147483647",
+        ));
+    }
+    usize::try_from(number).ok().filter(|n| *n < databases).ok_or(Error::DbOutOfRange)
+}
+
+/// MOVE. The key keeps its owner: which shard has a key does not depend on the database.
+pub fn move_to(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
+    let key = args.at(0);
+    let to = database(args.at(1), db.databases())?;
+    if to == db.number() {
+        return Err(Error::SameObject);
+    }
+    if !db.edit(key).exists() || db.other(to).edit(key).exists() {
+        reply.integer(0);
+        return Ok(Effect::Read);
+    }
+    if let Some(entry) = db.edit(key).take() {
+        db.other(to).store(entry);
+    }
+    reply.integer(1);
+    Ok(Effect::Wrote)
+}
+
+/// A payload of one of these bytes says whether a key is there; a dump begins with `PRESENT`.
+const ABSENT: u8 = 0;
+const PRESENT: u8 = 1;
+
+fn is_absent(payload: &[u8]) -> bool {
+    payload == [ABSENT]
+}
+
+/// Writes all of an entry but its key: `PRESENT`, the kind, the expiry or -1 in 8 bytes, the value
+/// as its commands would show it.
+fn dump(entry: &Entry, out: &mut ReplyBuf) {
+    let kind = match entry.kind() {
+        Kind::Int => b'i',
+        Kind::Inline => b's',
+        Kind::Edited => b'e',
+        Kind::Heap => b'h',
+    };
+    out.extend(&[PRESENT, kind]);
+    out.extend(&entry.expiry().unwrap_or(-1).to_le_bytes());
+    match entry.kind() {
+        Kind::Int | Kind::Inline | Kind::Edited | Kind::Heap => {
+            out.extend(entry.string().bytes(&mut Digits::new()));
+        }
+    }
+}
+
+/// Puts a dump under a key, in place of what is there: the second argument is the dump.
+fn restore(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
+    let (key, dump) = (args.at(0), args.at(1));
+    let broken = Error::text("ERR a value was damaged on its way between shards");
+    let Some(([PRESENT, kind], rest)) = dump.split_first_chunk::<2>() else {
+        return Err(broken);
+    };
+    let Some((expiry, value)) = rest.split_first_chunk::<8>() else { return Err(broken) };
+    let ttl = match i64::from_le_bytes(*expiry) {
+        -1 => Ttl::Clear,
+        at_ms => Ttl::At(at_ms),
+    };
+    let new = match kind {
+        b'i' => New::Int(parse_i64(value).ok_or(broken)?),
+        b's' => New::Inline(value),
+        b'e' => New::Edited(value),
+        b'h' => New::Heap(Arc::new(value.to_vec())),
+        _ => return Err(broken),
+    };
+    db.edit(key).put(new, ttl);
+    match ttl {
+        Ttl::At(at_ms) => {
+            db.effect(&[b"SET", key, value, b"PXAT", Digits::new().format(at_ms).as_bytes()]);
+        }
+        _ => db.effect(&[b"SET", key, value]),
+    }
+    reply.ok();
+    Ok(Effect::Wrote)
+}
+
+/// Takes a key out whose value goes elsewhere.
+fn delete(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
+    let key = args.at(0);
+    db.remove(key);
+    db.effect(&[b"DEL", key]);
+    reply.ok();
+    Ok(Effect::Wrote)
+}

@@ -1,0 +1,65 @@
+//! Redshard: a Redis-compatible server, sharded and thread-per-core, on io_uring.
+//!
+//! One process uses every core; each core owns its share of the keys outright; nothing on the path
+//! of a data command is locked; nothing forks. This page is the map.
+//!
+//! # The floors
+//!
+//! A module uses what is on its own floor or below, never above; `tests/tidy.rs` reads the imports
+//! and fails otherwise. Floors 0 to 5 know no socket and no clock: they are state machines driven by
+//! calls, so that tests can run many shards in one thread and delay what they like.
+//!
+//! | floor | module | what it is |
+//! |---|---|---|
+//! | 0 | [`base`] | clock, hash, slot, number, glob, every limit, every error text |
+//! | 1 | [`resp`] | bytes to arguments, replies to bytes |
+//! | 1 | [`value`] | what a key can hold |
+//! | 1 | [`config`] | options, declared once |
+//! | 2 | [`shard`] | one core's data: table, expiry, locks, watches, journal |
+//! | 3 | [`session`], [`metrics`] | what one client remembers; what a shard counts |
+//! | 4 | [`command`] | every command, declared once, beside its handler |
+//! | 5 | [`route`] | who runs what where, and in which order |
+//! | 7 | [`server`] | io_uring, sockets, threads: the world |
+//!
+//! # The journey of one request
+//!
+//! `GET user:7` arrives at a socket of shard 0, and shard 1 owns the key:
+//!
+//! 1. [`server`]'s loop finds a completion in shard 0's ring: bytes in a provided buffer. It hands
+//!    them to [`route::node::Node::feed`].
+//! 2. The [`resp::Parser`] finds the words, without copying. [`command::find`] finds the
+//!    declaration; the key's hash starts a prefetch.
+//! 3. The declaration says [`command::Run::Owner`]: one key, one shard. The key's slot says shard 1,
+//!    so the arguments are appended to this turn's [`route::batch::Batch`] for it, and the client
+//!    is promised a reply. (Had the key been here, the handler would have run now and written its
+//!    reply into the buffer that goes to the socket.)
+//! 4. At the end of the turn the batch is published through the [`route::mailbox`], and shard 1 is
+//!    woken if it sleeps.
+//! 5. Shard 1 takes it, runs the handler on its [`shard::db::Db`], the reply goes into the batch,
+//!    the batch goes back.
+//! 6. Shard 0 puts the reply where it was promised, in the order of the client's commands, and the
+//!    loop queues one send for all that the client is owed.
+//!
+//! # Invariants
+//!
+//! 1. Nothing below `server` names glommio, io_uring, a socket or a file descriptor.
+//! 2. No borrow of a shard crosses an `.await`: there is one `await`, and it is in the loop.
+//! 3. A handler never knows which shard runs it.
+//! 4. A reply is written once, in its final bytes.
+//! 5. Nothing on the hot path allocates per command, beyond what the data keeps.
+//! 6. A queue never blocks its producer: it spills.
+//! 7. Every limit has a name in [`base::limits`] or in the configuration's table.
+//! 8. Every input is hostile: bounded, checked, answered by an error; nothing panics on it, and
+//!    should something panic all the same, the process ends ([`server::boot`]).
+//! 9. Memory that a client can make the server use is bounded before it is used.
+
+pub mod base;
+pub mod command;
+pub mod config;
+pub mod metrics;
+pub mod resp;
+pub mod route;
+pub mod server;
+pub mod session;
+pub mod shard;
+pub mod value;

@@ -1,0 +1,151 @@
+//! One client as its shard sees it: its session, its parser, and the order of its replies.
+
+use crate::resp::{Parser, ReplyBuf};
+use crate::session::{ReplyMode, Session};
+use std::collections::VecDeque;
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Client {
+    /// What it remembers.
+    pub session: Session,
+    /// Where its input stands.
+    pub parser: Parser,
+    /// Its replies.
+    pub replies: Replies,
+    /// Whether a multi-shard command of it is under way: its later commands wait (rule 4).
+    pub held: bool,
+    /// Tells it from earlier clients in the same place.
+    pub generation: u32,
+    /// Whether it is in the list of clients with something to send.
+    pub is_dirty: bool,
+}
+
+/// Replies in the order of their commands, though they become ready in another. While nothing is
+/// outstanding, which is nearly always, a reply is written straight to where it is sent from.
+#[derive(Debug, Default)]
+pub struct Replies {
+    /// Ready to be sent.
+    pub out: ReplyBuf,
+    /// Replies promised after those in `out`, oldest first.
+    promised: VecDeque<Promise>,
+    /// The number of the first promise.
+    base: u32,
+    /// Replies that are ready before an earlier one is.
+    early: ReplyBuf,
+}
+
+#[derive(Debug)]
+enum Promise {
+    Outstanding,
+    /// Outstanding, and nobody wants to see it (CLIENT REPLY).
+    Unwanted,
+    Ready(usize, usize),
+}
+
+impl Replies {
+    /// How many replies are outstanding or wait behind one that is.
+    pub fn outstanding(&self) -> usize {
+        self.promised.len()
+    }
+
+    /// Bytes held in all.
+    pub fn len(&self) -> usize {
+        self.out.len() + self.early.len()
+    }
+
+    /// Whether no byte is held.
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty() && self.early.is_empty()
+    }
+
+    /// Writes a reply that is ready now.
+    #[inline]
+    pub fn now<R>(&mut self, mode: ReplyMode, write: impl FnOnce(&mut ReplyBuf) -> R) -> R {
+        if self.promised.is_empty() {
+            let mark = self.out.mark();
+            let result = write(&mut self.out);
+            if mode != ReplyMode::On {
+                self.out.rewind(mark);
+            }
+            return result;
+        }
+        let mark = self.early.mark();
+        let result = write(&mut self.early);
+        if mode == ReplyMode::On {
+            self.promised
+                .push_back(Promise::Ready(mark, self.early.mark()));
+        } else {
+            self.early.rewind(mark);
+        }
+        result
+    }
+
+    /// Promises a reply; returns its number.
+    #[inline]
+    pub fn promise(&mut self, mode: ReplyMode) -> u32 {
+        let seq = self.base.wrapping_add(self.promised.len() as u32);
+        self.promised.push_back(match mode {
+            ReplyMode::On => Promise::Outstanding,
+            _ => Promise::Unwanted,
+        });
+        seq
+    }
+
+    /// Keeps a promise with the part of `from` between two marks.
+    #[inline]
+    pub fn keep(&mut self, seq: u32, from: &ReplyBuf, (start, end): (usize, usize)) {
+        let at = seq.wrapping_sub(self.base) as usize;
+        let unwanted = matches!(self.promised.get(at), Some(Promise::Unwanted));
+        let end = if unwanted { start } else { end };
+        if at > 0 {
+            let mark = self.early.mark();
+            self.early.append(from, start, end);
+            self.promised[at] = Promise::Ready(mark, self.early.mark());
+            return;
+        }
+        self.out.append(from, start, end);
+        self.promised.pop_front();
+        self.base = self.base.wrapping_add(1);
+        while let Some(&Promise::Ready(start, end)) = self.promised.front() {
+            self.out.append(&self.early, start, end);
+            self.promised.pop_front();
+            self.base = self.base.wrapping_add(1);
+        }
+        if self.promised.is_empty() {
+            // A large burst's memory is not kept for an idle client.
+            if self.early.capacity() > 4096 {
+                self.early = ReplyBuf::default();
+            } else {
+                self.early.clear();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_leave_in_the_order_of_their_commands() {
+        let mut replies = Replies::default();
+        replies.now(ReplyMode::On, |out| out.extend(b"a"));
+        let b = replies.promise(ReplyMode::On);
+        replies.now(ReplyMode::On, |out| out.extend(b"c"));
+        let d = replies.promise(ReplyMode::On);
+        let e = replies.promise(ReplyMode::Off);
+        replies.now(ReplyMode::Skip, |out| out.extend(b"unseen"));
+        replies.now(ReplyMode::On, |out| out.extend(b"f"));
+        let mut remote = ReplyBuf::default();
+        remote.extend(b"ed b");
+        replies.keep(e, &remote, (0, 1));
+        replies.keep(d, &remote, (1, 2));
+        assert_eq!(replies.out.bytes(), b"a");
+        replies.keep(b, &remote, (3, 4));
+        assert_eq!(replies.out.bytes(), b"abcdf");
+        assert_eq!(replies.outstanding(), 0);
+        replies.now(ReplyMode::On, |out| out.extend(b"g"));
+        assert_eq!(replies.out.bytes(), b"abcdfg");
+    }
+}

@@ -1,0 +1,221 @@
+//! Runs one command, or one part of one, on this shard's data. Whoever calls has made sure that no
+//! lock stands in the way.
+
+use crate::base::error::Error;
+use crate::command::{Across, Command, Effect, Gather, Handler, Outcome, Run};
+use crate::resp::{Args, Reply, ReplyBuf};
+use crate::shard::Shard;
+use crate::shard::locks::{self, Mode, TxnId, Wants};
+
+/// A command with its circumstances.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// Which.
+    pub command: &'static Command,
+    /// Its arguments.
+    pub args: Args<'a>,
+    /// The client's database.
+    pub db: usize,
+    /// Whether the client speaks RESP3.
+    pub resp3: bool,
+    /// The hash of its first key, if it is known.
+    pub hash: Option<u64>,
+    /// The multi-shard transaction it is part of, or 0.
+    pub txn: TxnId,
+}
+
+/// A part of a command over several shards.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// The whole command: this shard owns all it needs.
+    Whole,
+    /// A handler with the arguments that belong to this part.
+    Part(Handler),
+    /// The reading half of an [`Across`], for one of its keys.
+    Read(&'static Across, usize),
+}
+
+/// Whether a command (not) did what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ran {
+    /// It replied.
+    Fine,
+    /// It replied with an error.
+    Failed,
+}
+
+/// Runs a whole command whose keys are all here, and writes its reply.
+#[inline]
+pub fn run_whole(shard: &mut Shard, job: &Job, out: &mut ReplyBuf) -> Ran {
+    match job.command.run {
+        Run::Owner(handler) | Run::All(handler, _) | Run::Cursor(handler) => {
+            run_handler(shard, job, handler, out)
+        }
+        Run::Each(handler, gather) => run_each(shard, job, handler, gather, out),
+        Run::Across(across) => run_handler(shard, job, across.together, out),
+        Run::Session(_) | Run::Sessions(..) | Run::Control(_) | Run::Container => {
+            unreachable!("{} does not run on data", job.command.name)
+        }
+    }
+}
+
+/// Runs a part of a command, and writes its reply: RESP, or what the command's `finish` reads.
+pub fn run_step(shard: &mut Shard, job: &Job, step: Step, out: &mut ReplyBuf) -> Ran {
+    match step {
+        Step::Whole => run_whole(shard, job, out),
+        Step::Part(handler) => run_handler(shard, job, handler, out),
+        Step::Read(across, key) => {
+            let mark = out.mark();
+            let (mut db, mut reply) = (shard.db(job.db), Reply::new(out, job.resp3));
+            let outcome = (across.read)(&mut db, &job.args, key, &mut reply);
+            conclude(outcome, out, mark, job.resp3)
+        }
+    }
+}
+
+#[inline]
+fn run_handler(shard: &mut Shard, job: &Job, handler: Handler, out: &mut ReplyBuf) -> Ran {
+    shard.journal().begin(job.txn);
+    let mark = out.mark();
+    let mut db = shard.db(job.db);
+    if let (Some(hash), Some(at)) = (job.hash, job.command.first_key())
+        && let Some(key) = job.args.get(at)
+    {
+        db.foresee(key, hash);
+    }
+    let outcome = handler(&mut db, &job.args, &mut Reply::new(out, job.resp3));
+    if outcome == Ok(Effect::Wrote) && shard.journal().is_on() {
+        journal(shard, job);
+    }
+    conclude(outcome, out, mark, job.resp3)
+}
+
+#[cold]
+fn journal(shard: &mut Shard, job: &Job) {
+    let name: Vec<&[u8]> = job.command.name.split(' ').map(str::as_bytes).collect();
+    let words: Vec<&[u8]> = name.into_iter().chain(job.args.iter()).collect();
+    shard.journal().command(job.db, words.into_iter());
+}
+
+#[inline]
+fn conclude(outcome: Outcome, out: &mut ReplyBuf, mark: usize, resp3: bool) -> Ran {
+    match outcome {
+        Ok(_) => Ran::Fine,
+        Err(error) => fail(&error, out, mark, resp3),
+    }
+}
+
+#[cold]
+fn fail(error: &Error, out: &mut ReplyBuf, mark: usize, resp3: bool) -> Ran {
+    out.rewind(mark);
+    Reply::new(out, resp3).error(error);
+    Ran::Failed
+}
+
+/// The arguments of each part of a command that runs once per key.
+pub fn parts<'a>(command: &Command, args: &Args<'a>) -> impl Iterator<Item = Args<'a>> + use<'a> {
+    let crate::command::Keys::Range(first, _, step) = command.keys[0] else {
+        unreachable!("{}: one range of keys", command.name)
+    };
+    let (first, step) = (first as usize - command.name_words(), step as usize);
+    let args = *args;
+    (first..args.len())
+        .step_by(step)
+        .map(move |at| args.range(at, step.min(args.len() - at)))
+}
+
+fn run_each(
+    shard: &mut Shard,
+    job: &Job,
+    handler: Handler,
+    gather: Gather,
+    out: &mut ReplyBuf,
+) -> Ran {
+    let start = out.mark();
+    let mut sum = 0;
+    if let Gather::InOrder = gather {
+        Reply::new(out, job.resp3).array(parts(job.command, &job.args).count());
+    }
+    for part in parts(job.command, &job.args) {
+        let mark = out.mark();
+        let job = Job {
+            args: part,
+            hash: None,
+            ..*job
+        };
+        // A part that fails fails the command: nothing that can has written before it.
+        if run_handler(shard, &job, handler, out) == Ran::Failed {
+            let error = out.bytes()[mark..].to_vec();
+            out.rewind(start);
+            out.extend(&error);
+            return Ran::Failed;
+        }
+        match gather {
+            Gather::InOrder => continue,
+            Gather::Sum => sum += integer(&out.bytes()[mark..]),
+            _ => {}
+        }
+        out.rewind(mark);
+    }
+    match gather {
+        Gather::InOrder => {}
+        Gather::Sum => Reply::new(out, job.resp3).integer(sum),
+        Gather::Ok => Reply::new(out, job.resp3).ok(),
+        Gather::Concat | Gather::Text | Gather::With(_) => {
+            unreachable!("{}: gathers over shards, not keys", job.command.name)
+        }
+    }
+    Ran::Fine
+}
+
+/// The number in an integer reply.
+pub fn integer(reply: &[u8]) -> i64 {
+    let digits = reply
+        .strip_prefix(b":")
+        .and_then(|rest| rest.strip_suffix(b"\r\n"));
+    digits
+        .and_then(crate::base::number::parse_i64)
+        .expect("the handler replies with an integer")
+}
+
+/// The locks a command needs, given that all its keys are here.
+///
+/// # Errors
+/// When its arguments do not say where its keys are.
+pub fn wants(command: &Command, args: &Args, db: usize) -> Result<Wants, Error> {
+    if let Run::All(..) = command.run {
+        return Ok(locks::whole());
+    }
+    if let Run::Cursor(_) = command.run {
+        return Ok(locks::of_keys(std::iter::empty()));
+    }
+    let mode = mode(command);
+    let places = command.key_places(args)?;
+    Ok(locks::of_keys(places.iter().enumerate().map(
+        |(i, place)| {
+            // COPY … DB, MOVE: a key in another database. A wrong index fails in the handler.
+            let db = db_of_key(command, args, i, db).unwrap_or(db);
+            (locks::print(db, args.at(*place)), mode)
+        },
+    )))
+}
+
+/// Whether a command's locks are shared or exclusive.
+pub fn mode(command: &Command) -> Mode {
+    if command.is(crate::command::flag::WRITES) {
+        Mode::Exclusive
+    } else {
+        Mode::Shared
+    }
+}
+
+/// The database one of a command's keys is in.
+///
+/// # Errors
+/// When the arguments name none.
+pub fn db_of_key(command: &Command, args: &Args, key: usize, db: usize) -> Result<usize, Error> {
+    match command.run {
+        Run::Across(across) => (across.db_of)(args, key, db),
+        _ => Ok(db),
+    }
+}

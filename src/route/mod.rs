@@ -1,0 +1,34 @@
+//! Floor 5: who runs what where, and in which order.
+//!
+//! A [`node::Node`] is one shard with its clients: fed with bytes, it leaves replies; what concerns
+//! other shards it says through its [`mailbox`]. It knows no socket and no clock, so that the
+//! simulator can run many of them in one thread and delay whatever it likes.
+//!
+//! # The rules of order
+//!
+//! Commands over several shards are atomic and isolated: see [`txn`] and [`order`], with the locks
+//! in [`crate::shard::locks`]. Single-shard commands take no number and no lock; while nobody holds
+//! a lock on their shard, one branch is all they pay; one that meets a lock waits in its queue.
+//!
+//! **Pipelines stay causal**: whoever has seen the effect of a later command of a pipeline sees
+//! every earlier command of it, though the two ran on different shards at the same time.
+//! 1. A shard publishes all batches of a turn together, and before any reply of that turn is sent
+//!    ([`mailbox`]).
+//! 2. A receiver takes what is stamped up to its cut and runs it in the order of stamps, before its
+//!    own clients' commands ([`mailbox`] has the proof).
+//! 3. Own-shard commands of a pipeline run at once: nobody can act on them before 1.
+//! 4. A multi-shard command holds back the later commands of its own pipeline until it has been
+//!    answered.
+//!
+//! It is causality, not a total order: two pipelines that cross each other may interleave
+//! differently on two shards, which no client can observe as an effect without its cause.
+
+pub mod batch;
+pub mod client;
+mod exec;
+pub mod mailbox;
+mod multi;
+pub mod node;
+mod order;
+mod rules;
+mod txn;

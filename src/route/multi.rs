@@ -1,0 +1,198 @@
+//! MULTI, EXEC, DISCARD, WATCH, UNWATCH and RESET: what a transaction is to its client. How it runs
+//! is in [`super::txn`].
+
+use super::batch::{ClientKey, Item};
+use super::node::{Node, own_call, owner_of};
+use super::txn::Goal;
+use crate::base::error::Error;
+use crate::command::{Command, Control, flag};
+use crate::resp::{Args, Reply};
+use crate::session::{ReplyMode, Watch};
+
+impl Node {
+    pub(super) fn control(
+        &mut self,
+        key: ClientKey,
+        mode: ReplyMode,
+        control: Control,
+        command: &'static Command,
+        args: &Args,
+    ) {
+        let Some(client) = self.client_mut(key) else {
+            return;
+        };
+        let queueing = client.session.multi.is_some();
+        let refusal = match control {
+            Control::Multi if queueing => "ERR MULTI calls can not be nested",
+            Control::Watch if queueing => "ERR WATCH inside MULTI is not allowed",
+            Control::Exec if !queueing => "ERR EXEC without MULTI",
+            Control::Discard if !queueing => "ERR DISCARD without MULTI",
+            _ => "",
+        };
+        if !refusal.is_empty() {
+            // Nesting is an error of the command, not of the transaction around it.
+            let resp3 = client.session.resp3;
+            client
+                .replies
+                .now(mode, |out| Reply::new(out, resp3).error_text(refusal));
+            return self.count(command, super::exec::Ran::Failed);
+        }
+        if control == Control::Unwatch && queueing {
+            return self.queue(key, mode, command, args);
+        }
+        self.count(command, super::exec::Ran::Fine);
+        let Some(client) = self.client_mut(key) else {
+            return;
+        };
+        let session = &mut client.session;
+        match control {
+            Control::Multi => session.multi = Some(Box::default()),
+            Control::Exec => return self.exec(key, mode),
+            Control::Watch => return self.begin_watch(key, args),
+            Control::Discard | Control::Unwatch => {
+                session.multi = None;
+                let watched = std::mem::take(&mut session.watched);
+                self.unwatch(watched);
+            }
+            Control::Reset => return self.reset(key),
+        }
+        let Some(client) = self.client_mut(key) else {
+            return;
+        };
+        client.replies.now(mode, |out| Reply::new(out, false).ok());
+    }
+
+    /// Keeps a command for EXEC.
+    pub(super) fn queue(
+        &mut self,
+        key: ClientKey,
+        mode: ReplyMode,
+        command: &'static Command,
+        args: &Args,
+    ) {
+        if command.is(flag::NO_MULTI) {
+            let error = Error::text("ERR Command not allowed inside a transaction");
+            return self.reject(key, mode, Some(command), &error);
+        }
+        let most = self.config.client_query_buffer_limit();
+        let Some(client) = self.client_mut(key) else {
+            return;
+        };
+        let Some(queue) = &mut client.session.multi else {
+            return;
+        };
+        let call = own_call(command, args);
+        queue.bytes += call.bytes.len() + 8 * call.spans.len() + size_of_val(&call);
+        if queue.bytes as u64 > most {
+            // What is queued is input that has not been executed: it counts like it.
+            client.session.close = crate::session::Close::Now;
+            self.soil(key);
+            return;
+        }
+        if !queue.failed {
+            queue.calls.push(call);
+        }
+        client
+            .replies
+            .now(mode, |out| Reply::new(out, false).simple("QUEUED"));
+    }
+
+    fn exec(&mut self, key: ClientKey, mode: ReplyMode) {
+        let Some(client) = self.client_mut(key) else {
+            return;
+        };
+        let Some(queue) = client.session.multi.take() else {
+            return;
+        };
+        let watched = std::mem::take(&mut client.session.watched);
+        if queue.failed {
+            let resp3 = client.session.resp3;
+            client
+                .replies
+                .now(mode, |out| Reply::new(out, resp3).error(&Error::ExecAbort));
+            self.unwatch(watched);
+            return;
+        }
+        let kept = std::mem::replace(&mut client.session.reply_mode, mode);
+        self.begin(key, Goal::Exec, queue.calls, watched);
+        if let Some(client) = self.client_mut(key) {
+            client.session.reply_mode = kept;
+        }
+    }
+
+    fn begin_watch(&mut self, key: ClientKey, args: &Args) {
+        let Some(client) = self.client_mut(key) else {
+            return;
+        };
+        let (db, watched) = (client.session.db, &client.session.watched);
+        // A key that is watched already keeps the version it was first seen with.
+        let mut fresh: Vec<&[u8]> = Vec::new();
+        for name in args.iter() {
+            if !watched
+                .iter()
+                .any(|watch| watch.db == db && *watch.key == *name)
+                && !fresh.contains(&name)
+            {
+                fresh.push(name);
+            }
+        }
+        let Some(watch) = crate::command::find(b"WATCH") else {
+            return;
+        };
+        let calls = fresh.iter().map(|name| {
+            let span = crate::resp::Span {
+                at: 0,
+                len: name.len() as u32,
+            };
+            own_call(watch, &Args::new(name, &[span]))
+        });
+        let (calls, keys) = (
+            calls.collect(),
+            fresh.iter().map(|name| (db, (*name).into())),
+        );
+        let goal = Goal::Watch(keys.collect());
+        self.begin(key, goal, calls, Vec::new());
+    }
+
+    /// Tells the owners that a client of ours no longer watches these keys.
+    pub(super) fn unwatch(&mut self, watched: Vec<Watch>) {
+        for watch in watched {
+            let owner = owner_of(&watch.key, self.mail.shards());
+            if owner == self.number {
+                self.shard.watches().remove(watch.db, &watch.key);
+                continue;
+            }
+            let batch = self.mail.batch(owner);
+            let at = batch.bytes.len() as u32;
+            batch.bytes.extend_from_slice(&watch.key);
+            batch.spans.push(crate::resp::Span {
+                at,
+                len: watch.key.len() as u32,
+            });
+            let span = batch.spans.len() as u32 - 1;
+            batch.items.push(Item::Unwatch(watch.db as u16, span));
+        }
+    }
+
+    /// RESET: the client is as if it had just connected, but for its addresses.
+    fn reset(&mut self, key: ClientKey) {
+        let password = !self.config.requirepass().is_empty();
+        let Some(client) = self.client_mut(key) else {
+            return;
+        };
+        let session = &mut client.session;
+        session.multi = None;
+        session.db = 0;
+        session.resp3 = false;
+        session.authenticated = !password;
+        session.reply_mode = ReplyMode::On;
+        session.no_evict = false;
+        session.no_touch = false;
+        session.about.name.clear();
+        let watched = std::mem::take(&mut session.watched);
+        client
+            .replies
+            .now(ReplyMode::On, |out| Reply::new(out, false).simple("RESET"));
+        self.unwatch(watched);
+    }
+}

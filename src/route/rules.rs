@@ -1,0 +1,45 @@
+//! The rules of order by name, so that the simulator can break one and must then find a history
+//! that no serial order explains. Outside tests nothing is ever broken and the question costs
+//! nothing.
+
+/// A rule of [`super`]'s list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Multi-shard commands lock their keys.
+    Locks,
+    /// A single-shard command that meets a lock waits in the key's queue.
+    Queues,
+    /// All batches of a turn become visible together.
+    PublishTogether,
+    /// Replies of a turn go out after its batches.
+    PublishBeforeReplies,
+    /// A receiver takes what is stamped up to its cut, and nothing later.
+    Cut,
+    /// What was taken runs in the order of stamps, before the shard's own input.
+    StampOrder,
+    /// Own-shard commands of a pipeline run before the turn's batches are published.
+    OwnAtOnce,
+    /// A multi-shard command holds back the later commands of its pipeline.
+    HoldBack,
+}
+
+#[cfg(not(test))]
+#[inline(always)]
+pub(super) const fn broken(_: Rule) -> bool {
+    false
+}
+
+#[cfg(test)]
+thread_local! {
+    static BROKEN: std::cell::Cell<Option<Rule>> = const { std::cell::Cell::new(None) };
+}
+
+#[cfg(test)]
+pub(super) fn broken(rule: Rule) -> bool {
+    BROKEN.get() == Some(rule)
+}
+
+#[cfg(test)]
+pub(super) fn break_rule(rule: Option<Rule>) {
+    BROKEN.set(rule);
+}

@@ -1,0 +1,279 @@
+//! From a configuration to a running server, and back.
+
+use super::listen;
+use super::ring::{self, Ring};
+use super::shard_loop::{Door, Neighbours, ShardLoop};
+use crate::base::limits;
+use crate::config::Config;
+use crate::route::mailbox;
+use crate::session::{Identity, Server};
+use glommio::{LocalExecutorBuilder, Placement};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+/// Descriptors beyond those of clients: listeners, rings, logs, files (Redis reserves 32; every
+/// shard has its own handful).
+const RESERVED_FILES: u64 = 64;
+/// Locked memory glommio needs per process, in bytes.
+const LOCKED_BYTES: u64 = 512 * 1024;
+/// Connections on their way to a shard that has not taken them yet.
+const ARRIVALS: usize = 1024;
+
+/// Why the server does not start. The texts name what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// io_uring is refused.
+    #[error("Failed to set up io_uring: {0}")]
+    Ring(String),
+    /// Not enough memory may be locked.
+    #[error(
+        "Only {0} bytes of memory may be locked, {LOCKED_BYTES} are needed. Raise the limit: \
+         ulimit -l 8192, or LimitMEMLOCK=8M in the systemd unit"
+    )]
+    Locked(u64),
+    /// A socket cannot be had.
+    #[error("{0}")]
+    Listen(listen::ListenError),
+    /// The working directory cannot be entered.
+    #[error("Can't chdir to '{0}': {1}")]
+    Dir(String, std::io::Error),
+    /// More shards than there can be.
+    #[error("At most {max} shards are possible, not {0}", max = limits::SHARDS_MAX)]
+    Shards(usize),
+    /// A shard's thread could not be started or has failed.
+    #[error("A shard has failed: {0}")]
+    Shard(String),
+    /// Signals cannot be received.
+    #[error("Can't receive signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// Serves until asked to stop by SIGTERM, SIGINT or SHUTDOWN.
+///
+/// # Errors
+/// When something the server needs cannot be had.
+pub fn serve(mut config: Config) -> Result<(), BootError> {
+    std::env::set_current_dir(config.dir())
+        .map_err(|error| BootError::Dir(config.dir().display().to_string(), error))?;
+    check_locked_memory()?;
+    raise_files(&mut config);
+    // A throwaway ring first: where it is refused, glommio would panic with a misleading text.
+    drop(Ring::new().map_err(|error| BootError::Ring(ring::explain(&error)))?);
+    let listeners = listen::open(&config).map_err(BootError::Listen)?;
+    let cpus = usable_cpus();
+    let shards = match usize::from(config.shards()) {
+        0 => cpu_quota()
+            .map_or(cpus.len(), |quota| quota.min(cpus.len()))
+            .max(1),
+        shards => shards,
+    };
+    if shards > limits::SHARDS_MAX {
+        return Err(BootError::Shards(shards));
+    }
+    log_start(&config, shards);
+    for listener in &listeners {
+        tracing::info!("Listening on {}", listener.name);
+    }
+    let server = Arc::new(Server::new(config, shards, identity()));
+    stop_on_signals(&server)?;
+    run_shards(&server, listeners, shards, &cpus)?;
+    tracing::info!("Redshard is now ready to exit, bye bye...");
+    Ok(())
+}
+
+fn run_shards(
+    server: &Arc<Server>,
+    listeners: Vec<listen::Listener>,
+    shards: usize,
+    cpus: &[usize],
+) -> Result<(), BootError> {
+    let neighbours = Arc::new(Neighbours::new(shards));
+    let (mut ways, mut arrivals): (Vec<_>, Vec<_>) = (0..shards)
+        .map(|_| rtrb::RingBuffer::new(ARRIVALS))
+        .map(|(way, arrivals)| (Some(way), arrivals))
+        .unzip();
+    // The first shard keeps what it accepts for itself.
+    ways[0] = None;
+    let mut door = Some(Door { listeners, ways });
+    let mut threads = Vec::with_capacity(shards);
+    for (number, mail) in mailbox::exchange(shards).into_iter().enumerate() {
+        let (server, neighbours) = (Arc::clone(server), Arc::clone(&neighbours));
+        let (door, arrivals) = (door.take(), arrivals.remove(0));
+        // More shards than cores run wherever there is room.
+        let placement = if shards <= cpus.len() {
+            Placement::Fixed(cpus[number])
+        } else {
+            Placement::Unbound
+        };
+        let stop = Arc::clone(&server);
+        let thread = LocalExecutorBuilder::new(placement)
+            .name(&format!("shard-{number}"))
+            .io_memory(64 << 10)
+            .preempt_timer(std::time::Duration::from_millis(1))
+            .blocking_thread_pool_placement(glommio::PoolPlacement::Unbound(1))
+            .spawn(move || async move {
+                let shard = ShardLoop::new(number, mail, server, neighbours, door, arrivals);
+                let result = match shard {
+                    Ok(shard) => shard.run().await,
+                    Err(error) => Err(error),
+                };
+                // One shard that cannot go on ends all: half a keyspace is none.
+                stop.request_stop();
+                result
+            });
+        threads.push(thread.map_err(|error| BootError::Shard(error.to_string()))?);
+    }
+    tracing::info!("Server initialized");
+    tracing::info!("Ready to accept connections");
+    let mut outcome = Ok(());
+    for thread in threads {
+        match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => outcome = Err(BootError::Shard(error.to_string())),
+            Err(error) => outcome = Err(BootError::Shard(error.to_string())),
+        }
+    }
+    outcome
+}
+
+/// The cores this process may run on.
+fn usable_cpus() -> Vec<usize> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else {
+        return vec![0];
+    };
+    let cpus: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .collect();
+    if cpus.is_empty() { vec![0] } else { cpus }
+}
+
+/// The cores' worth of time that the control group grants, if it limits that: more shards than
+/// that would only be throttled.
+fn cpu_quota() -> Option<usize> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let text = std::fs::read_to_string(format!("/sys/fs/cgroup{path}/cpu.max")).ok()?;
+    parse_quota(&text)
+}
+
+fn parse_quota(text: &str) -> Option<usize> {
+    let mut words = text.split_whitespace();
+    let quota: u64 = words.next()?.parse().ok()?;
+    let period: u64 = words.next()?.parse().ok().filter(|period| *period > 0)?;
+    Some(usize::try_from(quota.div_ceil(period)).ok()?.max(1))
+}
+
+fn check_locked_memory() -> Result<(), BootError> {
+    let limit = getrlimit(Resource::Memlock);
+    let Some(soft) = limit.current.filter(|soft| *soft < LOCKED_BYTES) else {
+        return Ok(());
+    };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    match limit.maximum {
+        Some(hard) if hard < LOCKED_BYTES => Err(BootError::Locked(hard)),
+        _ => setrlimit(Resource::Memlock, raised).map_err(|_| BootError::Locked(soft)),
+    }
+}
+
+/// Makes room for `maxclients` descriptors; where there is none, lowers `maxclients` and says so.
+fn raise_files(config: &mut Config) {
+    let needed = u64::from(config.maxclients()) + RESERVED_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|soft| soft >= needed) {
+        return;
+    }
+    let reachable = limit.maximum.map_or(needed, |hard| hard.min(needed));
+    let raised = Rlimit {
+        current: Some(reachable),
+        maximum: limit.maximum,
+    };
+    let granted = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => reachable,
+        Err(_) => limit.current.unwrap_or(reachable),
+    };
+    if granted < needed {
+        let clients = granted.saturating_sub(RESERVED_FILES).max(1).to_string();
+        tracing::warn!(
+            "You requested maxclients of {} requiring at least {needed} max file descriptors. \
+             maxclients has been reduced to {clients} to compensate for low ulimit. If you need \
+             higher maxclients increase 'ulimit -n'.",
+            config.maxclients(),
+        );
+        if let Ok((changed, _)) = config.set(&[(b"maxclients", clients.as_bytes())], true) {
+            *config = changed;
+        }
+    }
+}
+
+fn stop_on_signals(server: &Arc<Server>) -> Result<(), BootError> {
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(BootError::Signals)?;
+    let server = Arc::clone(server);
+    let wait = move || {
+        for signal in signals.forever() {
+            let name = if signal == SIGTERM {
+                "SIGTERM"
+            } else {
+                "SIGINT"
+            };
+            tracing::warn!("Received {name} scheduling shutdown...");
+            server.request_stop();
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(wait)
+        .map(drop)
+        .map_err(BootError::Signals)
+}
+
+fn identity() -> Identity {
+    let mut random = [0u8; 20];
+    if getrandom::fill(&mut random).is_err() {
+        // Not secret, only to be different from the last start's.
+        random[..8].copy_from_slice(&crate::base::clock::unix_us().to_le_bytes());
+    }
+    Identity {
+        run_id: random.iter().map(|byte| format!("{byte:02x}")).collect(),
+        started_us: crate::base::clock::unix_us(),
+        config_file: String::new(),
+        executable: std::env::current_exe()
+            .map_or_else(|_| String::new(), |p| p.display().to_string()),
+    }
+}
+
+fn log_start(config: &Config, shards: usize) {
+    let pid = std::process::id();
+    tracing::info!(
+        "Redshard {} is starting, pid {pid}, {shards} shards",
+        env!("CARGO_PKG_VERSION")
+    );
+    if config.always_show_logo() || std::io::stdout().is_terminal() {
+        tracing::info!("Running on port {}", config.port());
+    }
+    let inert = config.inert();
+    if !inert.is_empty() {
+        tracing::warn!(
+            "These directives are known and have no effect here: {}",
+            inert.join(", ")
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotas_round_up_to_whole_cores() {
+        assert_eq!(parse_quota("max 100000\n"), None);
+        assert_eq!(parse_quota("150000 100000\n"), Some(2));
+        assert_eq!(parse_quota("50000 100000\n"), Some(1));
+        assert_eq!(parse_quota("x"), None);
+    }
+}

@@ -1,0 +1,147 @@
+//! One socket, as its shard sees it: what has been received and not executed, and what is being
+//! sent.
+
+use super::ring::Outgoing;
+use crate::resp::ReplyBuf;
+use crate::route::batch::ClientKey;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+/// See the module's head. About 150 bytes, and no buffer while idle.
+#[derive(Debug)]
+pub struct Connection {
+    fd: OwnedFd,
+    /// The client behind it.
+    pub client: ClientKey,
+    /// Bytes received and not executed yet.
+    input: Vec<u8>,
+    /// How many of them have been executed all the same: they go when it pays.
+    executed: usize,
+    /// Bytes wanted before executing goes on: looking earlier would be for nothing.
+    wanted: usize,
+    /// What is ready for the next send, while none is in flight.
+    pub idle_send: Option<Box<Outgoing>>,
+    /// Whether a send is in flight.
+    pub is_sending: bool,
+    /// Whether a receive is armed.
+    pub is_receiving: bool,
+    /// Whether its end has been decided: it goes when the kernel has let go of it.
+    pub is_closing: bool,
+    /// Whether it is in the list of connections to be fed again.
+    pub is_ready: bool,
+    /// The other side has sent everything it will.
+    pub ended: bool,
+}
+
+impl Connection {
+    /// A connection that has just been made.
+    pub fn new(fd: OwnedFd, client: ClientKey) -> Connection {
+        Connection {
+            fd,
+            client,
+            input: Vec::new(),
+            executed: 0,
+            wanted: 0,
+            idle_send: None,
+            is_sending: false,
+            is_receiving: false,
+            is_closing: false,
+            is_ready: false,
+            ended: false,
+        }
+    }
+
+    /// Its descriptor.
+    pub fn descriptor(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// Whether the kernel holds nothing of it any more.
+    pub fn is_released(&self) -> bool {
+        !self.is_sending && !self.is_receiving
+    }
+
+    /// Ends both directions, so that what is in flight completes.
+    pub fn shut(&self) {
+        // An error means that it is over already.
+        let _ = rustix::net::shutdown(&self.fd, rustix::net::Shutdown::Both);
+    }
+
+    /// Bytes waiting to be executed.
+    pub fn waiting(&self) -> usize {
+        self.input.len() - self.executed
+    }
+
+    /// Bytes allocated for input.
+    pub fn input_capacity(&self) -> usize {
+        self.input.capacity()
+    }
+
+    /// Whether there is enough input for executing to get anywhere.
+    pub fn is_worth_feeding(&self) -> bool {
+        self.waiting() > 0 && self.waiting() >= self.wanted
+    }
+
+    /// Says how many bytes the command under way needs at least.
+    pub fn set_wanted(&mut self, wanted: usize) {
+        self.wanted = wanted;
+        // A body of known length gets its room at once, as far as that is no more than what has
+        // come already or a modest advance: nothing is reserved on a client's word alone.
+        let (have, room) = (self.waiting(), self.input.capacity());
+        if wanted > room && have > 0 {
+            let advance = wanted.min((2 * have).max(ADVANCE));
+            self.drop_executed();
+            self.input
+                .reserve_exact(advance.saturating_sub(self.input.len()));
+        }
+    }
+
+    /// Keeps bytes for later.
+    pub fn keep(&mut self, bytes: &[u8]) {
+        if self.executed == self.input.len() {
+            self.input.clear();
+            self.executed = 0;
+        }
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// Takes the input out, to be executed while the connection is borrowed elsewhere.
+    pub fn take_input(&mut self) -> (Vec<u8>, usize) {
+        (std::mem::take(&mut self.input), self.executed)
+    }
+
+    /// Puts the input back, so many bytes of it executed in all.
+    pub fn put_input(&mut self, input: Vec<u8>, executed: usize) {
+        (self.input, self.executed) = (input, executed);
+        if self.executed == self.input.len() {
+            // An idle connection owns no memory; a busy one would not be here with a tail.
+            self.input = Vec::new();
+            self.executed = 0;
+        } else if self.executed > self.input.len() / 2 {
+            self.drop_executed();
+        }
+    }
+
+    fn drop_executed(&mut self) {
+        if self.executed > 0 {
+            self.input.drain(..self.executed);
+            self.executed = 0;
+        }
+    }
+
+    /// Takes replies to be sent, if no send is in flight.
+    pub fn load(&mut self, replies: &mut ReplyBuf) -> Option<Box<Outgoing>> {
+        if self.is_sending || replies.is_empty() {
+            return None;
+        }
+        let mut outgoing = self
+            .idle_send
+            .take()
+            .unwrap_or_else(|| Box::new(Outgoing::new(ReplyBuf::default())));
+        outgoing.sent = 0;
+        std::mem::swap(&mut outgoing.replies, replies);
+        Some(outgoing)
+    }
+}
+
+/// Room made for a long argument before any of it has come, in bytes.
+const ADVANCE: usize = 256 * 1024;

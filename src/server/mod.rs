@@ -1,0 +1,7 @@
+//! Floor 7: the world. The only floor that knows glommio, io_uring, sockets and file descriptors.
+
+pub mod boot;
+mod connection;
+pub mod listen;
+mod ring;
+mod shard_loop;

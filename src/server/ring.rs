@@ -1,0 +1,442 @@
+//! One shard's io_uring: the only file that speaks to the kernel about sockets, and one of the few
+//! rooms with `unsafe`.
+//!
+//! The ring is set up SINGLE_ISSUER, DEFER_TASKRUN, COOP_TASKRUN and TASKRUN_FLAG: nothing
+//! interrupts the shard, completions are made when it asks for them, in the one call per turn that
+//! also hands in its sends. Accepts and receives are multishot; receives share one ring of provided
+//! buffers, so that an idle connection owns none.
+//!
+//! **One call per turn.** A send to a socket with room completes while it is handed in. So a shard
+//! that has handed in *k* sends and has nothing else to do waits for *k* + 1 completions: for one
+//! that is news. Waiting for 1 would return at once with its own sends, and cost a second call per
+//! turn (with one client and no pipeline, 35 % of all CPU). A send that did not complete at once
+//! makes one such wait too long by one completion; the tick ends it, at most [`TICK_MS`] later.
+//!
+//! # What the unsafe blocks rest on
+//! 1. A buffer handed to the kernel stays where it is until its completion: send buffers live in
+//!    boxed [`Outgoing`]s that the ring itself owns while a send is in flight; provided buffers and
+//!    the ring of them live as long as the ring and are freed after it.
+//! 2. A provided buffer belongs to the kernel from `provide` until a completion names it, and to us
+//!    from then until the next `provide`; `Received` is consumed by `give_back`, and each id exists
+//!    once.
+//! 3. The ring is used by the thread that made it, and by no other.
+
+use crate::resp::ReplyBuf;
+use io_uring::types::{BufRingEntry, Fd, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use slab::Slab;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// Time between two ticks while a shard waits, in milliseconds.
+pub const TICK_MS: u32 = 10;
+
+/// Submissions that fit between two calls.
+const SUBMISSIONS: u32 = 1024;
+/// Completions that fit; more are kept by the kernel until there is room.
+const COMPLETIONS: u32 = 8192;
+/// One provided buffer.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// Provided buffers, a power of two: 4 MiB per shard, enough for 256 connections' input at once.
+const BUFFERS: u16 = 256;
+/// Iovecs of one send; what does not fit goes with the next.
+const IOVECS: usize = 64;
+
+/// What a completion is about. In the lowest bits of its user data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+enum Tag {
+    Accept = 0,
+    Receive = 1,
+    Send = 2,
+    Tick = 3,
+    Wake = 4,
+    Ignore = 5,
+}
+
+const TAG_BITS: u32 = 3;
+
+/// A completion, put into words.
+#[derive(Debug)]
+pub enum Event {
+    /// Listener number `usize` has a new connection, or cannot accept (then it has stopped).
+    Accepted(usize, io::Result<RawFd>),
+    /// Bytes for a connection, which go on coming if `bool`.
+    Received(u32, Received, bool),
+    /// A connection's receiving has ended: with an error, with the end of input (`Ok`), or because
+    /// no buffer was free or we cancelled it (`WouldBlock`).
+    ReceiveEnded(u32, io::Result<()>),
+    /// A connection's send is over: so many bytes went, and this is what had been handed in.
+    Sent(u32, io::Result<usize>, Box<Outgoing>),
+    /// Time passed.
+    Tick,
+    /// Another shard has something for us.
+    Woken,
+}
+
+/// Bytes in a provided buffer. To be given back.
+#[derive(Debug)]
+pub struct Received {
+    buffer: u16,
+    len: usize,
+}
+
+/// Replies that are being sent, and how far.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The replies.
+    pub replies: ReplyBuf,
+    /// Bytes sent already.
+    pub sent: usize,
+    iovecs: Vec<libc::iovec>,
+    header: libc::msghdr,
+}
+
+impl Outgoing {
+    /// Replies to be sent from their start.
+    pub fn new(replies: ReplyBuf) -> Outgoing {
+        // SAFETY: an all-zero `msghdr` is a valid one: null pointers and zero lengths.
+        let header = unsafe { std::mem::zeroed() };
+        Outgoing {
+            replies,
+            sent: 0,
+            iovecs: Vec::new(),
+            header,
+        }
+    }
+
+    /// Whether everything has been sent.
+    pub fn is_done(&self) -> bool {
+        self.sent >= self.replies.len()
+    }
+
+    /// Points the iovecs at what has not been sent.
+    fn aim(&mut self) {
+        self.iovecs.clear();
+        let (bytes, mut from, mut skip) = (self.replies.bytes(), 0, self.sent);
+        let iovecs = &mut self.iovecs;
+        let mut add = |piece: &[u8]| {
+            let rest = &piece[skip.min(piece.len())..];
+            skip = skip.saturating_sub(piece.len());
+            if !rest.is_empty() && iovecs.len() < IOVECS {
+                let iov_base = rest.as_ptr().cast_mut().cast();
+                iovecs.push(libc::iovec {
+                    iov_base,
+                    iov_len: rest.len(),
+                });
+            }
+        };
+        for (at, blob) in self.replies.attached() {
+            add(&bytes[from..*at]);
+            add(blob);
+            from = *at;
+        }
+        add(&bytes[from..]);
+        self.header.msg_iov = self.iovecs.as_mut_ptr();
+        self.header.msg_iovlen = self.iovecs.len() as _;
+    }
+}
+
+/// See the module's head.
+pub struct Ring {
+    ring: IoUring,
+    /// The provided buffers, and the kernel's ring of free ones.
+    buffers: Box<[u8]>,
+    entries: Entries,
+    tail: u16,
+    /// Replies being sent, by the number their completion bears.
+    sending: Slab<(u32, Box<Outgoing>)>,
+    /// Sends handed in since the last call.
+    fresh_sends: usize,
+    tick: Box<Timespec>,
+}
+
+/// Page-aligned memory for the ring of provided buffers.
+struct Entries(*mut BufRingEntry);
+
+impl Entries {
+    const BYTES: usize = size_of::<BufRingEntry>() * BUFFERS as usize;
+
+    fn layout() -> std::alloc::Layout {
+        std::alloc::Layout::from_size_align(Entries::BYTES, 4096).expect("a page's alignment")
+    }
+
+    fn new() -> Entries {
+        // SAFETY: the layout's size is not zero.
+        let at = unsafe { std::alloc::alloc_zeroed(Entries::layout()) };
+        if at.is_null() {
+            std::alloc::handle_alloc_error(Entries::layout());
+        }
+        Entries(at.cast())
+    }
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout; the ring that used it is gone (fact 1).
+        unsafe { std::alloc::dealloc(self.0.cast(), Entries::layout()) }
+    }
+}
+
+impl Ring {
+    /// A ring with its buffers registered and its tick running.
+    ///
+    /// # Errors
+    /// When the kernel or a filter refuses; [`explain`] says what to change.
+    pub fn new() -> io::Result<Ring> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .setup_cqsize(COMPLETIONS)
+            .build(SUBMISSIONS)?;
+        let entries = Entries::new();
+        // SAFETY: fact 1: `entries` lives as long as the ring; it is page-aligned and has room for
+        // `BUFFERS` entries.
+        unsafe {
+            ring.submitter()
+                .register_buf_ring_with_flags(entries.0 as u64, BUFFERS, 0, 0)?;
+        }
+        let mut ring = Ring {
+            ring,
+            buffers: vec![0; BUFFER_BYTES * BUFFERS as usize].into(),
+            entries,
+            tail: 0,
+            sending: Slab::new(),
+            fresh_sends: 0,
+            tick: Box::new(Timespec::new().nsec(TICK_MS * 1_000_000)),
+        };
+        for buffer in 0..BUFFERS {
+            ring.provide(buffer);
+        }
+        ring.start_tick();
+        Ok(ring)
+    }
+
+    /// The ring's own descriptor, to be woken by [`Ring::wake`] from other rings.
+    pub fn descriptor(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    /// Hands in what is pending and, if `wait`, waits for news. Then puts all completions into
+    /// `events`.
+    ///
+    /// # Errors
+    /// When the kernel refuses the call as such.
+    pub fn turn(&mut self, wait: bool, events: &mut Vec<Event>) -> io::Result<()> {
+        let want = if wait { self.fresh_sends + 1 } else { 0 };
+        self.fresh_sends = 0;
+        match self.ring.submit_and_wait(want) {
+            Ok(_) => {}
+            // A signal, or completions that do not fit: both are over once we have looked.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
+                ) => {}
+            Err(error) => return Err(error),
+        }
+        self.reap(events);
+        Ok(())
+    }
+
+    fn reap(&mut self, events: &mut Vec<Event>) {
+        let mut ended_tick = false;
+        let Ring { ring, sending, .. } = self;
+        for completion in ring.completion() {
+            let (data, result, flags) = (
+                completion.user_data(),
+                completion.result(),
+                completion.flags(),
+            );
+            let number = (data >> TAG_BITS) as u32;
+            let more = cqueue::more(flags);
+            match data & ((1 << TAG_BITS) - 1) {
+                tag if tag == Tag::Receive as u64 => {
+                    let buffer = cqueue::buffer_select(flags);
+                    match (result, buffer) {
+                        (1.., Some(buffer)) => {
+                            let received = Received {
+                                buffer,
+                                len: result as usize,
+                            };
+                            events.push(Event::Received(number, received, more));
+                        }
+                        _ => events.push(Event::ReceiveEnded(number, ending(result))),
+                    }
+                }
+                tag if tag == Tag::Send as u64 => {
+                    let (connection, outgoing) = sending.remove(number as usize);
+                    events.push(Event::Sent(connection, length(result), outgoing));
+                }
+                tag if tag == Tag::Accept as u64 => {
+                    let descriptor = length(result).map(|fd| fd as RawFd);
+                    if descriptor.is_ok() && !more {
+                        // The last of this multishot: report it, then its end.
+                        events.push(Event::Accepted(number as usize, descriptor));
+                        let stopped = io::Error::from(io::ErrorKind::WouldBlock);
+                        events.push(Event::Accepted(number as usize, Err(stopped)));
+                    } else {
+                        events.push(Event::Accepted(number as usize, descriptor));
+                    }
+                }
+                tag if tag == Tag::Tick as u64 => {
+                    ended_tick |= !more;
+                    events.push(Event::Tick);
+                }
+                tag if tag == Tag::Wake as u64 => events.push(Event::Woken),
+                _ => {}
+            }
+        }
+        if ended_tick {
+            self.start_tick();
+        }
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) {
+        // SAFETY: facts 1 and 3: what the entry points to outlives its completion.
+        while unsafe { self.ring.submission().push(entry) }.is_err() {
+            // Full: hand in what is there. If even that fails, the next turn reports it.
+            if self.ring.submit().is_err() {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    fn start_tick(&mut self) {
+        let entry = opcode::Timeout::new(std::ptr::from_ref(&*self.tick))
+            .count(0)
+            .flags(io_uring::types::TimeoutFlags::MULTISHOT)
+            .build()
+            .user_data(Tag::Tick as u64);
+        self.push(&entry);
+    }
+
+    /// Accepts on a listening socket until an [`Event::Accepted`] with an error.
+    pub fn accept(&mut self, listener: usize, descriptor: RawFd) {
+        let entry = opcode::AcceptMulti::new(Fd(descriptor))
+            .flags(libc::SOCK_CLOEXEC)
+            .build()
+            .user_data((listener as u64) << TAG_BITS | Tag::Accept as u64);
+        self.push(&entry);
+    }
+
+    /// Receives on a connection until an [`Event::ReceiveEnded`], or an [`Event::Received`] that
+    /// says it was the last.
+    pub fn receive(&mut self, connection: u32, descriptor: RawFd) {
+        let entry = opcode::RecvMulti::new(Fd(descriptor), 0)
+            .build()
+            .user_data(u64::from(connection) << TAG_BITS | Tag::Receive as u64);
+        self.push(&entry);
+    }
+
+    /// Ends a connection's receiving; an [`Event::ReceiveEnded`] follows.
+    pub fn cancel_receive(&mut self, connection: u32) {
+        let target = u64::from(connection) << TAG_BITS | Tag::Receive as u64;
+        let entry = opcode::AsyncCancel::new(target)
+            .build()
+            .user_data(Tag::Ignore as u64);
+        self.push(&entry);
+    }
+
+    /// Sends the rest of some replies; an [`Event::Sent`] gives them back.
+    pub fn send(&mut self, connection: u32, descriptor: RawFd, mut outgoing: Box<Outgoing>) {
+        let number = self.sending.vacant_key();
+        let data = (number as u64) << TAG_BITS | Tag::Send as u64;
+        let flags = libc::MSG_NOSIGNAL;
+        let entry = if outgoing.replies.attached().is_empty() {
+            let rest = &outgoing.replies.bytes()[outgoing.sent..];
+            let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+            opcode::Send::new(Fd(descriptor), rest.as_ptr(), len)
+                .flags(flags)
+                .build()
+        } else {
+            outgoing.aim();
+            let header = std::ptr::from_ref(&outgoing.header);
+            opcode::SendMsg::new(Fd(descriptor), header)
+                .flags(flags as u32)
+                .build()
+        };
+        self.sending.insert((connection, outgoing));
+        self.fresh_sends += 1;
+        self.push(&entry.user_data(data));
+    }
+
+    /// Wakes the shard whose ring this is the descriptor of.
+    pub fn wake(&mut self, ring: RawFd) {
+        let entry = opcode::MsgRingData::new(Fd(ring), 0, Tag::Wake as u64, None)
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(Tag::Ignore as u64);
+        self.push(&entry);
+    }
+
+    /// The bytes that were received.
+    pub fn bytes(&self, received: &Received) -> &[u8] {
+        let at = received.buffer as usize * BUFFER_BYTES;
+        &self.buffers[at..at + received.len]
+    }
+
+    /// Gives a buffer back to the kernel.
+    pub fn give_back(&mut self, received: Received) {
+        self.provide(received.buffer);
+    }
+
+    fn provide(&mut self, buffer: u16) {
+        let place = usize::from(self.tail & (BUFFERS - 1));
+        let start = &mut self.buffers[usize::from(buffer) * BUFFER_BYTES..][..BUFFER_BYTES];
+        // SAFETY: fact 2: the kernel does not own this buffer now; `place` is within the ring of
+        // entries, whose tail lies in the padding of its first entry, as the kernel defines it.
+        unsafe {
+            let entry = &mut *self.entries.0.add(place);
+            entry.set_addr(start.as_mut_ptr() as u64);
+            entry.set_len(BUFFER_BYTES as u32);
+            entry.set_bid(buffer);
+            self.tail = self.tail.wrapping_add(1);
+            let tail = BufRingEntry::tail(self.entries.0).cast_mut();
+            AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
+        }
+    }
+}
+
+fn length(result: i32) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+}
+
+/// Why receiving ended.
+fn ending(result: i32) -> io::Result<()> {
+    match result {
+        0.. => Ok(()),
+        _ if matches!(-result, libc::ENOBUFS | libc::ECANCELED) => {
+            Err(io::Error::from(io::ErrorKind::WouldBlock))
+        }
+        _ => Err(io::Error::from_raw_os_error(-result)),
+    }
+}
+
+/// What to change when [`Ring::new`] fails.
+pub fn explain(error: &io::Error) -> String {
+    let advice = match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            "the kernel refuses io_uring to this process. Set kernel.io_uring_disabled=0 (sysctl), \
+             or, in a container, allow io_uring_setup, io_uring_enter and io_uring_register in its \
+             seccomp profile"
+        }
+        Some(libc::ENOSYS) => {
+            "this kernel has no io_uring, or a seccomp profile hides it. Linux 6.1 or later is \
+             needed"
+        }
+        Some(libc::EINVAL) => {
+            "this kernel's io_uring is too old. Linux 6.1 or later is needed (SINGLE_ISSUER, \
+             DEFER_TASKRUN, buffer rings)"
+        }
+        Some(libc::ENOMEM) => {
+            "not enough memory may be locked. Raise the limit: ulimit -l 8192, or LimitMEMLOCK=8M \
+             in the systemd unit"
+        }
+        _ => "io_uring cannot be set up",
+    };
+    format!("{advice} ({error})")
+}

@@ -1,0 +1,723 @@
+//! One shard, one loop, one place to wait.
+//!
+//! ```text
+//! loop {
+//!     ring.turn()        sends go out, completions come in: one call; here, and only here, it waits
+//!     read the clock
+//!     mail               what other shards ask and answer, up to the cut
+//!     feed               what clients have sent: run what is ours, batch what is not
+//!     housekeeping       a bounded slice: freeing, expiry
+//!     end_turn           publish what other shards are to do; wake who sleeps
+//!     queue sends        one per connection with something to say
+//! }
+//! ```
+
+use super::connection::Connection;
+use super::listen::{self, Listener};
+use super::ring::{Event, Outgoing, Received, Ring};
+use crate::base::clock::{self, Now};
+use crate::base::limits;
+use crate::config::typed::ClientClass;
+use crate::resp::ReplyBuf;
+use crate::route::batch::ClientKey;
+use crate::route::mailbox::Mailbox;
+use crate::route::node::{Fed, Node};
+use crate::session::{About, Close, Server};
+use rtrb::{Consumer, Producer};
+use slab::Slab;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+
+/// Input that waits behind a held client before its socket is no longer read.
+const BACKLOG: usize = 64 * 1024;
+/// Send buffers kept for reuse, and the largest worth keeping.
+const POOL: usize = 512;
+const POOLED_BYTES: usize = 64 * 1024;
+/// Time between two passes over the expiry codes, in milliseconds: a tick of their finest level.
+const PASS_MS: i64 = 128;
+/// Turns between two looks at glommio's own queues while nothing of ours runs there.
+const TICKS_PER_YIELD: u32 = 100;
+
+/// What the shards of one process share on this floor.
+#[derive(Debug)]
+pub struct Neighbours {
+    /// Each shard's ring, to be woken; -1 until it is there.
+    rings: Vec<AtomicI32>,
+    /// Connections each shard has or is about to get.
+    loads: Vec<AtomicUsize>,
+}
+
+impl Neighbours {
+    /// For so many shards.
+    pub fn new(shards: usize) -> Neighbours {
+        Neighbours {
+            rings: (0..shards).map(|_| AtomicI32::new(-1)).collect(),
+            loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+        }
+    }
+
+    fn connections(&self) -> usize {
+        self.loads
+            .iter()
+            .map(|load| load.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    fn least_loaded(&self) -> usize {
+        let loads = self.loads.iter().map(|load| load.load(Ordering::Relaxed));
+        loads
+            .enumerate()
+            .min_by_key(|(_, load)| *load)
+            .map_or(0, |(shard, _)| shard)
+    }
+}
+
+/// A connection on its way from the shard that accepted it.
+pub type Handover = (RawFd, usize);
+
+/// The first shard's part: it accepts for all.
+pub struct Door {
+    /// The listening sockets.
+    pub listeners: Vec<Listener>,
+    /// The way to each shard (not to itself).
+    pub ways: Vec<Option<Producer<Handover>>>,
+}
+
+/// See the module's head.
+pub struct ShardLoop {
+    number: usize,
+    ring: Ring,
+    node: Node,
+    server: Arc<Server>,
+    neighbours: Arc<Neighbours>,
+    connections: Slab<Connection>,
+    /// The connection of a client, by the client's place.
+    of_client: Vec<u32>,
+    door: Option<Door>,
+    /// Listeners that could not accept and try again at the next tick.
+    stuck: Vec<usize>,
+    arrivals: Consumer<Handover>,
+    events: Vec<Event>,
+    /// Input of this turn: connection, bytes, whether more will come by itself.
+    arrived: Vec<(u32, Received)>,
+    /// Connections with input left from an earlier turn.
+    ready: Vec<u32>,
+    /// Replies held back until their turn is published.
+    unpublished: bool,
+    pool: Vec<ReplyBuf>,
+    unix_path: Option<PathBuf>,
+    next_pass_ms: i64,
+    in_pass: bool,
+    ticks: u32,
+}
+
+impl ShardLoop {
+    /// Shard `number`, on the thread that will run it.
+    ///
+    /// # Errors
+    /// When io_uring is refused.
+    pub fn new(
+        number: usize,
+        mail: Mailbox,
+        server: Arc<Server>,
+        neighbours: Arc<Neighbours>,
+        door: Option<Door>,
+        arrivals: Consumer<Handover>,
+    ) -> std::io::Result<ShardLoop> {
+        let ring = Ring::new()?;
+        neighbours.rings[number].store(ring.descriptor(), Ordering::Release);
+        let unix_path = server.config().unixsocket().map(std::path::Path::to_owned);
+        let mut node = Node::new(number, mail, Arc::clone(&server));
+        node.begin_turn(Now::read());
+        Ok(ShardLoop {
+            number,
+            ring,
+            node,
+            server,
+            neighbours,
+            connections: Slab::new(),
+            of_client: Vec::new(),
+            door,
+            stuck: Vec::new(),
+            arrivals,
+            events: Vec::new(),
+            arrived: Vec::new(),
+            ready: Vec::new(),
+            unpublished: false,
+            pool: Vec::new(),
+            unix_path,
+            next_pass_ms: 0,
+            in_pass: false,
+            ticks: 0,
+        })
+    }
+
+    /// Runs until the server is asked to stop.
+    ///
+    /// # Errors
+    /// When the kernel refuses the ring's one call: the shard cannot go on.
+    pub async fn run(mut self) -> std::io::Result<()> {
+        if let Some(door) = &self.door {
+            for (i, listener) in door.listeners.iter().enumerate() {
+                self.ring.accept(i, listener.descriptor());
+            }
+        }
+        let mut busy = true;
+        while !self.server.stopping() {
+            let wait = !busy && self.may_wait();
+            let began = if wait { clock::monotonic_ns() } else { 0 };
+            self.ring.turn(wait, &mut self.events)?;
+            let now = Now::read();
+            if wait {
+                let exchange = self.node.mail().exchange();
+                if self.neighbours.rings.len() > 1 {
+                    exchange.set_waiting(self.number, false);
+                }
+                let metrics = self.server.metrics.shard(self.number);
+                metrics
+                    .waited_ns
+                    .add(now.monotonic_ns.saturating_sub(began));
+            }
+            busy = self.turn(now);
+            if self.ticks >= TICKS_PER_YIELD {
+                self.ticks = 0;
+                // glommio's own timers and queues move only when we let them.
+                glommio::executor().yield_task_queue_now().await;
+            }
+        }
+        self.say_goodbye();
+        Ok(())
+    }
+
+    /// Whether nothing of ours is left to do. Tells the other shards that we are about to wait.
+    fn may_wait(&mut self) -> bool {
+        if self.neighbours.rings.len() == 1 {
+            return true;
+        }
+        let number = self.number;
+        let mail = self.node.mail();
+        mail.exchange().set_waiting(number, true);
+        // Whoever published before we said so did not see it.
+        if mail.has_mail() {
+            mail.exchange().set_waiting(number, false);
+            return false;
+        }
+        true
+    }
+
+    /// One turn. Returns whether there is more to do at once.
+    fn turn(&mut self, now: Now) -> bool {
+        self.node.begin_turn(now);
+        self.sort_events();
+        let mut busy = false;
+        if self.neighbours.rings.len() > 1 {
+            self.adopt_arrivals();
+            self.node.collect();
+            busy |= self.node.run_mail();
+            for client in self.node.take_resumed() {
+                self.feed_kept(client);
+            }
+        }
+        let arrived = std::mem::take(&mut self.arrived);
+        for (connection, received) in arrived {
+            self.feed(connection, received);
+        }
+        for connection in std::mem::take(&mut self.ready) {
+            if let Some(state) = self.connections.get_mut(connection as usize) {
+                state.is_ready = false;
+                let client = state.client;
+                self.feed_kept(client);
+            }
+        }
+        for client in self.node.take_resumed() {
+            self.feed_kept(client);
+        }
+        busy |= self.housekeep(now);
+        self.node.publish_metrics();
+        let metrics = self.server.metrics.shard(self.number);
+        metrics.turns.add(1);
+        let stamp = if self.neighbours.rings.len() > 1 {
+            clock::monotonic_ns()
+        } else {
+            0
+        };
+        self.unpublished = !self.node.end_turn(stamp);
+        for shard in self
+            .node
+            .mail()
+            .wakes()
+            .collect::<smallvec::SmallVec<[usize; 16]>>()
+        {
+            self.ring
+                .wake(self.neighbours.rings[shard].load(Ordering::Acquire));
+        }
+        if !self.unpublished {
+            for client in self.node.take_dirty() {
+                self.send(client);
+            }
+        }
+        busy || self.unpublished || !self.ready.is_empty() || !self.arrived.is_empty()
+    }
+
+    fn sort_events(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            match event {
+                Event::Received(connection, received, more) => {
+                    if !more {
+                        self.receive_stopped(connection);
+                    }
+                    self.arrived.push((connection, received));
+                }
+                Event::ReceiveEnded(connection, how) => self.receive_ended(connection, how),
+                Event::Sent(connection, sent, outgoing) => self.sent(connection, sent, outgoing),
+                Event::Accepted(listener, accepted) => self.accepted(listener, accepted),
+                Event::Tick => self.tick(),
+                Event::Woken => {}
+            }
+        }
+        self.events = events;
+    }
+
+    fn tick(&mut self) {
+        self.ticks += 1;
+        for listener in std::mem::take(&mut self.stuck) {
+            self.arm(listener);
+        }
+    }
+
+    // ---- connections -------------------------------------------------------------------------
+
+    fn arm(&mut self, listener: usize) {
+        if let Some(door) = &self.door {
+            self.ring
+                .accept(listener, door.listeners[listener].descriptor());
+        }
+    }
+
+    fn accepted(&mut self, listener: usize, accepted: std::io::Result<RawFd>) {
+        let fd = match accepted {
+            Ok(fd) => fd,
+            // No descriptor is free: clients wait in the backlog until one is.
+            Err(_) => return self.stuck.push(listener),
+        };
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+        let most = self.server.config().maxclients() as usize;
+        if self.neighbours.connections() >= most {
+            self.server.metrics.shard(self.number).rejected.add(1);
+            // A socket this new has room for a line; if not, the client is told by the close.
+            let _ = rustix::net::send(
+                &owned,
+                b"-ERR max number of clients reached\r\n",
+                rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT,
+            );
+            return;
+        }
+        let shard = self.neighbours.least_loaded();
+        self.neighbours.loads[shard].fetch_add(1, Ordering::Relaxed);
+        let Some(door) = &mut self.door else { return };
+        if let Some(way) = &mut door.ways[shard] {
+            if way.push((owned.as_raw_fd(), listener)).is_ok() {
+                // It is the other shard's from here on.
+                let _ = std::os::fd::IntoRawFd::into_raw_fd(owned);
+                self.ring
+                    .wake(self.neighbours.rings[shard].load(Ordering::Acquire));
+                return;
+            }
+            // That shard does not keep up with its arrivals: this one takes it.
+            self.neighbours.loads[shard].fetch_sub(1, Ordering::Relaxed);
+            self.neighbours.loads[self.number].fetch_add(1, Ordering::Relaxed);
+        }
+        self.adopt(owned);
+    }
+
+    fn adopt_arrivals(&mut self) {
+        while let Ok((fd, _)) = self.arrivals.pop() {
+            // SAFETY: `accepted` on the first shard gave up its ownership when it sent this here.
+            let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+            self.adopt(owned);
+        }
+    }
+
+    fn adopt(&mut self, fd: OwnedFd) {
+        listen::prepare(&fd, self.server.config().tcp_keepalive());
+        let (addr, laddr) = listen::names(&fd, self.unix_path.as_deref());
+        let about = About {
+            addr,
+            laddr,
+            fd: i64::from(fd.as_raw_fd()),
+            ..About::default()
+        };
+        let client = self.node.connect(about);
+        let at = self.connections.insert(Connection::new(fd, client));
+        let place = client.index as usize;
+        if self.of_client.len() <= place {
+            self.of_client.resize(place + 1, u32::MAX);
+        }
+        self.of_client[place] = at as u32;
+        let metrics = self.server.metrics.shard(self.number);
+        metrics.connections_total.add(1);
+        metrics.connections.add(1);
+        self.receive(at as u32);
+    }
+
+    fn receive(&mut self, at: u32) {
+        let connection = &mut self.connections[at as usize];
+        if !connection.is_receiving && !connection.is_closing && !connection.ended {
+            connection.is_receiving = true;
+            self.ring.receive(at, connection.descriptor());
+        }
+    }
+
+    /// The multishot receive is over though nothing is wrong: it is armed again unless too much
+    /// waits already.
+    fn receive_stopped(&mut self, at: u32) {
+        let Some(connection) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        connection.is_receiving = false;
+        if connection.is_closing {
+            self.release(at);
+        } else if connection.waiting() < BACKLOG {
+            self.receive(at);
+        }
+    }
+
+    fn receive_ended(&mut self, at: u32, how: std::io::Result<()>) {
+        let Some(connection) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        connection.is_receiving = false;
+        match how {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                self.receive_stopped(at);
+            }
+            // What has been received is still executed and answered, in case only one half of the
+            // connection was shut; then it is closed.
+            Ok(()) => {
+                connection.ended = true;
+                if connection.is_closing {
+                    return self.release(at);
+                }
+                let client = connection.client;
+                let pending = self.node.client(client).is_some_and(|client| {
+                    client.held || !client.replies.is_empty() || client.replies.outstanding() > 0
+                });
+                let arriving = self.arrived.iter().any(|(other, _)| *other == at);
+                if !pending && !arriving && !self.connections[at as usize].is_sending {
+                    self.close(at);
+                }
+            }
+            Err(_) => self.close(at),
+        }
+    }
+
+    /// Decides that a connection ends: its client is gone at once, the socket when the kernel has
+    /// let go of it.
+    fn close(&mut self, at: u32) {
+        let connection = &mut self.connections[at as usize];
+        if !connection.is_closing {
+            connection.is_closing = true;
+            connection.shut();
+            let client = connection.client;
+            if self.node.client(client).is_some() {
+                self.of_client[client.index as usize] = u32::MAX;
+                self.node.disconnect(client);
+            }
+        }
+        self.release(at);
+    }
+
+    fn release(&mut self, at: u32) {
+        if self.connections[at as usize].is_closing && self.connections[at as usize].is_released() {
+            let waits_here = self.arrived.iter().any(|(other, _)| *other == at);
+            if waits_here {
+                return;
+            }
+            drop(self.connections.remove(at as usize));
+            self.neighbours.loads[self.number].fetch_sub(1, Ordering::Relaxed);
+            let connections = &self.server.metrics.shard(self.number).connections;
+            connections.set(connections.get().saturating_sub(1));
+        }
+    }
+
+    // ---- input -------------------------------------------------------------------------------
+
+    /// Executes what has just been received: in the buffer it came in, unless something waits
+    /// before it.
+    fn feed(&mut self, at: u32, received: Received) {
+        let Some(connection) = self.connections.get_mut(at as usize) else {
+            return self.ring.give_back(received);
+        };
+        let metrics = self.server.metrics.shard(self.number);
+        metrics
+            .received
+            .add(received_len(&self.ring, &received) as u64);
+        if connection.is_closing {
+            self.ring.give_back(received);
+            return self.release(at);
+        }
+        let client = connection.client;
+        let bytes = self.ring.bytes(&received);
+        if connection.waiting() > 0 {
+            connection.keep(bytes);
+            self.ring.give_back(received);
+            if self.connections[at as usize].is_worth_feeding() {
+                self.feed_kept(client);
+            }
+            return self.after_feed(at, client);
+        }
+        if let Some(state) = self.node.client_mut(client) {
+            state.session.traffic.received += bytes.len() as u64;
+            if state.replies.out.capacity() == 0
+                && let Some(buffer) = self.pool.pop()
+            {
+                state.replies.out = buffer;
+            }
+        }
+        let (used, fed) = self.node.feed(client, bytes);
+        if used < bytes.len() && fed != Fed::Closed {
+            connection.keep(&bytes[used..]);
+        }
+        self.ring.give_back(received);
+        self.follow(at, fed);
+        self.after_feed(at, client);
+    }
+
+    /// Executes what a client had sent earlier.
+    fn feed_kept(&mut self, client: ClientKey) {
+        let Some(&at) = self.of_client.get(client.index as usize) else {
+            return;
+        };
+        let Some(connection) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        if connection.client != client || connection.is_closing || connection.waiting() == 0 {
+            return self.maybe_finish(at);
+        }
+        let (input, executed) = connection.take_input();
+        let (used, fed) = self.node.feed(client, &input[executed..]);
+        connection.put_input(input, executed + used);
+        self.follow(at, fed);
+        let Some(connection) = self.connections.get(at as usize) else {
+            return;
+        };
+        if connection.waiting() < BACKLOG {
+            self.receive(at);
+        }
+        self.after_feed(at, client);
+    }
+
+    fn follow(&mut self, at: u32, fed: Fed) {
+        let connection = &mut self.connections[at as usize];
+        match fed {
+            Fed::Wants(wanted) => connection.set_wanted(wanted),
+            Fed::More => {
+                connection.set_wanted(0);
+                if !std::mem::replace(&mut connection.is_ready, true) {
+                    self.ready.push(at);
+                }
+            }
+            Fed::Held | Fed::Closed => connection.set_wanted(0),
+        }
+    }
+
+    /// Bounds what a client may keep here, and stops reading one whose input is not executed.
+    fn after_feed(&mut self, at: u32, client: ClientKey) {
+        let Some(connection) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        let waiting = connection.waiting();
+        let capacity = connection.input_capacity();
+        let most = self.server_query_limit();
+        let Some(state) = self.node.client_mut(client) else {
+            return;
+        };
+        state.session.traffic.query = waiting;
+        state.session.traffic.query_capacity = capacity;
+        let spans = state.parser.memory();
+        let mid_command = state.parser.is_mid_command();
+        if (waiting + spans) as u64 > most {
+            self.server.metrics.shard(self.number).query_closed.add(1);
+            return self.close(at);
+        }
+        let connection = &mut self.connections[at as usize];
+        if waiting >= BACKLOG && !mid_command && connection.is_receiving {
+            self.ring.cancel_receive(at);
+        }
+    }
+
+    fn server_query_limit(&self) -> u64 {
+        self.node.config().client_query_buffer_limit()
+    }
+
+    // ---- output ------------------------------------------------------------------------------
+
+    fn send(&mut self, client: ClientKey) {
+        let Some(&at) = self.of_client.get(client.index as usize) else {
+            return;
+        };
+        let Some(connection) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        if connection.client != client || connection.is_closing {
+            return;
+        }
+        let Some(state) = self.node.client_mut(client) else {
+            return;
+        };
+        if state.session.close == Close::Now {
+            return self.close(at);
+        }
+        let limit = self.hard_limit();
+        let Some(state) = self.node.client_mut(client) else {
+            return;
+        };
+        if limit != 0 && state.replies.len() as u64 > limit {
+            self.server.metrics.shard(self.number).output_closed.add(1);
+            return self.close(at);
+        }
+        if let Some(outgoing) = self.connections[at as usize].load(&mut state.replies.out) {
+            let connection = &mut self.connections[at as usize];
+            connection.is_sending = true;
+            self.ring.send(at, connection.descriptor(), outgoing);
+        } else if !self.connections[at as usize].is_sending {
+            self.maybe_finish(at);
+        }
+    }
+
+    fn hard_limit(&self) -> u64 {
+        self.node
+            .config()
+            .output_limit(ClientClass::Normal)
+            .hard_bytes
+    }
+
+    fn sent(&mut self, at: u32, sent: std::io::Result<usize>, mut outgoing: Box<Outgoing>) {
+        let Some(connection) = self.connections.get_mut(at as usize) else {
+            return;
+        };
+        connection.is_sending = false;
+        if connection.is_closing {
+            return self.release(at);
+        }
+        let client = connection.client;
+        match sent {
+            Ok(bytes) => {
+                outgoing.sent += bytes;
+                self.server
+                    .metrics
+                    .shard(self.number)
+                    .sent
+                    .add(bytes as u64);
+                if let Some(state) = self.node.client_mut(client) {
+                    state.session.traffic.sent += bytes as u64;
+                }
+            }
+            Err(_) => return self.close(at),
+        }
+        if !outgoing.is_done() {
+            connection.is_sending = true;
+            return self.ring.send(at, connection.descriptor(), outgoing);
+        }
+        let Some(state) = self.node.client_mut(client) else {
+            return;
+        };
+        let waits = !state.replies.out.is_empty();
+        outgoing.replies.clear();
+        if waits {
+            connection.idle_send = Some(outgoing);
+            return self.send(client);
+        }
+        // Nothing more to say: the buffers go back to the pool, an idle connection has none.
+        for buffer in [outgoing.replies, std::mem::take(&mut state.replies.out)] {
+            if buffer.capacity() > 0 && buffer.capacity() <= POOLED_BYTES && self.pool.len() < POOL
+            {
+                self.pool.push(buffer);
+            }
+        }
+        if self.connections[at as usize].waiting() > 0 {
+            // It may have been waiting for room.
+            self.feed_later(at);
+        } else {
+            self.maybe_finish(at);
+        }
+    }
+
+    fn feed_later(&mut self, at: u32) {
+        let connection = &mut self.connections[at as usize];
+        if connection.is_worth_feeding() && !std::mem::replace(&mut connection.is_ready, true) {
+            self.ready.push(at);
+        }
+        if connection.waiting() < BACKLOG {
+            self.receive(at);
+        }
+    }
+
+    /// Closes a connection that has nothing left to say and was to be closed then.
+    fn maybe_finish(&mut self, at: u32) {
+        let Some(connection) = self.connections.get(at as usize) else {
+            return;
+        };
+        let Some(state) = self.node.client(connection.client) else {
+            return;
+        };
+        let silent = !connection.is_sending
+            && state.replies.is_empty()
+            && state.replies.outstanding() == 0
+            && !state.held;
+        let over = state.session.close != Close::No
+            || (connection.ended && !connection.is_worth_feeding());
+        if silent && over {
+            self.close(at);
+        }
+    }
+
+    // ---- the rest ----------------------------------------------------------------------------
+
+    /// A bounded slice of work that nobody waits for. Returns whether there is more to do at once.
+    fn housekeep(&mut self, now: Now) -> bool {
+        if !self.in_pass
+            && now.unix_ms < self.next_pass_ms
+            && self.node.shard().pending_frees() == 0
+        {
+            return false;
+        }
+        self.in_pass = true;
+        let began = clock::monotonic_ns();
+        let mut steps = 0;
+        loop {
+            let mut pass_done = false;
+            let more = self.node.shard().housekeep(&mut pass_done);
+            if pass_done {
+                self.in_pass = false;
+                self.next_pass_ms = now.unix_ms + PASS_MS;
+            }
+            if !more {
+                return false;
+            }
+            steps += 1;
+            if steps % 8 == 0
+                && clock::monotonic_ns() - began > limits::HOUSEKEEPING_SLICE_US * 1000
+            {
+                return true;
+            }
+        }
+    }
+
+    /// Sends what is ready once more before the process ends.
+    fn say_goodbye(&mut self) {
+        for client in self.node.take_dirty() {
+            self.send(client);
+        }
+        // Whatever the sockets take at once they get; nobody waits for the rest.
+        let _ = self.ring.turn(false, &mut self.events);
+    }
+}
+
+fn received_len(ring: &Ring, received: &Received) -> usize {
+    ring.bytes(received).len()
+}

@@ -1,0 +1,265 @@
+//! Floor 3: what one client remembers between commands, and what a command that concerns the
+//! connection or the server may see and ask for.
+
+use crate::base::clock::Now;
+use crate::base::error::Error;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::resp::Span;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// One client's state.
+#[derive(Debug)]
+pub struct Session {
+    /// Unique for the life of the process.
+    pub id: u64,
+    /// The selected database.
+    pub db: usize,
+    /// Whether it speaks RESP3.
+    pub resp3: bool,
+    /// Whether it may use commands (always, without `requirepass`).
+    pub authenticated: bool,
+    /// What CLIENT REPLY has set.
+    pub reply_mode: ReplyMode,
+    /// The transaction being queued.
+    pub multi: Option<Box<Queue>>,
+    /// The keys it watches.
+    pub watched: Vec<Watch>,
+    /// Whether it is to be closed, and when.
+    pub close: Close,
+    /// CLIENT NO-EVICT.
+    pub no_evict: bool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+    /// When it connected, milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    /// When its last command came, milliseconds since the Unix epoch.
+    pub active_ms: i64,
+    /// Its last command, by number in [`crate::command::all`].
+    pub last_command: Option<u16>,
+    /// Names and addresses, which few look at.
+    pub about: Box<About>,
+    /// Sizes of its buffers, kept up to date by the floor that has them.
+    pub traffic: Traffic,
+}
+
+/// What a client says about itself, and where it is.
+#[derive(Debug, Default)]
+pub struct About {
+    /// CLIENT SETNAME.
+    pub name: Vec<u8>,
+    /// CLIENT SETINFO LIB-NAME.
+    pub lib_name: Vec<u8>,
+    /// CLIENT SETINFO LIB-VER.
+    pub lib_ver: Vec<u8>,
+    /// `address:port` of the client, or the socket's path and `:0`.
+    pub addr: String,
+    /// `address:port` that it reached.
+    pub laddr: String,
+    /// The number CLIENT LIST shows as `fd`.
+    pub fd: i64,
+}
+
+/// Sizes and counts that CLIENT LIST shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    /// Bytes of input not executed yet.
+    pub query: usize,
+    /// Bytes allocated for input.
+    pub query_capacity: usize,
+    /// Bytes of replies not sent yet.
+    pub output: usize,
+    /// Bytes received in all.
+    pub received: u64,
+    /// Bytes sent in all.
+    pub sent: u64,
+    /// Commands executed.
+    pub commands: u64,
+}
+
+/// CLIENT REPLY.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyMode {
+    /// Replies are sent.
+    #[default]
+    On,
+    /// None is.
+    Off,
+    /// The next command's is not (and SKIP's own is not either).
+    SkipNext,
+    /// This command's is not.
+    Skip,
+}
+
+/// Whether and when a connection ends by the server's wish.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Close {
+    /// It does not.
+    #[default]
+    No,
+    /// Once all replies have been sent; nothing more is executed.
+    AfterReplies,
+    /// At once.
+    Now,
+}
+
+/// A watched key and what it was like when the watch began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// Its database.
+    pub db: usize,
+    /// Its name.
+    pub key: Box<[u8]>,
+    /// The version that its owner told.
+    pub version: u64,
+}
+
+/// The commands queued since MULTI.
+#[derive(Debug, Default)]
+pub struct Queue {
+    /// The commands, in order.
+    pub calls: Vec<Call>,
+    /// Whether queueing one failed: EXEC will abort.
+    pub failed: bool,
+    /// Bytes of all arguments.
+    pub bytes: usize,
+}
+
+/// One queued command with arguments of its own.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Which.
+    pub command: &'static crate::command::Command,
+    /// Its arguments' bytes.
+    pub bytes: Vec<u8>,
+    /// Where each argument lies in them.
+    pub spans: Vec<Span>,
+}
+
+impl Session {
+    /// A client that has just connected.
+    pub fn new(id: u64, now: Now, config: &Config, about: About) -> Session {
+        Session {
+            id,
+            db: 0,
+            resp3: false,
+            authenticated: config.requirepass().is_empty(),
+            reply_mode: ReplyMode::On,
+            multi: None,
+            watched: Vec::new(),
+            close: Close::No,
+            no_evict: false,
+            no_touch: false,
+            created_ms: now.unix_ms,
+            active_ms: now.unix_ms,
+            last_command: None,
+            about: Box::new(about),
+            traffic: Traffic::default(),
+        }
+    }
+}
+
+/// What a session command sees of the server.
+#[derive(Debug)]
+pub struct Env<'a> {
+    /// The configuration in force.
+    pub config: &'a Config,
+    /// The configuration to change, and the process-wide requests.
+    pub server: &'a Server,
+    /// This turn's time.
+    pub now: Now,
+}
+
+/// What all shards share: the configuration, the counters, and requests to the process. Nothing on
+/// the path of a data command touches its lock.
+#[derive(Debug)]
+pub struct Server {
+    config: Mutex<Arc<Config>>,
+    /// Counts changes of the configuration, so that shards notice them.
+    generation: AtomicU64,
+    /// Per-shard counters.
+    pub metrics: Metrics,
+    /// Asked to stop: 0 no, 1 yes.
+    stop: AtomicU64,
+    next_client: AtomicU64,
+    /// The process's identity, for INFO.
+    pub identity: Identity,
+}
+
+/// What does not change while the process lives.
+#[derive(Debug)]
+pub struct Identity {
+    /// 40 hexadecimal digits, new with every start.
+    pub run_id: String,
+    /// When the process started, microseconds since the Unix epoch.
+    pub started_us: i64,
+    /// The configuration file's path, or empty.
+    pub config_file: String,
+    /// The executable's path.
+    pub executable: String,
+}
+
+impl Server {
+    /// A server of `shards` shards.
+    pub fn new(config: Config, shards: usize, identity: Identity) -> Server {
+        Server {
+            config: Mutex::new(Arc::new(config)),
+            generation: AtomicU64::new(1),
+            metrics: Metrics::new(shards),
+            stop: AtomicU64::new(0),
+            next_client: AtomicU64::new(1),
+            identity,
+        }
+    }
+
+    /// The configuration as it is now.
+    pub fn config(&self) -> Arc<Config> {
+        match self.config.lock() {
+            Ok(config) => Arc::clone(&config),
+            // Who panicked while holding it had not yet replaced the old one.
+            Err(poisoned) => Arc::clone(&poisoned.into_inner()),
+        }
+    }
+
+    /// Counts changes of the configuration.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Changes the configuration as a whole, or, when `change` fails, not at all.
+    ///
+    /// # Errors
+    /// What `change` returns.
+    pub fn reconfigure(
+        &self,
+        change: impl FnOnce(&mut Config) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut current = match self.config.lock() {
+            Ok(config) => config,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        let mut next = Config::clone(&current);
+        change(&mut next)?;
+        *current = Arc::new(next);
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Asks the whole process to stop.
+    pub fn request_stop(&self) {
+        self.stop.store(1, Ordering::Release);
+    }
+
+    /// Whether the process has been asked to stop.
+    #[inline]
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire) != 0
+    }
+
+    /// A client id that no other client has had.
+    pub fn next_client(&self) -> u64 {
+        self.next_client.fetch_add(1, Ordering::Relaxed)
+    }
+}
