@@ -48,9 +48,8 @@ pub enum Ran {
 #[inline]
 pub fn run_whole(shard: &mut Shard, job: &Job, out: &mut ReplyBuf) -> Ran {
     match job.command.run {
-        Run::Owner(handler) | Run::All(handler, _) | Run::Cursor(handler) => {
-            run_handler(shard, job, handler, out)
-        }
+        Run::Owner(handler) | Run::Cursor(handler) => run_handler(shard, job, handler, out),
+        Run::All(handler, gather) => run_alone(shard, job, handler, gather, out),
         Run::Each(handler, gather) => run_each(shard, job, handler, gather, out),
         Run::Across(across) => run_handler(shard, job, across.together, out),
         Run::Session(_) | Run::Sessions(..) | Run::Control(_) | Run::Container => {
@@ -112,6 +111,24 @@ fn fail(error: &Error, out: &mut ReplyBuf, mark: usize, resp3: bool) -> Ran {
     Ran::Failed
 }
 
+/// Runs a command of every shard where there is one shard only.
+fn run_alone(
+    shard: &mut Shard,
+    job: &Job,
+    handler: Handler,
+    gather: Gather,
+    out: &mut ReplyBuf,
+) -> Ran {
+    let mark = out.mark();
+    let ran = run_handler(shard, job, handler, out);
+    if let (Gather::With(gather), Ran::Fine) = (gather, ran) {
+        let part = out.bytes()[mark..].to_vec();
+        out.rewind(mark);
+        gather(&[&part], &mut Reply::new(out, job.resp3));
+    }
+    ran
+}
+
 /// The arguments of each part of a command that runs once per key.
 pub fn parts<'a>(command: &Command, args: &Args<'a>) -> impl Iterator<Item = Args<'a>> + use<'a> {
     let crate::command::Keys::Range(first, _, step) = command.keys[0] else {
@@ -132,6 +149,10 @@ fn run_each(
     out: &mut ReplyBuf,
 ) -> Ran {
     let start = out.mark();
+    // MSET with a key and no value: nothing may have been written when that comes out.
+    if let Err(error) = job.command.key_places(&job.args) {
+        return fail(&error, out, start, job.resp3);
+    }
     let mut sum = 0;
     if let Gather::InOrder = gather {
         Reply::new(out, job.resp3).array(parts(job.command, &job.args).count());

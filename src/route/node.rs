@@ -558,7 +558,8 @@ impl Node {
             _ if shards == 1 => Some(self.number),
             Run::All(..) => None,
             _ => match command.key_places(args) {
-                Err(error) => return self.reject(key, mode, Some(command), &error),
+                // Its handler says what is wrong, anywhere.
+                Err(_) => Some(self.number),
                 Ok(places) => {
                     let first = owner_of(args.at(places[0]), shards);
                     let same = |at: &usize| owner_of(args.at(*at), shards) == first;

@@ -66,8 +66,6 @@ enum Site {
     Sessions(SessionsHandler, Gather),
     /// Watching begins at the key's shard.
     Watch(usize),
-    /// Nowhere: its reply is an error already.
-    Nowhere,
 }
 
 #[derive(Debug, Default)]
@@ -172,7 +170,6 @@ impl Node {
                 locks[shard].push((locks::print(db, key), mode));
                 shard
             };
-            let mut reply = None;
             let site = match (command.run, &txn.goal) {
                 (_, Goal::Watch(_)) => {
                     let shard = owner_of(args.at(0), shards);
@@ -195,9 +192,10 @@ impl Node {
                 }
                 (Run::Owner(_) | Run::Each(..) | Run::Across(_), _) => {
                     match command.key_places(&args) {
-                        Err(error) => {
-                            reply = Some(error_reply(&error));
-                            Site::Nowhere
+                        // Its handler says what is wrong, anywhere, and touches nothing.
+                        Err(_) => {
+                            involved[self.number] = true;
+                            Site::Whole(self.number)
                         }
                         Ok(places) => {
                             let at: Vec<(usize, usize)> = places
@@ -232,7 +230,7 @@ impl Node {
                 db: this_db,
                 site,
                 results: Vec::new(),
-                reply,
+                reply: None,
             });
         }
         for shard in 0..shards {
@@ -360,7 +358,7 @@ impl Node {
             reads &=
                 exec::mode(command) == Mode::Shared || matches!(planned.site, Site::Across(..));
             match &planned.site {
-                Site::Session | Site::Nowhere => {}
+                Site::Session => {}
                 Site::Whole(shard) => {
                     works
                         .to(*shard)
@@ -626,7 +624,7 @@ impl Node {
                 return self.run_session(client, command, &Args::new(bytes, spans), out);
             }
             Site::Parts(_, gather) | Site::All(_, gather) | Site::Sessions(_, gather) => gather,
-            Site::Whole(_) | Site::Across(..) | Site::Watch(_) | Site::Nowhere => Gather::InOrder,
+            Site::Whole(_) | Site::Across(..) | Site::Watch(_) => Gather::InOrder,
         };
         let parts = &planned.results;
         let texts = parts

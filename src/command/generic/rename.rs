@@ -70,8 +70,16 @@ fn rename_writes(args: &Args, from: &[u8], writes: &mut Vec<Write>) -> Result<()
         return Err(Error::NoSuchKey);
     }
     let (old, new) = (args.at(0).to_vec(), args.at(1).to_vec());
-    writes.push(Write { key: 0, handler: delete, args: vec![old] });
-    writes.push(Write { key: 1, handler: restore, args: vec![new, from.to_vec()] });
+    writes.push(Write {
+        key: 0,
+        handler: delete,
+        args: vec![old],
+    });
+    writes.push(Write {
+        key: 1,
+        handler: restore,
+        args: vec![new, from.to_vec()],
+    });
     Ok(())
 }
 
@@ -104,7 +112,11 @@ pub static COPY: Across = Across {
         let fine = !is_absent(read[0]) && (options.replace || is_absent(read[1]));
         if fine {
             let args = vec![args.at(1).to_vec(), read[0].to_vec()];
-            writes.push(Write { key: 1, handler: restore, args });
+            writes.push(Write {
+                key: 1,
+                handler: restore,
+                args,
+            });
         }
         reply.integer(i64::from(fine));
         Ok(())
@@ -139,7 +151,10 @@ struct CopyOptions {
 
 impl CopyOptions {
     fn parse(args: &Args, databases: usize) -> Result<CopyOptions, Error> {
-        let mut options = CopyOptions { to: None, replace: false };
+        let mut options = CopyOptions {
+            to: None,
+            replace: false,
+        };
         let mut at = 2;
         while at < args.len() {
             if args.is(at, "REPLACE") {
@@ -164,7 +179,10 @@ fn database(text: &[u8], databases: usize) -> Result<usize, Error> {
             "ERR value is out of range, value must between -2147483648 and 2147483647",
         ));
     }
-    usize::try_from(number).ok().filter(|n| *n < databases).ok_or(Error::DbOutOfRange)
+    usize::try_from(number)
+        .ok()
+        .filter(|n| *n < databases)
+        .ok_or(Error::DbOutOfRange)
 }
 
 /// MOVE. The key keeps its owner: which shard has a key does not depend on the database.
@@ -218,7 +236,9 @@ fn restore(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let Some(([PRESENT, kind], rest)) = dump.split_first_chunk::<2>() else {
         return Err(broken);
     };
-    let Some((expiry, value)) = rest.split_first_chunk::<8>() else { return Err(broken) };
+    let Some((expiry, value)) = rest.split_first_chunk::<8>() else {
+        return Err(broken);
+    };
     let ttl = match i64::from_le_bytes(*expiry) {
         -1 => Ttl::Clear,
         at_ms => Ttl::At(at_ms),
@@ -233,7 +253,13 @@ fn restore(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     db.edit(key).put(new, ttl);
     match ttl {
         Ttl::At(at_ms) => {
-            db.effect(&[b"SET", key, value, b"PXAT", Digits::new().format(at_ms).as_bytes()]);
+            db.effect(&[
+                b"SET",
+                key,
+                value,
+                b"PXAT",
+                Digits::new().format(at_ms).as_bytes(),
+            ]);
         }
         _ => db.effect(&[b"SET", key, value]),
     }
@@ -248,4 +274,49 @@ fn delete(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     db.effect(&[b"DEL", key]);
     reply.ok();
     Ok(Effect::Wrote)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::Span;
+    use crate::shard::Shard;
+
+    #[test]
+    fn a_value_of_any_kind_survives_the_way_between_shards() {
+        let (mut here, mut there) = (Shard::new(0, 2, 1), Shard::new(1, 2, 1));
+        let long = Arc::new(vec![b'x'; 20_000]);
+        for (new, expiry) in [
+            (New::Int(-7), None),
+            (New::Inline(b""), Some(5_000)),
+            (New::Inline(b"12"), None),
+            (New::Edited(b"abc"), Some(i64::MAX)),
+            (New::Heap(long), Some(1)),
+        ] {
+            let mut out = ReplyBuf::default();
+            let ttl = expiry.map_or(Ttl::Clear, Ttl::At);
+            here.db(0).edit(b"old").put(new, ttl);
+            let mut db = here.db(0);
+            let before = db.edit(b"old").take().expect("just put there");
+            dump(&before, &mut out);
+            assert!(!is_absent(out.bytes()));
+
+            let bytes = [b"new", out.bytes()].concat();
+            let len = out.bytes().len() as u32;
+            let spans = [Span { at: 0, len: 3 }, Span { at: 3, len }];
+            let mut db = there.db(0);
+            let mut ok = ReplyBuf::default();
+            let done = restore(
+                &mut db,
+                &Args::new(&bytes, &spans),
+                &mut Reply::new(&mut ok, false),
+            );
+            assert_eq!(done, Ok(Effect::Wrote));
+
+            let after = db.edit(b"new").take().expect("just put there");
+            assert_eq!((after.kind(), after.expiry()), (before.kind(), expiry));
+            let text = |entry: &Entry| entry.string().bytes(&mut Digits::new()).to_vec();
+            assert_eq!(text(&after), text(&before));
+        }
+    }
 }
