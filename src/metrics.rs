@@ -1,7 +1,14 @@
 //! One shard's counters. Each has one writer, its shard, which publishes them once per turn before
 //! the turn's replies go out; anybody may read. So INFO and scrapes stop nobody.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Samples for [`Metrics::rates`] are at least so far apart, and no more of them are kept than make
+/// up the time that rates are averaged over, as in Redis: 1.6 seconds.
+const SAMPLE_NS: u64 = 100_000_000;
+const SAMPLES_MAX: usize = 16;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -9,6 +16,12 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         #[repr(align(128))]
         pub struct ShardMetrics { $($(#[$doc])* pub $name: Counter,)* }
+
+        impl ShardMetrics {
+            fn copy_from(&self, other: &ShardMetrics) {
+                $(self.$name.set(other.$name.get());)*
+            }
+        }
     };
 }
 
@@ -98,10 +111,76 @@ pub struct CommandMetrics {
     pub rejected: Counter,
 }
 
+/// The codes that error replies begin with, for Errorstats: a code that is not here counts with the
+/// last.
+pub const ERROR_CODES: [&str; 30] = [
+    "ERR",
+    "WRONGTYPE",
+    "NOAUTH",
+    "WRONGPASS",
+    "NOPERM",
+    "OOM",
+    "EXECABORT",
+    "NOPROTO",
+    "NOSCRIPT",
+    "BUSY",
+    "NOTBUSY",
+    "UNKILLABLE",
+    "MISCONF",
+    "READONLY",
+    "LOADING",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "BUSYKEY",
+    "BUSYGROUP",
+    "NOGROUP",
+    "UNBLOCKED",
+    "CROSSSLOT",
+    "MOVED",
+    "ASK",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "INPROG",
+    "NOGOODSLAVE",
+    "IOERR",
+    "OTHER",
+];
+
+/// The place of an error text's code among those that are counted; its text is as a reply has it,
+/// with or without the `-` of the protocol.
+#[cold]
+pub fn error_code(text: &[u8]) -> u8 {
+    let text = text.strip_prefix(b"-").unwrap_or(text);
+    let code = text.split(|byte| *byte == b' ').next().unwrap_or(text);
+    let known = ERROR_CODES.iter().position(|known| known.as_bytes() == code);
+    known.unwrap_or(ERROR_CODES.len() - 1) as u8
+}
+
 /// All shards' counters.
 #[derive(Debug)]
 pub struct Metrics {
     shards: Vec<Shard>,
+    /// Totals of the past seconds, oldest first.
+    samples: Mutex<VecDeque<Sample>>,
+}
+
+/// What has been counted up to a time.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at_ns: u64,
+    /// Commands, bytes received, bytes sent.
+    totals: [u64; 3],
+}
+
+/// How much happens per second.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// Commands.
+    pub commands: f64,
+    /// Bytes received.
+    pub received: f64,
+    /// Bytes sent.
+    pub sent: f64,
 }
 
 #[derive(Debug)]
@@ -109,6 +188,17 @@ struct Shard {
     counters: ShardMetrics,
     databases: Vec<DatabaseMetrics>,
     commands: Vec<CommandMetrics>,
+    errors: Vec<Counter>,
+    /// What the counters were at the last CONFIG RESETSTAT. A counter has one writer, its shard, so
+    /// it is never set back; what statistics show is the difference.
+    forgotten: Forgotten,
+}
+
+#[derive(Debug)]
+struct Forgotten {
+    counters: ShardMetrics,
+    commands: Vec<CommandMetrics>,
+    errors: Vec<Counter>,
 }
 
 impl Metrics {
@@ -119,16 +209,27 @@ impl Metrics {
 
     /// Counters for so many shards of so many databases.
     pub fn sized(shards: usize, databases: usize) -> Metrics {
+        let commands = || {
+            crate::command::all()
+                .iter()
+                .map(|_| CommandMetrics::default())
+                .collect()
+        };
+        let errors = || ERROR_CODES.iter().map(|_| Counter::default()).collect();
         let shard = || Shard {
             counters: ShardMetrics::default(),
             databases: (0..databases).map(|_| DatabaseMetrics::default()).collect(),
-            commands: crate::command::all()
-                .iter()
-                .map(|_| CommandMetrics::default())
-                .collect(),
+            commands: commands(),
+            errors: errors(),
+            forgotten: Forgotten {
+                counters: ShardMetrics::default(),
+                commands: commands(),
+                errors: errors(),
+            },
         };
         Metrics {
             shards: (0..shards).map(|_| shard()).collect(),
+            samples: Mutex::default(),
         }
     }
 
@@ -162,6 +263,132 @@ impl Metrics {
             .sum()
     }
 
+    /// How many databases are counted.
+    pub fn databases(&self) -> usize {
+        self.shards[0].databases.len()
+    }
+
+    /// Takes a sample for [`Metrics::rates`]; one shard does so every now and then.
+    pub fn sample(&self, now_ns: u64) {
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        if samples
+            .back()
+            .is_some_and(|last| now_ns < last.at_ns + SAMPLE_NS)
+        {
+            return;
+        }
+        if samples.len() == SAMPLES_MAX {
+            samples.pop_front();
+        }
+        samples.push_back(Sample {
+            at_ns: now_ns,
+            totals: self.totals(),
+        });
+    }
+
+    /// What has happened per second lately: since the oldest sample, which without samples taken in
+    /// between is the previous time somebody asked.
+    pub fn rates(&self, now_ns: u64) -> Rates {
+        let oldest = {
+            let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+            let late = now_ns.saturating_sub(SAMPLE_NS * SAMPLES_MAX as u64);
+            while samples.len() > 1 && samples[0].at_ns < late {
+                samples.pop_front();
+            }
+            samples.front().copied().unwrap_or(Sample {
+                at_ns: 0,
+                totals: [0; 3],
+            })
+        };
+        let seconds = now_ns.saturating_sub(oldest.at_ns).max(1) as f64 / 1e9;
+        let totals = self.totals();
+        let rate = |i: usize| totals[i].saturating_sub(oldest.totals[i]) as f64 / seconds;
+        self.sample(now_ns);
+        Rates {
+            commands: rate(0),
+            received: rate(1),
+            sent: rate(2),
+        }
+    }
+
+    fn totals(&self) -> [u64; 3] {
+        [
+            self.sum(|shard| &shard.commands),
+            self.sum(|shard| &shard.received),
+            self.sum(|shard| &shard.sent),
+        ]
+    }
+
+    /// Counts an error reply of a shard, by the code that [`error_code`] gave.
+    pub fn count_error(&self, shard: usize, code: u8) {
+        self.shards[shard].errors[code as usize].add(1);
+    }
+
+    /// Lets statistics begin anew (CONFIG RESETSTAT). What a shard has counted in the turn it is in
+    /// is not published yet, and so not forgotten.
+    pub fn reset(&self) {
+        for Shard {
+            counters,
+            commands,
+            errors,
+            forgotten,
+            ..
+        } in &self.shards
+        {
+            forgotten.counters.copy_from(counters);
+            for (from, to) in commands.iter().zip(&forgotten.commands) {
+                to.calls.set(from.calls.get());
+                to.failed.set(from.failed.get());
+                to.rejected.set(from.rejected.get());
+            }
+            for (from, to) in errors.iter().zip(&forgotten.errors) {
+                to.set(from.get());
+            }
+        }
+    }
+
+    /// The sum of one counter over all shards since the last [`Metrics::reset`].
+    pub fn since_reset(&self, counter: impl Fn(&ShardMetrics) -> &Counter) -> u64 {
+        let of = |shard: &Shard| {
+            counter(&shard.counters)
+                .get()
+                .saturating_sub(counter(&shard.forgotten.counters).get())
+        };
+        self.shards.iter().map(of).sum()
+    }
+
+    /// Calls, failed and rejected calls of a command since the last [`Metrics::reset`].
+    pub fn calls_since_reset(&self, id: u16) -> [u64; 3] {
+        let mut sums = [0; 3];
+        for shard in &self.shards {
+            let (now, then) = (
+                &shard.commands[id as usize],
+                &shard.forgotten.commands[id as usize],
+            );
+            let pairs = [
+                (&now.calls, &then.calls),
+                (&now.failed, &then.failed),
+                (&now.rejected, &then.rejected),
+            ];
+            for (sum, (now, then)) in sums.iter_mut().zip(pairs) {
+                *sum += now.get().saturating_sub(then.get());
+            }
+        }
+        sums
+    }
+
+    /// Error codes with how often each was replied since the last [`Metrics::reset`].
+    pub fn errors_since_reset(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        ERROR_CODES.iter().enumerate().map(|(at, code)| {
+            let of = |shard: &Shard| {
+                shard.errors[at]
+                    .get()
+                    .saturating_sub(shard.forgotten.errors[at].get())
+            };
+            (*code, self.shards.iter().map(of).sum())
+        })
+    }
+
     /// Keys and keys with an expiry of a database, over all shards.
     pub fn keys(&self, db: usize) -> (u64, u64) {
         let of = |shard: &Shard| {
@@ -172,5 +399,39 @@ impl Metrics {
             .iter()
             .map(of)
             .fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_of_the_past_seconds() {
+        let metrics = Metrics::new(2);
+        const SECOND: u64 = 1_000_000_000;
+        metrics.shard(0).commands.set(500);
+        // Nobody has asked before: since the start.
+        assert_eq!(metrics.rates(5 * SECOND).commands, 100.0);
+        metrics.shard(1).commands.set(1000);
+        assert_eq!(metrics.rates(6 * SECOND).commands, 1000.0);
+        for step in 1..=40 {
+            metrics.shard(0).commands.add(10);
+            metrics.sample(6 * SECOND + step * SAMPLE_NS);
+        }
+        assert_eq!(metrics.rates(10 * SECOND).commands.round(), 100.0);
+    }
+
+    #[test]
+    fn unknown_error_codes_count_together() {
+        let metrics = Metrics::new(1);
+        for text in ["-ERR a b", "WRONGTYPE x", "NEVERSEEN y", "ALSO", ""] {
+            metrics.count_error(0, error_code(text.as_bytes()));
+        }
+        let counted: Vec<_> = metrics
+            .errors_since_reset()
+            .filter(|(_, n)| *n > 0)
+            .collect();
+        assert_eq!(counted, [("ERR", 1), ("WRONGTYPE", 1), ("OTHER", 3)]);
     }
 }

@@ -203,10 +203,11 @@ pub struct Identity {
 impl Server {
     /// A server of `shards` shards.
     pub fn new(config: Config, shards: usize, identity: Identity) -> Server {
+        let metrics = Metrics::sized(shards, usize::from(config.databases()));
         Server {
             config: Mutex::new(Arc::new(config)),
             generation: AtomicU64::new(1),
-            metrics: Metrics::new(shards),
+            metrics,
             stop: AtomicU64::new(0),
             next_client: AtomicU64::new(1),
             identity,

@@ -3,11 +3,20 @@
 //! A family of commands is one file: a `const FAMILY` that declares each command once, and the
 //! handlers below it. Everything else is read off the declaration: arity and key positions come
 //! from the syntax line while compiling ([`usage`]), routing from [`Run`], COMMAND INFO, COMMAND
-//! DOCS and ACL categories from all of it ([`docs`]).
+//! DOCS and ACL categories from all of it ([`introspect`]).
 //!
 //! **To add a command**: a line in its family's `const`, a handler beside it, a test in `tests/`.
 //! **To add a family**: a file, and its name in [`FAMILIES`].
 
+pub mod client;
+pub mod connection;
+pub mod generic;
+pub mod info;
+pub mod introspect;
+pub mod keyspace;
+pub mod server;
+pub mod string;
+pub mod transactions;
 pub mod usage;
 
 use crate::base::error::Error;
@@ -16,7 +25,17 @@ use crate::session::{Env, Session};
 use crate::shard::db::Db;
 
 /// Every family, in the order COMMAND LIST shows them.
-const FAMILIES: &[Family] = &[];
+const FAMILIES: &[Family] = &[
+    string::FAMILY,
+    generic::FAMILY,
+    keyspace::SERVER_DATA,
+    connection::FAMILY,
+    client::FAMILY,
+    transactions::FAMILY,
+    server::FAMILY,
+    info::FAMILY,
+    introspect::FAMILY,
+];
 
 /// The commands of one subject.
 #[derive(Clone, Copy, Debug)]
@@ -325,7 +344,8 @@ impl Command {
     /// lists them. Only for arguments that [`Command::takes`].
     ///
     /// # Errors
-    /// When an argument that counts keys is no count, or counts more than there are.
+    /// When an argument that counts keys is no count, or counts more than there are, or the last
+    /// key lacks what goes with it.
     pub fn key_places(&self, args: &Args) -> Result<KeyPlaces, Error> {
         let mut places = KeyPlaces::new();
         let skip = self.name_words();
@@ -339,6 +359,9 @@ impl Command {
                     } else {
                         last as usize
                     };
+                    if step > 1 && !(words - first as usize).is_multiple_of(step as usize) {
+                        return Err(self.wrong_arity());
+                    }
                     let range = first as usize..=last.min(words - 1);
                     places.extend(range.step_by(step as usize).map(|at| at - skip));
                 }
@@ -356,6 +379,14 @@ impl Command {
             }
         }
         Ok(places)
+    }
+
+    /// The error for too few or too many words.
+    pub fn wrong_arity(&self) -> Error {
+        let name = self.full_name();
+        Error::owned(format!(
+            "ERR wrong number of arguments for '{name}' command"
+        ))
     }
 
     /// The place of the first key among the arguments, where it does not depend on them.

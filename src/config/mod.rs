@@ -6,6 +6,7 @@
 //! its own. So a change happens whole or not at all.
 
 pub mod parse;
+pub mod rewrite;
 pub mod table;
 pub mod typed;
 pub mod value;

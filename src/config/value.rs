@@ -262,7 +262,7 @@ impl Kind {
 }
 
 /// A failed system call in the words of `strerror`, without the number Rust adds.
-pub(super) fn io_reason(error: &io::Error) -> Reason {
+pub fn io_reason(error: &io::Error) -> Reason {
     let text = error.to_string();
     match text.find(" (os error") {
         Some(end) => text[..end].to_string().into(),

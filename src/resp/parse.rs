@@ -43,7 +43,10 @@ pub enum ProtocolError {
     /// 64 KiB of inline command without a line end.
     #[error("too big inline request")]
     Inline,
-    /// A quote that is not closed, or not followed by a space.
+    /// A line or a bulk does not end with CR and LF (as Valkey 9 checks; Redis does not look).
+    #[error("invalid CRLF in request")]
+    Crlf,
+    /// A quote is not closed.
     #[error("unbalanced quotes in request")]
     Quotes,
 }
@@ -175,11 +178,13 @@ impl Parser {
                     len as usize
                 }
             };
-            // The two bytes after a bulk are skipped unseen, as Redis does.
             if input.len() < at + len + 2 {
                 bulk = Some(len);
                 wanted = at + len + 2;
                 break;
+            }
+            if input[at + len..at + len + 2] != *b"\r\n" {
+                return Err(ProtocolError::Crlf);
             }
             spans.push(Span {
                 at: at as u32,
@@ -208,7 +213,7 @@ impl Parser {
 }
 
 /// The text from `at` to the next CR, and where the line after it begins; `None` while the line is
-/// not complete (the byte after CR must have come too, whatever it is).
+/// not complete (the byte after CR must have come too).
 #[inline]
 fn line(
     input: &[u8],
@@ -224,7 +229,12 @@ fn line(
         None => None,
     };
     match found {
-        Some(i) if i + 1 < rest.len() => Ok(Some((&rest[..i], at + i + 2))),
+        Some(i) if i + 1 < rest.len() => {
+            if rest[i + 1] != b'\n' {
+                return Err(ProtocolError::Crlf);
+            }
+            Ok(Some((&rest[..i], at + i + 2)))
+        }
         Some(_) => Ok(None),
         None if rest.len() > limits::INLINE_MAX => Err(too_long),
         None => Ok(None),
@@ -280,7 +290,8 @@ fn is_space(byte: u8) -> bool {
 }
 
 /// Words with quotes resolved: `"…"` knows `\n \r \t \b \a \xHH` and escapes, `'…'` knows `\'`.
-/// `None` when a quote is not closed or a closing one is not followed by a space.
+/// `None` when a quote is not closed. What follows a closing quote directly belongs to the same
+/// word, as in Valkey 9 (Redis refuses it).
 fn unquote(text: &[u8], spans: &mut Vec<Span>) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut i = 0;
@@ -296,10 +307,6 @@ fn unquote(text: &[u8], spans: &mut Vec<Span>) -> Option<Vec<u8>> {
             match text[i] {
                 quote @ (b'"' | b'\'') => {
                     i = quoted(text, i + 1, quote, &mut bytes)?;
-                    if i < text.len() && !is_space(text[i]) {
-                        return None;
-                    }
-                    break;
                 }
                 byte => {
                     bytes.push(byte);
@@ -424,7 +431,7 @@ mod tests {
         assert_eq!(words(b"*1\r\n$-1\r\n"), Err(ProtocolError::Length));
         assert_eq!(words(b"*1\r\n$600000000\r\n"), Err(ProtocolError::Length));
         assert_eq!(words(b"get \"a\n"), Err(ProtocolError::Quotes));
-        assert_eq!(words(b"get \"a\"b\n"), Err(ProtocolError::Quotes));
+        assert_eq!(words(b"get \"a\"b\n").unwrap()[1], b"ab");
         assert_eq!(
             words(&vec![b'a'; limits::INLINE_MAX + 1]),
             Err(ProtocolError::Inline)

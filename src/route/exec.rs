@@ -3,6 +3,7 @@
 
 use crate::base::error::Error;
 use crate::command::{Across, Command, Effect, Gather, Handler, Outcome, Run};
+use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::shard::Shard;
 use crate::shard::locks::{self, Mode, TxnId, Wants};
@@ -40,8 +41,8 @@ pub enum Step {
 pub enum Ran {
     /// It replied.
     Fine,
-    /// It replied with an error.
-    Failed,
+    /// It replied with an error, of this code ([`crate::metrics::error_code`]).
+    Failed(u8),
 }
 
 /// Runs a whole command whose keys are all here, and writes its reply.
@@ -108,7 +109,7 @@ fn conclude(outcome: Outcome, out: &mut ReplyBuf, mark: usize, resp3: bool) -> R
 fn fail(error: &Error, out: &mut ReplyBuf, mark: usize, resp3: bool) -> Ran {
     out.rewind(mark);
     Reply::new(out, resp3).error(error);
-    Ran::Failed
+    Ran::Failed(error_code(&out.bytes()[mark..]))
 }
 
 /// Runs a command of every shard where there is one shard only.
@@ -165,11 +166,11 @@ fn run_each(
             ..*job
         };
         // A part that fails fails the command: nothing that can has written before it.
-        if run_handler(shard, &job, handler, out) == Ran::Failed {
+        if let failed @ Ran::Failed(_) = run_handler(shard, &job, handler, out) {
             let error = out.bytes()[mark..].to_vec();
             out.rewind(start);
             out.extend(&error);
-            return Ran::Failed;
+            return failed;
         }
         match gather {
             Gather::InOrder => continue,

@@ -32,3 +32,4 @@ pub mod node;
 mod order;
 mod rules;
 mod txn;
+mod walk;

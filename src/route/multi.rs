@@ -22,20 +22,21 @@ impl Node {
             return;
         };
         let queueing = client.session.multi.is_some();
+        if queueing && matches!(control, Control::Multi | Control::Watch) {
+            return self.reject(key, mode, Some(command), &not_inside(command));
+        }
         let refusal = match control {
-            Control::Multi if queueing => "ERR MULTI calls can not be nested",
-            Control::Watch if queueing => "ERR WATCH inside MULTI is not allowed",
             Control::Exec if !queueing => "ERR EXEC without MULTI",
             Control::Discard if !queueing => "ERR DISCARD without MULTI",
             _ => "",
         };
         if !refusal.is_empty() {
-            // Nesting is an error of the command, not of the transaction around it.
             let resp3 = client.session.resp3;
             client
                 .replies
                 .now(mode, |out| Reply::new(out, resp3).error_text(refusal));
-            return self.count(command, super::exec::Ran::Failed);
+            let code = crate::metrics::error_code(refusal.as_bytes());
+            return self.count(command, super::exec::Ran::Failed(code));
         }
         if control == Control::Unwatch && queueing {
             return self.queue(key, mode, command, args);
@@ -71,8 +72,7 @@ impl Node {
         args: &Args,
     ) {
         if command.is(flag::NO_MULTI) {
-            let error = Error::text("ERR Command not allowed inside a transaction");
-            return self.reject(key, mode, Some(command), &error);
+            return self.reject(key, mode, Some(command), &not_inside(command));
         }
         let most = self.config.client_query_buffer_limit();
         let Some(client) = self.client_mut(key) else {
@@ -113,11 +113,7 @@ impl Node {
             self.unwatch(watched);
             return;
         }
-        let kept = std::mem::replace(&mut client.session.reply_mode, mode);
         self.begin(key, Goal::Exec, queue.calls, watched);
-        if let Some(client) = self.client_mut(key) {
-            client.session.reply_mode = kept;
-        }
     }
 
     fn begin_watch(&mut self, key: ClientKey, args: &Args) {
@@ -195,4 +191,12 @@ impl Node {
             .now(ReplyMode::On, |out| Reply::new(out, false).simple("RESET"));
         self.unwatch(watched);
     }
+}
+
+/// As Valkey 9 says it; the transaction around it will abort.
+fn not_inside(command: &Command) -> Error {
+    let name = command.full_name();
+    Error::owned(format!(
+        "ERR Command '{name}' not allowed inside a transaction"
+    ))
 }

@@ -10,12 +10,14 @@ use super::exec::{self, Job, Ran};
 use super::mailbox::Mailbox;
 use super::order::{Deferred, Message};
 use super::rules::{Rule, broken};
-use super::txn::{Goal, Txn, cursor_shard};
+use super::txn::{Goal, Txn};
+use super::walk::Walk;
 use crate::base::clock::Now;
 use crate::base::error::Error;
 use crate::base::{limits, slot};
-use crate::command::{self, Command, Run, flag};
+use crate::command::{self, Command, Control, Run, flag};
 use crate::config::Config;
+use crate::metrics::error_code;
 use crate::resp::{Args, Limits, Parsed, Parser, ProtocolError, Reply, ReplyBuf, Span};
 use crate::session::{About, Call, Close, ReplyMode, Server, Session};
 use crate::shard::Shard;
@@ -257,6 +259,7 @@ impl Node {
         metrics.misses.set(stats.misses);
         metrics.expired.set(stats.expired);
         metrics.dirty.set(stats.dirty);
+        metrics.pending_frees.set(self.shard.pending_frees() as u64);
         for db in 0..self.shard.databases() {
             let (keys, volatile) = self.shard.keys(db);
             let database = self.server.metrics.database(self.number, db);
@@ -323,6 +326,21 @@ impl Node {
             client.is_dirty = true;
             self.dirty.push(key);
         }
+    }
+
+    /// Notes every client that somebody has decided to close.
+    pub(super) fn soil_closing(&mut self) {
+        let closing = self
+            .clients
+            .iter()
+            .filter(|(_, c)| c.session.close != Close::No);
+        let keys: Vec<ClientKey> = closing
+            .map(|(index, c)| ClientKey {
+                index: index as u32,
+                generation: c.generation,
+            })
+            .collect();
+        keys.into_iter().for_each(|key| self.soil(key));
     }
 
     // ---- input -------------------------------------------------------------------------------
@@ -400,7 +418,7 @@ impl Node {
             ..
         } = self;
         let client = &mut clients[key.index as usize];
-        let authenticated = client.session.authenticated;
+        let authenticated = client.session.authenticated || config.requirepass().is_empty();
         let limits = Limits {
             bulk_max: config.proto_max_bulk_len().min(limits::BULK_CEILING) as i64,
             unauthenticated: !authenticated,
@@ -426,8 +444,10 @@ impl Node {
             let start = at;
             at += len;
             if spans.len() == first {
-                if window.is_empty() {
-                    *used = at;
+                // A blank line goes with what is before it.
+                match window.last_mut() {
+                    Some(before) => before.end = at,
+                    None => *used = at,
                 }
                 continue;
             }
@@ -486,6 +506,23 @@ impl Node {
 
     /// Runs one command, or sends it where it runs.
     fn dispatch(&mut self, key: ClientKey, input: &[u8], spans: &[Span], ahead: Ahead) {
+        let session = &mut self.clients[key.index as usize].session;
+        if session.reply_mode == ReplyMode::On {
+            return self.run_command(key, input, spans, ahead);
+        }
+        if session.reply_mode == ReplyMode::SkipNext {
+            session.reply_mode = ReplyMode::Skip;
+        }
+        self.run_command(key, input, spans, ahead);
+        if let Some(client) = self.client_mut(key)
+            && client.session.reply_mode == ReplyMode::Skip
+        {
+            client.session.reply_mode = ReplyMode::On;
+        }
+    }
+
+    #[inline]
+    fn run_command(&mut self, key: ClientKey, input: &[u8], spans: &[Span], ahead: Ahead) {
         let words = ahead.words(input, spans);
         self.commands += 1;
         let now_ms = self.now.unix_ms;
@@ -493,22 +530,28 @@ impl Node {
         let session = &mut client.session;
         session.active_ms = now_ms;
         session.traffic.commands += 1;
-        let mode = match session.reply_mode {
-            ReplyMode::SkipNext => {
-                session.reply_mode = ReplyMode::On;
-                ReplyMode::Skip
-            }
-            mode => mode,
-        };
+        let mode = session.reply_mode;
+        let stranger = !session.authenticated && !self.config.requirepass().is_empty();
         let command = match resolve(ahead.command, &words) {
+            Ok(command) if stranger && !command.is(flag::NO_AUTH) => {
+                return self.reject(key, mode, Some(command), &Error::NoAuth);
+            }
             Ok(command) => command,
-            Err(error) => return self.reject(key, mode, None, &error),
+            Err(Unresolved::Http) => {
+                // A browser that was tricked into talking to us: nothing of it runs.
+                session.close = Close::Now;
+                return self.soil(key);
+            }
+            Err(Unresolved::Arity(command)) if !stranger || command.is(flag::NO_AUTH) => {
+                return self.refuse_arity(key, mode, command);
+            }
+            Err(Unresolved::Unknown(error)) if !stranger => {
+                return self.reject(key, mode, None, &error);
+            }
+            Err(_) => return self.reject(key, mode, None, &Error::NoAuth),
         };
         session.last_command = Some(command.id);
         let args = words.from(command.name_words());
-        if !session.authenticated && !command.is(flag::NO_AUTH) {
-            return self.reject(key, mode, Some(command), &Error::NoAuth);
-        }
         if self.over_memory && command.is(flag::DENYOOM) {
             return self.reject(key, mode, Some(command), &Error::OutOfMemory);
         }
@@ -529,18 +572,20 @@ impl Node {
                 let Some(client) = self.client_mut(key) else {
                     return;
                 };
-                let mode = match (mode, client.session.reply_mode) {
-                    (ReplyMode::Skip, _) => ReplyMode::Skip,
-                    (_, mode) => mode,
-                };
+                // CLIENT REPLY decides about its own reply.
+                let mode = client.session.reply_mode;
                 client
                     .replies
                     .now(mode, |to| to.append(&out, 0, out.mark()));
             }
             Run::Control(control) => self.control(key, mode, control, command, &args),
+            Run::Cursor(_) if self.mail.shards() == 1 => {
+                self.run_at(key, mode, self.number, command, &args, None);
+            }
             Run::Cursor(_) => {
-                let shard = cursor_shard(&args, self.mail.shards());
-                self.run_at(key, mode, shard, command, &args, None);
+                let call = own_call(command, &args);
+                let goal = Goal::Walk(Walk::new(&call));
+                self.begin(key, goal, vec![call], Vec::new());
             }
             Run::Each(..) | Run::Across(_) | Run::All(..) | Run::Sessions(..) => {
                 self.route(key, mode, command, &args);
@@ -571,20 +616,8 @@ impl Node {
             Some(shard) => self.run_at(key, mode, shard, command, args, None),
             None => {
                 let call = own_call(command, args);
-                self.begin_single(key, mode, call);
+                self.begin(key, Goal::Single, vec![call], Vec::new());
             }
-        }
-    }
-
-    fn begin_single(&mut self, key: ClientKey, mode: ReplyMode, call: Call) {
-        let Some(client) = self.client_mut(key) else {
-            return;
-        };
-        // `begin` reads the mode from the session; a reply that is skipped once is not there.
-        let kept = std::mem::replace(&mut client.session.reply_mode, mode);
-        self.begin(key, Goal::Single, vec![call], Vec::new());
-        if let Some(client) = self.client_mut(key) {
-            client.session.reply_mode = kept;
         }
     }
 
@@ -611,6 +644,8 @@ impl Node {
         let (db, resp3) = (client.session.db, client.session.resp3);
         if owner != *number {
             let seq = client.replies.promise(mode);
+            let first = command.first_key().and_then(|at| args.get(at));
+            let hash = hash.or_else(|| first.map(crate::base::hash::of));
             let batch = mail.batch(owner);
             let args = batch.add_args(args);
             batch.items.push(Item::Run(RunItem {
@@ -661,10 +696,30 @@ impl Node {
     pub(super) fn count(&mut self, command: &Command, ran: Ran) {
         let metrics = self.server.metrics.command(self.number, command.id);
         metrics.calls.add(1);
-        if ran == Ran::Failed {
+        if let Ran::Failed(code) = ran {
             metrics.failed.add(1);
             self.errors += 1;
+            self.server.metrics.count_error(self.number, code);
         }
+    }
+
+    /// Refuses a command with too few or too many words. EXEC ends the transaction all the same.
+    #[cold]
+    fn refuse_arity(&mut self, key: ClientKey, mode: ReplyMode, command: &'static Command) {
+        let mut error = command.wrong_arity();
+        if let Run::Control(Control::Exec) = command.run {
+            let text = error.to_string();
+            let reason = text.strip_prefix("ERR ").unwrap_or(&text);
+            error = Error::owned(format!(
+                "EXECABORT Transaction discarded because of: {reason}"
+            ));
+            if let Some(client) = self.client_mut(key) {
+                client.session.multi = None;
+                let watched = std::mem::take(&mut client.session.watched);
+                self.unwatch(watched);
+            }
+        }
+        self.reject(key, mode, Some(command), &error);
     }
 
     /// Refuses a command before it runs; a transaction that is being queued will not run either.
@@ -677,6 +732,8 @@ impl Node {
         error: &Error,
     ) {
         self.errors += 1;
+        let code = error_code(error.to_string().as_bytes());
+        self.server.metrics.count_error(self.number, code);
         if let Some(command) = command {
             self.server
                 .metrics
@@ -856,27 +913,37 @@ impl Client {
     }
 }
 
+/// Why words are no command.
+enum Unresolved {
+    /// Nobody knows it, or not that part of it.
+    Unknown(Error),
+    /// It is known, and takes another number of words.
+    Arity(&'static Command),
+    /// It is HTTP.
+    Http,
+}
+
 /// The command that the words are, if they can be one.
-fn resolve(found: Option<&'static Command>, words: &Args) -> Result<&'static Command, Error> {
+fn resolve(found: Option<&'static Command>, words: &Args) -> Result<&'static Command, Unresolved> {
     let Some(mut command) = found else {
-        return Err(unknown(words));
+        let name = words.at(0);
+        if name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:") {
+            return Err(Unresolved::Http);
+        }
+        return Err(Unresolved::Unknown(unknown(words)));
     };
     if let Run::Container = command.run
         && words.len() > 1
     {
         command = command::find_sub(command, words.at(1)).ok_or_else(|| {
             let sub = String::from_utf8_lossy(&words.at(1)[..words.at(1).len().min(128)]);
-            Error::owned(format!(
-                "ERR unknown subcommand '{sub}'. Try {} HELP.",
-                command.name
-            ))
+            let name = command.name;
+            let text = format!("ERR unknown subcommand '{sub}'. Try {name} HELP.");
+            Unresolved::Unknown(Error::owned(text))
         })?;
     }
     if matches!(command.run, Run::Container) || !command.takes(words.len()) {
-        let name = command.full_name();
-        return Err(Error::owned(format!(
-            "ERR wrong number of arguments for '{name}' command"
-        )));
+        return Err(Unresolved::Arity(command));
     }
     Ok(command)
 }

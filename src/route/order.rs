@@ -5,6 +5,7 @@ use super::batch::ClientKey;
 use super::exec::{self, Job, Ran, Step};
 use super::node::Node;
 use crate::command::{Command, SessionsHandler};
+use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf, Span};
 use crate::session::Env;
 use crate::shard::locks::{TxnId, Wants};
@@ -361,14 +362,16 @@ impl Node {
                         now: *now,
                     };
                     let mut reply = Reply::new(&mut results.replies, unit.resp3);
-                    match handler(&mut sessions, asker, &env, &args, &mut reply) {
+                    let ran = match handler(&mut sessions, asker, &env, &args, &mut reply) {
                         Ok(_) => Ran::Fine,
                         Err(error) => {
                             results.replies.rewind(from);
                             Reply::new(&mut results.replies, unit.resp3).error(&error);
-                            Ran::Failed
+                            Ran::Failed(error_code(&results.replies.bytes()[from..]))
                         }
-                    }
+                    };
+                    self.soil_closing();
+                    ran
                 }
                 Act::Watch => {
                     let version = self.watch(unit.db, args.at(0));
@@ -377,7 +380,7 @@ impl Node {
                 }
             };
             let to = results.replies.mark();
-            let failed = ran == Ran::Failed;
+            let failed = ran != Ran::Fine;
             results.of.push(PartReply {
                 call: unit.call,
                 part: unit.part,

@@ -20,8 +20,10 @@ use super::batch::ClientKey;
 use super::exec::{self, Step};
 use super::node::{Node, owner_of};
 use super::order::{Act, Ask, Check, Do, Message, PartReply, Results, Unit, Verdict, Work};
+use super::walk::Walk;
 use crate::base::error::Error;
 use crate::command::{Across, Gather, Handler, Run, SessionsHandler, Write};
+use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::session::{Call, Env, Watch};
 use crate::shard::locks::{self, Mode, TxnId, Wants};
@@ -37,6 +39,8 @@ pub enum Goal {
     Exec,
     /// That it watches these keys now.
     Watch(Vec<(usize, Box<[u8]>)>),
+    /// What a SCAN found.
+    Walk(Walk),
 }
 
 /// A command of a transaction, with what its keys say about where it runs.
@@ -120,11 +124,7 @@ impl Node {
         let Some(owner) = self.client_mut(client) else {
             return;
         };
-        let mode = match owner.session.reply_mode {
-            crate::session::ReplyMode::SkipNext => crate::session::ReplyMode::On,
-            mode => mode,
-        };
-        let seq = owner.replies.promise(mode);
+        let seq = owner.replies.promise(owner.session.reply_mode);
         if !super::rules::broken(super::rules::Rule::HoldBack) {
             owner.held = true;
         }
@@ -146,6 +146,10 @@ impl Node {
             watched,
         };
         self.plan(&mut txn, calls, db);
+        if let Goal::Walk(_) = txn.goal {
+            // Nothing to lock, and one shard after another.
+            return self.run_round(txn);
+        }
         self.ask_all(txn);
     }
 
@@ -185,9 +189,13 @@ impl Node {
                     whole = true;
                     Site::All(handler, gather)
                 }
-                (Run::Cursor(_), _) => {
+                (Run::Cursor(_), goal) => {
                     let shard = cursor_shard(&args, shards);
-                    involved[shard] = true;
+                    match goal {
+                        // It may go on from any shard to the next.
+                        Goal::Walk(_) => involved.fill(true),
+                        _ => involved[shard] = true,
+                    }
                     Site::Whole(shard)
                 }
                 (Run::Owner(_) | Run::Each(..) | Run::Across(_), _) => {
@@ -525,7 +533,9 @@ impl Node {
         if let Some(at) = txn.reading.take() {
             txn.decide(at);
         }
-        if txn.is_at_end() {
+        if txn.is_at_end() && txn.walks_on(self.mail.shards()) {
+            self.run_round(txn);
+        } else if txn.is_at_end() {
             self.release_all(&mut txn);
             self.finish(txn);
         } else {
@@ -567,7 +577,10 @@ impl Node {
                     self.write_reply(txn.client, planned, &mut out);
                 }
             }
-            Goal::Single => {
+            Goal::Walk(walk) if calls.iter().all(Planned::is_fine) => {
+                walk.write(&mut out, txn.resp3);
+            }
+            Goal::Single | Goal::Walk(_) => {
                 for planned in calls {
                     self.write_reply(txn.client, planned, &mut out);
                 }
@@ -650,22 +663,40 @@ impl Node {
     }
 }
 
+impl Planned {
+    /// Whether no part has failed.
+    fn is_fine(&self) -> bool {
+        self.results.iter().all(|(_, part)| !part.failed)
+    }
+}
+
 /// The part number of a write whose reply nobody looks at.
 const DISCARDED: usize = u32::MAX as usize;
 
 impl Txn {
+    /// Whether a SCAN goes on with another shard; the next round is ready then.
+    fn walks_on(&mut self, shards: usize) -> bool {
+        let (Goal::Walk(walk), Some(planned)) = (&mut self.goal, self.calls.first_mut()) else {
+            return false;
+        };
+        let Some((results, part)) = planned.results.first() else { return false };
+        let reply = &results.replies.bytes()[part.from..part.to];
+        let Some(next) = walk.step(&mut planned.call, reply, shards) else { return false };
+        planned.results.clear();
+        planned.site = Site::Whole(next);
+        self.next = 0;
+        true
+    }
+
     fn is_at_end(&self) -> bool {
         self.next == self.calls.len() && self.reading.is_none() && self.writes.is_empty()
     }
 
-    /// Whether a part's reply is known before it runs.
+    /// Whether a part's reply is known before it runs: MSET's parts cannot fail.
     fn is_known(&self, unit: &Unit) -> bool {
         let planned = &self.calls[unit.call as usize];
         unit.part == DISCARDED as u32
-            || matches!(
-                planned.site,
-                Site::Parts(_, Gather::Ok) | Site::All(_, Gather::Ok)
-            )
+            || matches!(planned.site, Site::Parts(_, Gather::Ok))
     }
 
     fn take_results(&mut self, results: Results) {
@@ -817,7 +848,7 @@ impl Node {
             Err(error) => {
                 out.rewind(mark);
                 Reply::new(out, resp3).error(&error);
-                exec::Ran::Failed
+                exec::Ran::Failed(error_code(&out.bytes()[mark..]))
             }
         };
         self.count(command, ran);

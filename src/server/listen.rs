@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// One listening socket.
 #[derive(Debug)]
@@ -130,10 +131,24 @@ fn tcp(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    Ok(socket)
+    let give_up = Instant::now() + LINGER;
+    loop {
+        match socket
+            .bind(&address.into())
+            .and_then(|()| socket.listen(backlog))
+        {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < give_up => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) => return Err(error),
+            Ok(()) => return Ok(socket),
+        }
+    }
 }
+
+/// A server that was killed leaves its ring, and with it its listening socket, to the kernel to
+/// tear down in its own time: a port that is taken may be free in a moment.
+const LINGER: Duration = Duration::from_secs(1);
 
 fn unix(path: &Path, config: &Config) -> io::Result<Socket> {
     // A stale socket file of a server that was killed is in the way; anything else is not ours.

@@ -283,6 +283,13 @@ impl ShardLoop {
 
     fn tick(&mut self) {
         self.ticks += 1;
+        if self.number == 0 {
+            self.server.metrics.sample(clock::monotonic_ns());
+        }
+        if self.ticks == TICKS_PER_YIELD {
+            let table = self.node.shard().table_memory() as u64;
+            self.server.metrics.shard(self.number).table_bytes.set(table);
+        }
         for listener in std::mem::take(&mut self.stuck) {
             self.arm(listener);
         }
@@ -547,6 +554,10 @@ impl ShardLoop {
         let connection = &mut self.connections[at as usize];
         if waiting >= BACKLOG && !mid_command && connection.is_receiving {
             self.ring.cancel_receive(at);
+        }
+        if self.connections[at as usize].ended {
+            // Its end came with these bytes: what they lack will not come.
+            self.maybe_finish(at);
         }
     }
 

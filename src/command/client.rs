@@ -1,0 +1,381 @@
+//! CLIENT: what a connection says about itself, what is known about all of them, and their end.
+
+mod filter;
+
+use super::introspect::help;
+use super::{Command, Effect, Family, Gather, Outcome, Run, flag};
+use crate::base::error::Error;
+use crate::base::number::parse_i64;
+use crate::resp::{Args, Reply};
+use crate::session::{Close, Env, ReplyMode, Session};
+use filter::Filter;
+use std::fmt::Write as _;
+
+const ALWAYS: u32 = flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::CONNECTION;
+const OWN: u32 = ALWAYS | flag::ALLOW_BUSY;
+
+/// CLIENT and its subcommands.
+pub const FAMILY: Family = Family {
+    group: "connection",
+    commands: &[
+        Command::new("CLIENT", Run::Container)
+            .usage("subcommand [argument...]")
+            .since("2.4.0")
+            .complexity("That of the subcommand")
+            .summary("What is known about connections, and their end."),
+        Command::new("CLIENT GETNAME", Run::Session(getname))
+            .usage("")
+            .with(OWN)
+            .since("2.6.9")
+            .summary("The connection's name."),
+        Command::new("CLIENT HELP", Run::Session(client_help))
+            .usage("")
+            .with(flag::LOADING | flag::STALE | flag::CONNECTION)
+            .since("5.0.0")
+            .summary("What the subcommands do."),
+        Command::new("CLIENT ID", Run::Session(id))
+            .usage("")
+            .with(OWN)
+            .since("5.0.0")
+            .summary("The connection's number, which no other has had."),
+        Command::new("CLIENT INFO", Run::Session(info))
+            .usage("")
+            .with(ALWAYS)
+            .since("6.2.0")
+            .summary("What is known about the connection."),
+        Command::new("CLIENT KILL", Run::Sessions(kill, Gather::With(killed)))
+            .usage(concat!("(old-format | (", filter::usage!(" | "), ")...)"))
+            .with(ALWAYS | flag::ADMIN)
+            .since("2.4.0")
+            .complexity("O(N) in the number of connections")
+            .summary("Closes connections."),
+        Command::new("CLIENT LIST", Run::Sessions(list, Gather::Text))
+            .usage(concat!("[", filter::usage!("] ["), "]"))
+            .with(ALWAYS | flag::ADMIN)
+            .since("2.4.0")
+            .complexity("O(N) in the number of connections")
+            .summary("What is known about all connections."),
+        Command::new("CLIENT NO-EVICT", Run::Session(no_evict))
+            .usage("(ON | OFF)")
+            .with(OWN | flag::ADMIN)
+            .since("7.0.0")
+            .summary("Whether the connection stays when its buffers take too much memory."),
+        Command::new("CLIENT NO-TOUCH", Run::Session(no_touch))
+            .usage("(ON | OFF)")
+            .with(OWN)
+            .since("7.2.0")
+            .summary("Whether the connection's commands leave alone when keys were last used."),
+        Command::new("CLIENT REPLY", Run::Session(reply_mode))
+            .usage("(ON | OFF | SKIP)")
+            .with(OWN | flag::NO_MULTI)
+            .since("3.2.0")
+            .summary("Whether the connection wants replies."),
+        Command::new("CLIENT SETINFO", Run::Session(setinfo))
+            .usage("(LIB-NAME libname | LIB-VER libver)")
+            .with(OWN)
+            .since("7.2.0")
+            .summary("Names the library that the client uses, or its version."),
+        Command::new("CLIENT SETNAME", Run::Session(setname))
+            .usage("connection-name")
+            .with(OWN)
+            .since("2.6.9")
+            .summary("Names the connection."),
+        Command::new("CLIENT UNBLOCK", Run::Session(unblock))
+            .usage("client-id:integer [TIMEOUT | ERROR]")
+            .with(ALWAYS | flag::ADMIN)
+            .since("5.0.0")
+            .complexity("O(log N) in the number of connections")
+            .summary("Ends another connection's waiting."),
+    ],
+};
+
+/// Whether a name can be shown in a list of `name=value` pairs.
+///
+/// # Errors
+/// When it cannot: the text that refuses it.
+pub(super) fn check_name(name: &[u8]) -> Result<(), Error> {
+    check_attribute("Client names", name)
+}
+
+fn check_attribute(what: &str, value: &[u8]) -> Result<(), Error> {
+    if value.iter().all(u8::is_ascii_graphic) {
+        return Ok(());
+    }
+    let text = format!("ERR {what} cannot contain spaces, newlines or special characters.");
+    Err(Error::owned(text))
+}
+
+/// CLIENT GETNAME.
+fn getname(session: &mut Session, _: &Env, _: &Args, reply: &mut Reply) -> Outcome {
+    if session.about.name.is_empty() {
+        reply.null();
+    } else {
+        reply.bulk(&session.about.name);
+    }
+    Ok(Effect::Read)
+}
+
+/// CLIENT SETNAME.
+fn setname(session: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome {
+    check_name(args.at(0))?;
+    session.about.name = args.at(0).to_vec();
+    reply.ok();
+    Ok(Effect::Read)
+}
+
+/// CLIENT SETINFO.
+fn setinfo(session: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome {
+    let option = String::from_utf8_lossy(args.at(0));
+    let about = &mut *session.about;
+    let target = match option.to_ascii_lowercase().as_str() {
+        "lib-name" => &mut about.lib_name,
+        "lib-ver" => &mut about.lib_ver,
+        _ => return Err(Error::owned(format!("ERR Unrecognized option '{option}'"))),
+    };
+    check_attribute(&option, args.at(1))?;
+    *target = args.at(1).to_vec();
+    reply.ok();
+    Ok(Effect::Read)
+}
+
+/// CLIENT ID.
+fn id(session: &mut Session, _: &Env, _: &Args, reply: &mut Reply) -> Outcome {
+    reply.integer(session.id as i64);
+    Ok(Effect::Read)
+}
+
+/// CLIENT REPLY. The router looks at the mode after this has run, so ON is answered and the others
+/// are not.
+fn reply_mode(session: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome {
+    if args.is(0, "ON") {
+        session.reply_mode = ReplyMode::On;
+        reply.ok();
+    } else if args.is(0, "OFF") {
+        session.reply_mode = ReplyMode::Off;
+    } else if !args.is(0, "SKIP") {
+        return Err(Error::Syntax);
+    } else if session.reply_mode != ReplyMode::Off {
+        session.reply_mode = ReplyMode::SkipNext;
+    }
+    Ok(Effect::Read)
+}
+
+fn on_or_off(args: &Args) -> Result<bool, Error> {
+    match (args.is(0, "ON"), args.is(0, "OFF")) {
+        (false, false) => Err(Error::Syntax),
+        (on, _) => Ok(on),
+    }
+}
+
+/// CLIENT NO-EVICT.
+fn no_evict(session: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome {
+    session.no_evict = on_or_off(args)?;
+    reply.ok();
+    Ok(Effect::Read)
+}
+
+/// CLIENT NO-TOUCH.
+fn no_touch(session: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome {
+    session.no_touch = on_or_off(args)?;
+    reply.ok();
+    Ok(Effect::Read)
+}
+
+/// CLIENT UNBLOCK: there is no command yet that waits.
+fn unblock(_: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome {
+    if args.len() > 1 && !args.is(1, "TIMEOUT") && !args.is(1, "ERROR") {
+        return Err(Error::text(
+            "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
+        ));
+    }
+    parse_i64(args.at(0)).ok_or(Error::NotInteger)?;
+    reply.integer(0);
+    Ok(Effect::Read)
+}
+
+/// CLIENT INFO.
+fn info(session: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
+    let mut out = String::new();
+    describe(session, env, &mut out);
+    reply.verbatim("txt", &out);
+    Ok(Effect::Read)
+}
+
+/// CLIENT LIST, one shard's sessions.
+fn list(
+    sessions: &mut dyn Iterator<Item = &mut Session>,
+    asker: u64,
+    env: &Env,
+    args: &Args,
+    reply: &mut Reply,
+) -> Outcome {
+    let filter = Filter::parse(args, env, false)?;
+    let mut out = String::new();
+    for session in sessions {
+        if session.close != Close::Now && filter.takes(session, asker, env) {
+            describe(session, env, &mut out);
+        }
+    }
+    reply.verbatim("txt", &out);
+    Ok(Effect::Read)
+}
+
+/// CLIENT KILL, one shard's sessions: how many there were, or with the old form of one address
+/// whether it was one of them.
+fn kill(
+    sessions: &mut dyn Iterator<Item = &mut Session>,
+    asker: u64,
+    env: &Env,
+    args: &Args,
+    reply: &mut Reply,
+) -> Outcome {
+    let by_address = args.len() == 1;
+    let filter = if by_address {
+        Filter::of_address(args.at(0))
+    } else {
+        Filter::parse(args, env, true)?
+    };
+    let mut count = 0;
+    for session in sessions {
+        if session.close == Close::Now || !filter.takes(session, asker, env) {
+            continue;
+        }
+        // Who ends itself is told so before.
+        session.close = if session.id == asker {
+            Close::AfterReplies
+        } else {
+            Close::Now
+        };
+        count += 1;
+    }
+    match (by_address, count) {
+        (false, _) => reply.integer(count),
+        (true, 0) => reply.null(),
+        (true, _) => reply.ok(),
+    }
+    Ok(Effect::Read)
+}
+
+/// CLIENT KILL, from what all shards say.
+fn killed(parts: &[&[u8]], reply: &mut Reply) {
+    let counts = parts
+        .iter()
+        .filter_map(|part| parse_i64(part.strip_prefix(b":")?.strip_suffix(b"\r\n")?));
+    if parts.iter().any(|part| part.starts_with(b"+")) {
+        reply.ok();
+    } else if parts.iter().all(|part| part.starts_with(b":")) {
+        reply.integer(counts.sum());
+    } else {
+        reply.error_text("ERR No such client");
+    }
+}
+
+/// The letters CLIENT LIST shows for what a session is up to.
+fn letters(session: &Session) -> String {
+    let letters = [
+        (session.multi.is_some(), 'x'),
+        (session.close == Close::AfterReplies, 'c'),
+        (session.close == Close::Now, 'A'),
+        (session.about.addr.starts_with('/'), 'U'),
+        (session.no_evict, 'e'),
+        (session.no_touch, 'T'),
+    ];
+    let set: String = letters
+        .iter()
+        .filter(|(on, _)| *on)
+        .map(|(_, letter)| letter)
+        .collect();
+    if set.is_empty() { "N".to_owned() } else { set }
+}
+
+/// One line of CLIENT LIST. There is one buffer for replies, shown as `obl`; what Redis keeps in a
+/// list besides (`oll`, `omem`) and per argument (`argv-mem`) does not exist.
+fn describe(session: &Session, env: &Env, out: &mut String) {
+    let (about, traffic) = (&*session.about, &session.traffic);
+    let text = String::from_utf8_lossy;
+    let seconds_since = |ms: i64| (env.now.unix_ms - ms).max(0) / 1000;
+    let queue = session.multi.as_deref();
+    let queued_bytes = queue.map_or(0, |queue| queue.bytes);
+    let total = size_of::<Session>()
+        + size_of_val(about)
+        + about.name.capacity()
+        + about.lib_name.capacity()
+        + about.lib_ver.capacity()
+        + traffic.query_capacity
+        + traffic.output
+        + queued_bytes;
+    let command = session
+        .last_command
+        .map(|id| super::all()[usize::from(id)].full_name());
+    let _ = writeln!(
+        out,
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa= db={} sub=0 psub=0 \
+         ssub=0 multi={} watch={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={queued_bytes} rbs=0 \
+         rbp=0 obl={} oll=0 omem=0 tot-mem={total} events={} cmd={} user=default redir=-1 resp={} \
+         lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
+        session.id,
+        about.addr,
+        about.laddr,
+        about.fd,
+        text(&about.name),
+        seconds_since(session.created_ms),
+        seconds_since(session.active_ms),
+        letters(session),
+        session.db,
+        queue.map_or(-1, |queue| queue.calls.len() as i64),
+        session.watched.len(),
+        traffic.query,
+        traffic.query_capacity.saturating_sub(traffic.query),
+        traffic.output,
+        if traffic.output > 0 { "rw" } else { "r" },
+        command.as_deref().unwrap_or("NULL"),
+        if session.resp3 { 3 } else { 2 },
+        text(&about.lib_name),
+        text(&about.lib_ver),
+        traffic.received,
+        traffic.sent,
+        traffic.commands,
+    );
+}
+
+/// CLIENT HELP.
+fn client_help(_: &mut Session, _: &Env, _: &Args, reply: &mut Reply) -> Outcome {
+    help(
+        "CLIENT",
+        &[
+            "GETNAME",
+            "    The name of this connection.",
+            "ID",
+            "    The number of this connection.",
+            "INFO",
+            "    What is known about this connection.",
+            "KILL <address:port>",
+            "    Close the connection from that address.",
+            "KILL <filter> <value> [<filter> <value> ...]",
+            "    Close the connections that all filters take. This one is left out unless",
+            "    SKIPME NO says otherwise. Filters:",
+            "    * ADDR, LADDR <address:port>, IP <address>",
+            "    * TYPE <normal|primary|replica|pubsub>, USER <name>, NAME <name>",
+            "    * ID <number> [<number> ...], DB <index>, FLAGS <letters>, CAPA <letters>",
+            "    * MAXAGE <seconds>, IDLE <seconds>: at least so old, at least so long idle",
+            "    * LIB-NAME <name>, LIB-VER <version>",
+            "    * SKIPME <yes|no>",
+            "    * NOT-... before any but SKIPME, MAXAGE and IDLE: those it would not take",
+            "LIST [<filter> <value> [<filter> <value> ...]]",
+            "    What is known about all connections, or those that the filters of KILL take.",
+            "NO-EVICT (ON|OFF)",
+            "    Whether this connection stays when memory for clients is short.",
+            "NO-TOUCH (ON|OFF)",
+            "    Whether commands of this connection leave alone when keys were last used.",
+            "REPLY (ON|OFF|SKIP)",
+            "    Whether this connection gets replies, or all but the next.",
+            "SETINFO (LIB-NAME|LIB-VER) <value>",
+            "    Name the client's library, or its version.",
+            "SETNAME <name>",
+            "    Name this connection.",
+            "UNBLOCK <number> [TIMEOUT|ERROR]",
+            "    End another connection's waiting.",
+        ],
+        reply,
+    )
+}

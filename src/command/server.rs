@@ -1,0 +1,209 @@
+//! The server: its clock, its configuration, its end. INFO is in [`super::info`], COMMAND in
+//! [`super::introspect`].
+
+use super::introspect::help;
+use super::{Command, Effect, Family, Outcome, Run, flag};
+use crate::base::clock;
+use crate::base::error::Error;
+use crate::config::value::io_reason;
+use crate::config::{Config, rewrite};
+use crate::resp::{Args, Reply};
+use crate::session::{Close, Env, Session};
+use std::io::{self, Write as _};
+use std::{fs, path::Path};
+
+const OPERATOR: u32 = flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE;
+
+/// Commands on the server.
+pub const FAMILY: Family = Family {
+    group: "server",
+    commands: &[
+        Command::new("CONFIG", Run::Container)
+            .usage("subcommand [argument...]")
+            .since("2.0.0")
+            .complexity("That of the subcommand")
+            .summary("What the server is configured to do."),
+        Command::new("CONFIG GET", Run::Session(config_get))
+            .usage("parameter...")
+            .with(OPERATOR)
+            .since("2.0.0")
+            .complexity("O(N) in the number of options there are")
+            .summary("Options whose names match a pattern, with their values."),
+        Command::new("CONFIG HELP", Run::Session(config_help))
+            .usage("")
+            .with(flag::LOADING | flag::STALE)
+            .since("5.0.0")
+            .summary("What the subcommands do."),
+        Command::new("CONFIG RESETSTAT", Run::Session(config_resetstat))
+            .usage("")
+            .with(OPERATOR)
+            .since("2.0.0")
+            .summary("Lets the statistics of INFO begin anew."),
+        Command::new("CONFIG REWRITE", Run::Session(config_rewrite))
+            .usage("")
+            .with(OPERATOR)
+            .since("2.8.0")
+            .summary("Writes the configuration in force into the file it came from."),
+        Command::new("CONFIG SET", Run::Session(config_set))
+            .usage("(parameter value)...")
+            .with(OPERATOR)
+            .since("2.0.0")
+            .complexity("O(N) in the number of options given")
+            .summary("Changes options: all of them, or none."),
+        Command::new("SHUTDOWN", Run::Session(shutdown))
+            .usage("[[NOSAVE | SAVE] [NOW] [FORCE] [SAFE] [FAILOVER] | ABORT]")
+            .with(OPERATOR | flag::NO_MULTI | flag::ALLOW_BUSY)
+            .complexity("O(N) in the number of keys if they are saved, otherwise O(1)")
+            .summary("Ends the server."),
+        Command::new("TIME", Run::Session(time))
+            .usage("")
+            .with(flag::LOADING | flag::STALE)
+            .fast()
+            .since("2.6.0")
+            .summary("The server's clock: seconds since 1970, and microseconds."),
+    ],
+};
+
+/// TIME. Clients that ask for microseconds want those of now, not those of the turn's beginning.
+fn time(_: &mut Session, _: &Env, _: &Args, reply: &mut Reply) -> Outcome {
+    let now_us = clock::unix_us();
+    reply.array(2);
+    reply.bulk(itoa::Buffer::new().format(now_us / 1_000_000).as_bytes());
+    reply.bulk(itoa::Buffer::new().format(now_us % 1_000_000).as_bytes());
+    Ok(Effect::Read)
+}
+
+/// CONFIG GET.
+fn config_get(_: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Outcome {
+    // Not `env.config`, which is that of the turn's beginning: a pipelined CONFIG SET before counts.
+    let found = env.server.config().get(&args.iter().collect::<Vec<_>>());
+    reply.map(found.len());
+    for (name, value) in found {
+        reply.bulk(&name);
+        reply.bulk(&value);
+    }
+    Ok(Effect::Read)
+}
+
+/// CONFIG SET.
+fn config_set(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Outcome {
+    if !args.len().is_multiple_of(2) {
+        return Err(Error::Syntax);
+    }
+    let pairs: Vec<(&[u8], &[u8])> = (0..args.len())
+        .step_by(2)
+        .map(|at| (args.at(at), args.at(at + 1)))
+        .collect();
+    env.server.reconfigure(|config| {
+        let changed = config.set(&pairs, is_local(&session.about.addr));
+        (*config, _) = changed.map_err(|error| Error::owned(error.to_string()))?;
+        Ok(())
+    })?;
+    reply.ok();
+    Ok(Effect::Read)
+}
+
+/// Whether a client of this address is on this machine.
+fn is_local(addr: &str) -> bool {
+    match addr.parse::<std::net::SocketAddr>() {
+        Ok(addr) => addr.ip().to_canonical().is_loopback(),
+        // The path of a Unix socket.
+        Err(_) => addr.starts_with('/'),
+    }
+}
+
+/// CONFIG RESETSTAT.
+fn config_resetstat(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
+    env.server.metrics.reset();
+    reply.ok();
+    Ok(Effect::Read)
+}
+
+/// CONFIG REWRITE.
+fn config_rewrite(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
+    let config = env.server.config();
+    let Some(path) = config.file() else {
+        return Err(Error::text(
+            "ERR The server is running without a config file",
+        ));
+    };
+    rewrite_file(path, &config).map_err(|error| {
+        let reason = io_reason(&error);
+        Error::owned(format!("ERR Rewriting config file: {reason}"))
+    })?;
+    reply.ok();
+    Ok(Effect::Read)
+}
+
+/// Puts the configuration into its file, which at any time is the old one or the new one as a whole.
+fn rewrite_file(path: &Path, config: &Config) -> io::Result<()> {
+    let (old, permissions) = match fs::read(path) {
+        Ok(old) => (old, Some(fs::metadata(path)?.permissions())),
+        // It has been removed: that is no reason to lose what was in it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), None),
+        Err(error) => return Err(error),
+    };
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let written = (|| {
+        let mut file = fs::File::create(&name)?;
+        if let Some(permissions) = permissions {
+            file.set_permissions(permissions)?;
+        }
+        file.write_all(&rewrite::rewritten(&old, config))?;
+        file.sync_all()?;
+        fs::rename(&name, path)
+    })();
+    if written.is_err() {
+        // What is wrong has been found out already.
+        let _ = fs::remove_file(&name);
+    }
+    written
+}
+
+/// CONFIG HELP.
+fn config_help(_: &mut Session, _: &Env, _: &Args, reply: &mut Reply) -> Outcome {
+    help(
+        "CONFIG",
+        &[
+            "GET <pattern>",
+            "    Return parameters matching the glob-like <pattern> and their values.",
+            "SET <directive> <value>",
+            "    Set the configuration <directive> to <value>.",
+            "RESETSTAT",
+            "    Reset statistics reported by the INFO command.",
+            "REWRITE",
+            "    Rewrite the configuration file.",
+        ],
+        reply,
+    )
+}
+
+/// SHUTDOWN.
+fn shutdown(session: &mut Session, env: &Env, args: &Args, _: &mut Reply) -> Outcome {
+    let (mut save, mut nosave, mut abort) = (false, false, false);
+    for at in 0..args.len() {
+        if args.is(at, "NOSAVE") && !save {
+            nosave = true;
+        } else if args.is(at, "SAVE") && !nosave {
+            save = true;
+        } else if args.is(at, "ABORT") {
+            abort = true;
+        } else if !["NOW", "FORCE", "SAFE", "FAILOVER"]
+            .iter()
+            .any(|word| args.is(at, word))
+        {
+            return Err(Error::Syntax);
+        }
+    }
+    if abort && args.len() > 1 {
+        return Err(Error::Syntax);
+    }
+    if abort {
+        // Nothing is waited for, so there is never one under way.
+        return Err(Error::text("ERR No shutdown in progress."));
+    }
+    env.server.request_stop();
+    session.close = Close::Now;
+    Ok(Effect::Read)
+}
