@@ -152,7 +152,9 @@ pub const ERROR_CODES: [&str; 30] = [
 pub fn error_code(text: &[u8]) -> u8 {
     let text = text.strip_prefix(b"-").unwrap_or(text);
     let code = text.split(|byte| *byte == b' ').next().unwrap_or(text);
-    let known = ERROR_CODES.iter().position(|known| known.as_bytes() == code);
+    let known = ERROR_CODES
+        .iter()
+        .position(|known| known.as_bytes() == code);
     known.unwrap_or(ERROR_CODES.len() - 1) as u8
 }
 

@@ -105,6 +105,22 @@ impl Node {
             return;
         };
         let watched = std::mem::take(&mut client.session.watched);
+        if self.over_memory
+            && queue
+                .calls
+                .iter()
+                .any(|call| call.command.is(flag::DENYOOM))
+        {
+            let text = format!(
+                "EXECABORT Transaction discarded because of: {}",
+                Error::OutOfMemory
+            );
+            self.unwatch(watched);
+            return self.reject(key, mode, None, &Error::owned(text));
+        }
+        let Some(client) = self.client_mut(key) else {
+            return;
+        };
         if queue.failed {
             let resp3 = client.session.resp3;
             client

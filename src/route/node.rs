@@ -53,7 +53,7 @@ pub struct Node {
     pub(super) config: Arc<Config>,
     generation: u64,
     pub(super) now: Now,
-    over_memory: bool,
+    pub(super) over_memory: bool,
     /// Mail taken and not yet run.
     taken: Vec<Box<Batch>>,
     /// Scratch of `feed`.

@@ -679,9 +679,13 @@ impl Txn {
         let (Goal::Walk(walk), Some(planned)) = (&mut self.goal, self.calls.first_mut()) else {
             return false;
         };
-        let Some((results, part)) = planned.results.first() else { return false };
+        let Some((results, part)) = planned.results.first() else {
+            return false;
+        };
         let reply = &results.replies.bytes()[part.from..part.to];
-        let Some(next) = walk.step(&mut planned.call, reply, shards) else { return false };
+        let Some(next) = walk.step(&mut planned.call, reply, shards) else {
+            return false;
+        };
         planned.results.clear();
         planned.site = Site::Whole(next);
         self.next = 0;
@@ -695,8 +699,7 @@ impl Txn {
     /// Whether a part's reply is known before it runs: MSET's parts cannot fail.
     fn is_known(&self, unit: &Unit) -> bool {
         let planned = &self.calls[unit.call as usize];
-        unit.part == DISCARDED as u32
-            || matches!(planned.site, Site::Parts(_, Gather::Ok))
+        unit.part == DISCARDED as u32 || matches!(planned.site, Site::Parts(_, Gather::Ok))
     }
 
     fn take_results(&mut self, results: Results) {

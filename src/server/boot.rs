@@ -125,8 +125,6 @@ fn run_shards(
             });
         threads.push(thread.map_err(|error| BootError::Shard(error.to_string()))?);
     }
-    tracing::info!("Server initialized");
-    tracing::info!("Ready to accept connections");
     let mut outcome = Ok(());
     for thread in threads {
         match thread.join() {

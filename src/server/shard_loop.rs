@@ -58,6 +58,13 @@ impl Neighbours {
         }
     }
 
+    /// Whether some shard has not made its ring yet.
+    fn is_assembling(&self) -> bool {
+        self.rings
+            .iter()
+            .any(|ring| ring.load(Ordering::Acquire) < 0)
+    }
+
     fn connections(&self) -> usize {
         self.loads
             .iter()
@@ -160,6 +167,12 @@ impl ShardLoop {
     /// When the kernel refuses the ring's one call: the shard cannot go on.
     pub async fn run(mut self) -> std::io::Result<()> {
         if let Some(door) = &self.door {
+            // Nobody is let in before every shard is there to serve its keys.
+            while self.neighbours.is_assembling() && !self.server.stopping() {
+                std::thread::sleep(std::time::Duration::from_micros(200));
+            }
+            tracing::info!("Server initialized");
+            tracing::info!("Ready to accept connections");
             for (i, listener) in door.listeners.iter().enumerate() {
                 self.ring.accept(i, listener.descriptor());
             }
@@ -288,7 +301,11 @@ impl ShardLoop {
         }
         if self.ticks == TICKS_PER_YIELD {
             let table = self.node.shard().table_memory() as u64;
-            self.server.metrics.shard(self.number).table_bytes.set(table);
+            self.server
+                .metrics
+                .shard(self.number)
+                .table_bytes
+                .set(table);
         }
         for listener in std::mem::take(&mut self.stuck) {
             self.arm(listener);
