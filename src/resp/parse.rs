@@ -157,12 +157,13 @@ impl Parser {
                         Some(b'$') => {}
                         // Redis reads the whole line before it looks at the sigil; a wrong sigil
                         // with no line end yet is waited for up to the limit.
-                        Some(&sigil) => {
-                            if line(input, at, ProtocolError::LengthLine)?.is_none() {
-                                break;
+                        Some(&sigil) => match line(input, at, ProtocolError::LengthLine) {
+                            Ok(None) => break,
+                            Err(ProtocolError::LengthLine) => {
+                                return Err(ProtocolError::LengthLine);
                             }
-                            return Err(ProtocolError::Sigil(sigil));
-                        }
+                            _ => return Err(ProtocolError::Sigil(sigil)),
+                        },
                     }
                     let Some((text, next)) = line(input, at + 1, ProtocolError::LengthLine)? else {
                         break;

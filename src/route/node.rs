@@ -359,12 +359,13 @@ impl Node {
             if let Some(fed) = client.stops() {
                 break fed;
             }
+            let known = client.session.authenticated;
             if self.commands - before >= limits::COMMANDS_PER_FEED as u64 {
                 break Fed::More;
             }
             window.clear();
             spans.clear();
-            let end = self.look_ahead(key, input, &mut used, &mut window, &mut spans);
+            let mut end = self.look_ahead(key, input, &mut used, &mut window, &mut spans);
             let looked = window.len();
             let mut stopped = None;
             for (i, ahead) in window.drain(..).enumerate() {
@@ -379,6 +380,12 @@ impl Node {
                     if i + 1 < looked || end.is_some() {
                         client.parser.restart();
                     }
+                    break;
+                }
+                if known && !client.session.authenticated {
+                    // RESET: what was parsed ahead was parsed with more trust than there is now.
+                    client.parser.restart();
+                    end = None;
                     break;
                 }
             }
@@ -555,7 +562,9 @@ impl Node {
         if self.over_memory && command.is(flag::DENYOOM) {
             return self.reject(key, mode, Some(command), &Error::OutOfMemory);
         }
-        if session.multi.is_some() && !matches!(command.run, Run::Control(_)) {
+        // QUIT does not wait for EXEC.
+        let at_once = matches!(command.run, Run::Control(_)) || command.name == "QUIT";
+        if session.multi.is_some() && !at_once {
             return self.queue(key, mode, command, &args);
         }
         match command.run {

@@ -670,9 +670,9 @@ impl ShardLoop {
         if self.connections[at as usize].waiting() > 0 {
             // It may have been waiting for room.
             self.feed_later(at);
-        } else {
-            self.maybe_finish(at);
         }
+        // What waits may also be the beginning of a command whose end will not come.
+        self.maybe_finish(at);
     }
 
     fn feed_later(&mut self, at: u32) {

@@ -3,8 +3,16 @@
 
 use super::drive::{BULK_MAX, PASSWORD};
 
-/// Longest line, by the protocol.
-const LINE_MAX: usize = 64 * 1024;
+/// Longest line, by the protocol. Peers look at a line's length only while its end is missing, so a
+/// longer one gets through when its end comes along with it ([`Lines`]).
+pub const LINE_MAX: usize = 64 * 1024;
+
+/// When a line that is too long is noticed: what comes in pieces may be either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    Whole,
+    Pieces,
+}
 
 /// What stands at a place of the input.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,15 +25,15 @@ pub enum Step {
 }
 
 /// Reads one command from `at` on, as a client that may or may not have authenticated.
-pub fn step(input: &[u8], at: &mut usize, stranger: bool) -> Step {
+pub fn step(input: &[u8], at: &mut usize, stranger: bool, lines: Lines) -> Step {
     loop {
         let Some(&first) = input.get(*at) else {
             return Step::End;
         };
         let words = if first == b'*' {
-            multibulk(input, at, stranger)
+            multibulk(input, at, stranger, lines)
         } else {
-            inline(input, at)
+            inline(input, at, lines)
         };
         match words {
             Ok(words) if words.is_empty() => {}
@@ -39,9 +47,14 @@ fn refused<T>(text: &str) -> Result<T, Step> {
     Err(Step::Refused(text.into()))
 }
 
-fn multibulk(input: &[u8], at: &mut usize, stranger: bool) -> Result<Vec<Vec<u8>>, Step> {
+fn multibulk(
+    input: &[u8],
+    at: &mut usize,
+    stranger: bool,
+    lines: Lines,
+) -> Result<Vec<Vec<u8>>, Step> {
     let (mut words, mut here) = (Vec::new(), *at + 1);
-    let count = integer(line(input, &mut here, "too big mbulk count string")?);
+    let count = integer(line(input, &mut here, "too big mbulk count string", lines)?);
     let Some(count) = count.filter(|count| *count <= i64::from(i32::MAX)) else {
         return refused("invalid multibulk length");
     };
@@ -53,8 +66,13 @@ fn multibulk(input: &[u8], at: &mut usize, stranger: bool) -> Result<Vec<Vec<u8>
             return Err(Step::End);
         };
         if sigil != b'$' {
-            // The line is read before its sign is looked at.
-            line(input, &mut here, "too big bulk count string")?;
+            // The line has to be there before its sign is looked at.
+            let long = "too big bulk count string";
+            match line(input, &mut here, long, lines) {
+                Err(Step::Refused(text)) if text == long => return refused(long),
+                Err(Step::End) => return Err(Step::End),
+                _ => {}
+            }
             let shown = if matches!(sigil, b'\r' | b'\n') {
                 ' '
             } else {
@@ -63,7 +81,7 @@ fn multibulk(input: &[u8], at: &mut usize, stranger: bool) -> Result<Vec<Vec<u8>
             return refused(&format!("expected '$', got '{shown}'"));
         }
         here += 1;
-        let length = line(input, &mut here, "too big bulk count string")?;
+        let length = line(input, &mut here, "too big bulk count string", lines)?;
         let length = integer(length).and_then(|length| usize::try_from(length).ok());
         let Some(length) = length.filter(|length| *length <= BULK_MAX) else {
             return refused("invalid bulk length");
@@ -86,10 +104,15 @@ fn multibulk(input: &[u8], at: &mut usize, stranger: bool) -> Result<Vec<Vec<u8>
 }
 
 /// The text up to the line's end.
-fn line<'a>(input: &'a [u8], at: &mut usize, too_long: &str) -> Result<&'a [u8], Step> {
+fn line<'a>(
+    input: &'a [u8],
+    at: &mut usize,
+    too_long: &str,
+    lines: Lines,
+) -> Result<&'a [u8], Step> {
     let rest = &input[*at..];
     match rest.iter().position(|byte| *byte == b'\r') {
-        Some(end) if end > LINE_MAX => refused(too_long),
+        Some(end) if end > LINE_MAX && lines == Lines::Pieces => refused(too_long),
         None if rest.len() > LINE_MAX => refused(too_long),
         Some(end) if end + 1 < rest.len() => {
             if rest[end + 1] != b'\n' {
@@ -109,10 +132,11 @@ fn integer(text: &[u8]) -> Option<i64> {
     (number.to_string() == text).then_some(number)
 }
 
-fn inline(input: &[u8], at: &mut usize) -> Result<Vec<Vec<u8>>, Step> {
+fn inline(input: &[u8], at: &mut usize, lines: Lines) -> Result<Vec<Vec<u8>>, Step> {
     let rest = &input[*at..];
     let end = rest.iter().position(|byte| *byte == b'\n');
-    if end.unwrap_or(rest.len()) > LINE_MAX {
+    let too_long = end.unwrap_or(rest.len()) > LINE_MAX;
+    if too_long && (end.is_none() || lines == Lines::Pieces) {
         return refused("too big inline request");
     }
     let Some(end) = end else {
@@ -211,7 +235,7 @@ fn reply(stream: &[u8], at: &mut usize, resp3: &mut bool, depth: usize) -> Resul
         let shown = &stream[start..stream.len().min(start + 60)];
         format!("byte {start}: {what}: {}", shown.escape_ascii())
     };
-    if depth > 8 {
+    if depth > 32 {
         return Err(wrong("too deep"));
     }
     let rest = &stream[start..];
@@ -281,7 +305,13 @@ enum Mode {
 
 /// Checks everything a client got for its input: every command answered once, refusals in their
 /// words, nothing after the end.
-pub fn judge(input: &[u8], out: &[u8], closed: bool, password: bool) -> Result<Verdict, String> {
+pub fn judge(
+    input: &[u8],
+    out: &[u8],
+    closed: bool,
+    password: bool,
+    lines: Lines,
+) -> Result<Verdict, String> {
     let found = replies(out)?;
     let (mut replies, mut at) = (found.iter(), 0);
     let (mut stranger, mut queueing, mut mode, mut hello) = (password, false, Mode::On, false);
@@ -301,7 +331,7 @@ pub fn judge(input: &[u8], out: &[u8], closed: bool, password: bool) -> Result<V
         }
     };
     loop {
-        let words = match step(input, &mut at, stranger) {
+        let words = match step(input, &mut at, stranger, lines) {
             Step::Command(words) => words,
             Step::End if verdict.loose => return Ok(verdict),
             Step::End => {

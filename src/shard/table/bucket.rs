@@ -121,11 +121,6 @@ impl Bucket {
         !self.matches(0) & ((1 << PLACES) - 1)
     }
 
-    /// The tag at a place, 0 if it is free.
-    pub fn tag_at(&self, place: usize) -> u8 {
-        self.0[place]
-    }
-
     /// Whether a search that found nothing here has to go on.
     #[inline]
     pub fn overflows(&self) -> bool {

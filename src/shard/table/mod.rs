@@ -6,6 +6,7 @@
 //! hash) is all that SCAN has to remember, and no split, growth or merge moves a key across it.
 
 mod bucket;
+mod buckets;
 mod segment;
 
 use crate::base::hash::Random;

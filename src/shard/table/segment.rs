@@ -10,6 +10,7 @@
 //! when ([`crate::shard::expiry`]).
 
 use super::bucket::{Bucket, Lent, LentMut, PLACES, prefetch, tag};
+use super::buckets::{Buckets, CHUNK};
 use crate::base::hash;
 use crate::shard::entry::Entry;
 use crate::shard::expiry::Codes;
@@ -17,11 +18,19 @@ use crate::shard::expiry::Codes;
 /// Bits of a hash below the directory's that place a key in its segment.
 const FRACTION_BITS: u32 = 24;
 
-/// Sizes in buckets that a growing segment takes. Below the last five they double; the last five
-/// are closer together: with doubling alone a table that has just grown is half empty, and since
-/// hashes spread evenly all segments grow at about the same time. This way a place is in use with
-/// 70 to 87 % in the worst and best moment, for about two more moves per key in its life.
-const SIZES: [usize; 11] = [1, 2, 4, 8, 16, 32, 64, 80, 96, 112, 128];
+/// Sizes in buckets that a growing segment takes; an empty one has none. The last five are close
+/// together: with doubling alone a table that has just grown is half empty, and since hashes spread
+/// evenly all segments grow at about the same time. This way 70 to 87 % of the places are in use
+/// between the worst and the best moment, for about two more moves per key in its life.
+const SIZES: [usize; 7] = [
+    CHUNK,
+    2 * CHUNK,
+    4 * CHUNK,
+    5 * CHUNK,
+    6 * CHUNK,
+    7 * CHUNK,
+    8 * CHUNK,
+];
 
 /// Places in use, in percent, at which a segment grows or splits. At nine to a bucket, 87 % costs
 /// a found key 1.15 lines on average.
@@ -45,7 +54,7 @@ impl Spot {
 /// See the module's head.
 #[derive(Debug)]
 pub struct Segment {
-    buckets: Box<[Bucket]>,
+    buckets: Buckets,
     /// How many of the hash's top bits all keys here share.
     depth: u8,
     len: u32,
@@ -53,15 +62,11 @@ pub struct Segment {
     codes: Option<Box<Codes>>,
 }
 
-fn buckets(count: usize) -> Box<[Bucket]> {
-    (0..count).map(|_| Bucket::default()).collect()
-}
-
 impl Segment {
     /// An empty segment for keys that share `depth` top bits.
     pub fn new(depth: u8) -> Segment {
         Segment {
-            buckets: buckets(SIZES[0]),
+            buckets: Buckets::default(),
             depth,
             len: 0,
             codes: None,
@@ -118,12 +123,18 @@ impl Segment {
     /// Fetches the line a search for `hash` begins with.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
+        if self.len == 0 {
+            return;
+        }
         prefetch(std::ptr::from_ref(&self.buckets[self.home(hash)]));
     }
 
     /// Fetches the block that a search for `hash` will most likely compare first.
     #[inline]
     pub fn prefetch_block(&self, hash: u64) {
+        if self.len == 0 {
+            return;
+        }
         let bucket = &self.buckets[self.home(hash)];
         let mask = bucket.matches(tag(hash));
         if mask != 0 {
@@ -254,7 +265,7 @@ impl Segment {
     }
 
     fn resize(&mut self, count: usize) {
-        let old = std::mem::replace(&mut self.buckets, buckets(count));
+        let old = std::mem::replace(&mut self.buckets, Buckets::new(count));
         let codes = self.codes.take();
         self.len = 0;
         pour(old, codes.as_deref(), |hash, entry, code| {
@@ -267,14 +278,14 @@ impl Segment {
 
     /// Splits into the halves whose next bit is 0 and 1. This one becomes the first.
     pub fn split(&mut self) -> Segment {
-        let half = self.buckets.len().div_ceil(2).max(SIZES[0]);
-        let old = std::mem::replace(&mut self.buckets, buckets(half));
+        let half = self.buckets.len().div_ceil(2);
+        let old = std::mem::replace(&mut self.buckets, Buckets::new(half));
         let codes = self.codes.take();
         let bit = 1u64 << (63 - self.depth);
         self.depth += 1;
         self.len = 0;
         let mut other = Segment::new(self.depth);
-        other.buckets = buckets(half);
+        other.buckets = Buckets::new(half);
         pour(old, codes.as_deref(), |hash, entry, code| {
             let target = if hash & bit == 0 {
                 &mut *self
@@ -314,6 +325,9 @@ impl Segment {
 
     /// Calls `visit` for every key whose home is `bucket`.
     pub fn visit_home(&self, bucket: usize, mut visit: impl FnMut(&Entry)) {
+        if self.len == 0 {
+            return;
+        }
         let mut at = bucket;
         for _ in 0..self.buckets.len() {
             let line = &self.buckets[at];
@@ -335,6 +349,7 @@ impl Segment {
 
     /// Position in hash order, in units of 1/2^24 of this segment, where a bucket's keys begin.
     pub fn bucket_start(&self, bucket: usize) -> u64 {
+        debug_assert!(bucket < self.buckets.len());
         ((bucket as u64) << FRACTION_BITS).div_ceil(self.buckets.len() as u64)
     }
 
@@ -346,6 +361,9 @@ impl Segment {
     /// A spot in use, at or after a given index, for sampling.
     pub fn spot_from(&self, index: usize) -> Option<Spot> {
         let count = self.buckets.len();
+        if self.len == 0 {
+            return None;
+        }
         (0..=count).find_map(|step| {
             let at = (index / PLACES + step) % count;
             let from = if step == 0 { index % PLACES } else { 0 };
@@ -360,7 +378,7 @@ impl Segment {
     /// Takes up to `most` keys out in no order; for emptying a table slice by slice.
     pub fn drain(&mut self, most: usize, mut taken: impl FnMut(Entry)) -> usize {
         let mut count = 0;
-        for bucket in &mut self.buckets {
+        for bucket in self.buckets.iter_mut() {
             let mut mask = bucket.used();
             while mask != 0 && count < most {
                 taken(bucket.take(mask.trailing_zeros() as usize));
@@ -378,7 +396,7 @@ pub const POSITION_BITS: u32 = FRACTION_BITS;
 
 /// Takes every key out of `buckets`, with its hash and code. Keys are fetched a bucket ahead: their
 /// blocks lie all over memory and every one is a cache miss.
-fn pour(mut buckets: Box<[Bucket]>, codes: Option<&Codes>, mut take: impl FnMut(u64, Entry, u8)) {
+fn pour(mut buckets: Buckets, codes: Option<&Codes>, mut take: impl FnMut(u64, Entry, u8)) {
     let fetch = |bucket: &Bucket| {
         let mut mask = bucket.used();
         while mask != 0 {
@@ -386,7 +404,7 @@ fn pour(mut buckets: Box<[Bucket]>, codes: Option<&Codes>, mut take: impl FnMut(
             mask &= mask - 1;
         }
     };
-    if let Some(first) = buckets.first() {
+    if let Some(first) = buckets.get(0) {
         fetch(first);
     }
     for at in 0..buckets.len() {
@@ -406,7 +424,7 @@ fn pour(mut buckets: Box<[Bucket]>, codes: Option<&Codes>, mut take: impl FnMut(
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        for bucket in &mut self.buckets {
+        for bucket in self.buckets.iter_mut() {
             let mut mask = bucket.used();
             while mask != 0 {
                 drop(bucket.take(mask.trailing_zeros() as usize));

@@ -1,0 +1,568 @@
+//! The world: shards whose turns are cut into steps, connections whose bytes are under way, one
+//! logical clock, and dice that say who moves next. Everything that happens follows from the seed.
+
+use super::super::batch::ClientKey;
+use super::super::mailbox;
+use super::super::node::{Fed, Node, owner_of};
+use super::super::rules::{self, Rule};
+use crate::base::clock::Now;
+use crate::base::hash::Random;
+use crate::config::Config;
+use crate::session::{About, Identity, Server};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What is done wrong on purpose: a rule of the router, or one that whoever runs the turns keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// See [`Rule`].
+    Router(Rule),
+    /// Each batch of a turn becomes visible as soon as it is posted.
+    PublishTogether,
+    /// Replies of a turn go out before its batches are visible.
+    PublishBeforeReplies,
+    /// Own-shard commands of a pipeline wait until what comes back has been taken.
+    OwnAtOnce,
+}
+
+/// What has happened, in numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Steps of turns.
+    pub steps: u64,
+    /// Turns.
+    pub turns: u64,
+    /// Pauses in the middle of a turn.
+    pub stalls: u64,
+    /// Turns after which something was not visible yet, because a queue was full.
+    pub spilled: u64,
+    /// Commands sent.
+    pub commands: u64,
+}
+
+impl Counts {
+    /// Adds another world's numbers.
+    pub fn add(&mut self, other: &Counts) {
+        self.steps += other.steps;
+        self.turns += other.turns;
+        self.stalls += other.stalls;
+        self.spilled += other.spilled;
+        self.commands += other.commands;
+    }
+}
+
+/// The next step of a shard's turn, in the order of `server::shard_loop`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Input,
+    Begin,
+    Collect,
+    Mail,
+    Feed,
+    Resumed,
+    Stamp,
+    Post,
+    Publish,
+    Send,
+}
+
+#[derive(Debug)]
+struct Actor {
+    node: Node,
+    at: At,
+    stalled_until: u64,
+    /// Shards still to be collected from, or posted to, this turn.
+    peers: Vec<usize>,
+    /// Connections still to be fed this turn.
+    feeds: VecDeque<usize>,
+    /// Connections that have more to run next turn.
+    ready: Vec<usize>,
+    /// Clients still to be sent their replies this turn.
+    dirty: Vec<ClientKey>,
+    stamp: u64,
+    /// Whether the turn is not visible as a whole.
+    unpublished: bool,
+}
+
+/// A client's connection, with the bytes under way in both directions.
+#[derive(Debug)]
+struct Connection {
+    shard: usize,
+    /// Gone once its shard has noticed that it hung up.
+    key: Option<ClientKey>,
+    hung_up: bool,
+    /// Sent by the client and not received.
+    inbound: Vec<u8>,
+    /// What [`Break::OwnAtOnce`] holds back.
+    withheld: Vec<u8>,
+    /// Received and not executed.
+    kept: Vec<u8>,
+    /// Sent by the shard and not received.
+    outbound: Vec<u8>,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct World {
+    /// The dice.
+    pub random: Random,
+    /// What has happened.
+    pub counts: Counts,
+    /// Counts events: the time that nobody in the world can read.
+    pub time: u64,
+    actors: Vec<Actor>,
+    connections: Vec<Connection>,
+    clock: u64,
+    broken: Option<Break>,
+    /// One step in so many is followed by a pause.
+    stall_one_in: u64,
+    /// The longest pause.
+    stall_most: u64,
+}
+
+impl World {
+    /// So many shards, with empty databases.
+    pub fn new(shards: usize, seed: u64, broken: Option<Break>) -> World {
+        let mut random = Random::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5EED);
+        for _ in 0..4 {
+            random.next();
+        }
+        rules::break_rule(match broken {
+            Some(Break::Router(rule)) => Some(rule),
+            _ => None,
+        });
+        let identity = Identity {
+            run_id: "0".repeat(40),
+            started_us: 0,
+            config_file: String::new(),
+            executable: String::new(),
+        };
+        let server = Arc::new(Server::new(Config::default(), shards, identity));
+        let actors = mailbox::exchange(shards).into_iter().enumerate();
+        let actors = actors
+            .map(|(number, mail)| {
+                let mut node = Node::new(number, mail, Arc::clone(&server));
+                node.shard().journal().set_on(true);
+                Actor {
+                    node,
+                    at: At::Input,
+                    stalled_until: 0,
+                    peers: Vec::new(),
+                    feeds: VecDeque::new(),
+                    ready: Vec::new(),
+                    dirty: Vec::new(),
+                    stamp: 0,
+                    unpublished: false,
+                }
+            })
+            .collect();
+        let (stall_one_in, stall_most) = (3 + random.below(40), 10 + random.below(150));
+        World {
+            random,
+            counts: Counts::default(),
+            time: 0,
+            actors,
+            connections: Vec::new(),
+            clock: 1,
+            broken,
+            stall_one_in,
+            stall_most,
+        }
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.actors.len()
+    }
+
+    /// One of them.
+    pub fn node(&mut self, shard: usize) -> &mut Node {
+        &mut self.actors[shard].node
+    }
+
+    /// A reading of the clock: larger than every earlier one.
+    fn read_clock(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    // ---- clients' side -----------------------------------------------------------------------
+
+    /// A client connects to a shard.
+    pub fn connect(&mut self, shard: usize) -> usize {
+        let key = self.actors[shard].node.connect(About::default());
+        self.connections.push(Connection {
+            shard,
+            key: Some(key),
+            hung_up: false,
+            inbound: Vec::new(),
+            withheld: Vec::new(),
+            kept: Vec::new(),
+            outbound: Vec::new(),
+        });
+        self.connections.len() - 1
+    }
+
+    /// A client hangs up. What it has sent may still be received, or not.
+    pub fn hang_up(&mut self, connection: usize) {
+        let connection = &mut self.connections[connection];
+        connection.hung_up = true;
+        let left = self.random.below(connection.inbound.len() as u64 + 1);
+        connection.inbound.truncate(left as usize);
+        connection.outbound.clear();
+    }
+
+    /// Whether commands are to be reordered before they are sent ([`World::withholds`]).
+    pub fn reorders(&self) -> bool {
+        self.broken == Some(Break::OwnAtOnce)
+    }
+
+    /// Whether [`Break::OwnAtOnce`] holds this command back.
+    pub fn withholds(&self, connection: usize, owner: Option<usize>) -> bool {
+        self.reorders() && owner == Some(self.connections[connection].shard)
+    }
+
+    /// A client sends a command.
+    pub fn send(&mut self, connection: usize, command: &[u8], withheld: bool) {
+        self.counts.commands += 1;
+        let connection = &mut self.connections[connection];
+        if withheld {
+            connection.withheld.extend_from_slice(command);
+        } else {
+            connection.inbound.extend_from_slice(command);
+        }
+    }
+
+    /// A client receives some of what is under way to it.
+    pub fn receive(&mut self, connection: usize, into: &mut Vec<u8>) {
+        let outbound = &mut self.connections[connection].outbound;
+        let most = outbound.len();
+        let some = if self.random.below(3) > 0 {
+            most
+        } else {
+            self.random.below(most as u64 + 1) as usize
+        };
+        into.extend(outbound.drain(..some));
+    }
+
+    // ---- who moves next ----------------------------------------------------------------------
+
+    /// A shard that is not paused, if the dice find one.
+    pub fn pick_shard(&mut self) -> Option<usize> {
+        let shard = self.random.below(self.actors.len() as u64) as usize;
+        (self.actors[shard].stalled_until <= self.time).then_some(shard)
+    }
+
+    /// One step of a shard, and perhaps a pause after it.
+    pub fn step(&mut self, shard: usize) {
+        self.advance(shard);
+        if self.random.below(self.stall_one_in) == 0 {
+            self.counts.stalls += 1;
+            let pause = 1 + self.random.below(self.stall_most);
+            self.actors[shard].stalled_until = self.time + pause * self.actors.len() as u64;
+        }
+    }
+
+    /// A whole turn of a shard, or the rest of the one it is in.
+    pub fn turn(&mut self, shard: usize) {
+        loop {
+            self.advance(shard);
+            if self.actors[shard].at == At::Input {
+                return;
+            }
+        }
+    }
+
+    /// Whether a shard would not go to sleep now, as `server::shard_loop` sees it.
+    pub fn is_busy(&mut self, shard: usize) -> bool {
+        let received = self.connections.iter().any(|connection| {
+            connection.shard == shard
+                && connection.key.is_some()
+                && (connection.hung_up
+                    || !connection.inbound.is_empty()
+                    || !connection.withheld.is_empty())
+        });
+        let actor = &mut self.actors[shard];
+        received
+            || actor.at != At::Input
+            || actor.unpublished
+            || !actor.ready.is_empty()
+            || actor.node.mail().has_mail()
+    }
+
+    fn advance(&mut self, shard: usize) {
+        self.counts.steps += 1;
+        self.time += 1;
+        let next = match self.actors[shard].at {
+            At::Input => {
+                self.take_input(shard);
+                At::Begin
+            }
+            At::Begin => {
+                self.counts.turns += 1;
+                let monotonic_ns = self.read_clock();
+                let now = Now {
+                    unix_ms: 1_000_000,
+                    monotonic_ns,
+                };
+                self.actors[shard].node.begin_turn(now);
+                self.shuffle_peers(shard);
+                At::Collect
+            }
+            At::Collect => match self.actors[shard].peers.pop() {
+                Some(from) => {
+                    self.actors[shard].node.collect_from(from);
+                    At::Collect
+                }
+                None => At::Mail,
+            },
+            At::Mail => {
+                self.actors[shard].node.run_mail();
+                // What was held goes on before what has just come.
+                let resumed = self.resumed(shard);
+                let feeds = &mut self.actors[shard].feeds;
+                for connection in resumed.into_iter().rev() {
+                    feeds.push_front(connection);
+                }
+                At::Feed
+            }
+            At::Feed => match self.actors[shard].feeds.pop_front() {
+                Some(connection) => {
+                    self.feed(shard, connection);
+                    At::Feed
+                }
+                None => At::Resumed,
+            },
+            At::Resumed => {
+                for connection in self.resumed(shard) {
+                    self.feed(shard, connection);
+                }
+                if self.broken == Some(Break::PublishBeforeReplies) {
+                    self.gather_dirty(shard);
+                    At::Send
+                } else {
+                    At::Stamp
+                }
+            }
+            At::Stamp => {
+                self.actors[shard].stamp = self.read_clock();
+                self.shuffle_peers(shard);
+                if self.actors[shard].node.mail().has_outgoing() {
+                    At::Post
+                } else {
+                    self.published(shard, true)
+                }
+            }
+            At::Post => {
+                let together = self.broken != Some(Break::PublishTogether);
+                let actor = &mut self.actors[shard];
+                match actor.peers.pop() {
+                    Some(to) => {
+                        actor.node.post(to, actor.stamp);
+                        if !together {
+                            actor.node.mail().publish();
+                        }
+                        At::Post
+                    }
+                    None => At::Publish,
+                }
+            }
+            At::Publish => {
+                let visible = self.actors[shard].node.mail().publish();
+                self.published(shard, visible)
+            }
+            At::Send => match self.actors[shard].dirty.pop() {
+                Some(client) => {
+                    self.send_replies(shard, client);
+                    At::Send
+                }
+                None if self.broken == Some(Break::PublishBeforeReplies) => At::Stamp,
+                None => At::Input,
+            },
+        };
+        self.actors[shard].at = next;
+    }
+
+    fn published(&mut self, shard: usize, visible: bool) -> At {
+        // Whom to wake is the ring's business; here everybody looks for himself.
+        self.actors[shard].node.mail().wakes().for_each(drop);
+        self.actors[shard].unpublished = !visible;
+        self.counts.spilled += u64::from(!visible);
+        if !visible || self.broken == Some(Break::PublishBeforeReplies) {
+            return At::Input;
+        }
+        self.gather_dirty(shard);
+        At::Send
+    }
+
+    fn shuffle_peers(&mut self, shard: usize) {
+        let mut peers: Vec<usize> = (0..self.actors.len()).collect();
+        for i in (1..peers.len()).rev() {
+            peers.swap(i, self.random.below(i as u64 + 1) as usize);
+        }
+        self.actors[shard].peers = peers;
+    }
+
+    fn gather_dirty(&mut self, shard: usize) {
+        let mut dirty = self.actors[shard].node.take_dirty();
+        for i in (1..dirty.len()).rev() {
+            dirty.swap(i, self.random.below(i as u64 + 1) as usize);
+        }
+        self.actors[shard].dirty = dirty;
+    }
+
+    fn take_input(&mut self, shard: usize) {
+        let World {
+            actors,
+            connections,
+            random,
+            broken,
+            ..
+        } = self;
+        let actor = &mut actors[shard];
+        actor.feeds.extend(actor.ready.drain(..));
+        for (number, connection) in connections.iter_mut().enumerate() {
+            let Some(key) = connection.key.filter(|_| connection.shard == shard) else {
+                continue;
+            };
+            if connection.hung_up && connection.inbound.is_empty() {
+                actor.node.disconnect(key);
+                connection.key = None;
+                continue;
+            }
+            let some = if random.below(4) > 0 || *broken == Some(Break::OwnAtOnce) {
+                connection.inbound.len()
+            } else {
+                random.below(connection.inbound.len() as u64 + 1) as usize
+            };
+            if some > 0 {
+                connection.kept.extend(connection.inbound.drain(..some));
+            } else if !connection.withheld.is_empty() && connection.inbound.is_empty() {
+                connection.kept.append(&mut connection.withheld);
+            } else {
+                continue;
+            }
+            if !actor.feeds.contains(&number) {
+                actor.feeds.push_back(number);
+            }
+        }
+    }
+
+    /// The connections whose clients may go on.
+    fn resumed(&mut self, shard: usize) -> Vec<usize> {
+        let resumed = self.actors[shard].node.take_resumed();
+        resumed
+            .into_iter()
+            .filter_map(|key| self.connection_of(shard, key))
+            .collect()
+    }
+
+    fn connection_of(&self, shard: usize, key: ClientKey) -> Option<usize> {
+        self.connections
+            .iter()
+            .position(|connection| connection.shard == shard && connection.key == Some(key))
+    }
+
+    fn feed(&mut self, shard: usize, number: usize) {
+        let connection = &mut self.connections[number];
+        let Some(key) = connection.key.filter(|_| !connection.kept.is_empty()) else {
+            return;
+        };
+        let actor = &mut self.actors[shard];
+        let (used, fed) = actor.node.feed(key, &connection.kept);
+        connection.kept.drain(..used);
+        if fed == Fed::More && !actor.ready.contains(&number) {
+            actor.ready.push(number);
+        }
+    }
+
+    fn send_replies(&mut self, shard: usize, key: ClientKey) {
+        let Some(number) = self.connection_of(shard, key) else {
+            return;
+        };
+        let Some(client) = self.actors[shard].node.client_mut(key) else {
+            return;
+        };
+        let connection = &mut self.connections[number];
+        if !connection.hung_up {
+            connection
+                .outbound
+                .extend_from_slice(client.replies.out.bytes());
+        }
+        client.replies.out.clear();
+    }
+
+    // ---- the end -----------------------------------------------------------------------------
+
+    /// Whether everything under way to a client has been received.
+    pub fn is_silent(&self, connection: usize) -> bool {
+        self.connections[connection].outbound.is_empty()
+    }
+
+    /// What is left behind although nobody has anything to do: there must be nothing.
+    pub fn leftovers(&mut self, with_clients: bool) -> Result<(), String> {
+        for (number, actor) in self.actors.iter_mut().enumerate() {
+            let node = &mut actor.node;
+            let left = [
+                ("locks", usize::from(!node.locks.is_idle())),
+                ("waiting requests", node.locks.waiting()),
+                ("transactions", node.txns.len()),
+                (
+                    "held clients",
+                    node.clients.iter().filter(|(_, client)| client.held).count(),
+                ),
+                (
+                    "promised replies",
+                    node.clients
+                        .iter()
+                        .map(|(_, client)| client.replies.outstanding())
+                        .sum(),
+                ),
+                ("unposted batches", usize::from(node.mail.has_outgoing())),
+                (
+                    "watches",
+                    usize::from(!with_clients && !node.shard.watches().is_idle()),
+                ),
+                ("clients", if with_clients { 0 } else { node.clients() }),
+            ];
+            if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
+                return Err(format!("shard {number} is left with {count} {what}"));
+            }
+        }
+        let waits = self
+            .connections
+            .iter()
+            .position(|connection| connection.key.is_some() && !connection.kept.is_empty());
+        match waits {
+            Some(number) => Err(format!("connection {number} has input nobody executes")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        rules::break_rule(None);
+    }
+}
+
+/// A command as it is sent.
+pub fn command(words: &[String]) -> Vec<u8> {
+    let mut out = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        out.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
+    }
+    out
+}
+
+/// So many key names, spread over the shards: the first on shard `first`, the next on the next.
+pub fn names(prefix: &str, count: usize, first: usize, shards: usize) -> Vec<String> {
+    (0..count)
+        .map(|i| {
+            let candidates = (0..).map(|salt| format!("{prefix}{i}.{salt}"));
+            let mut fitting =
+                candidates.filter(|name| owner_of(name.as_bytes(), shards) == (first + i) % shards);
+            fitting.next().expect("some name fits")
+        })
+        .collect()
+}
