@@ -116,7 +116,7 @@ fn run_shards(
             .spawn(move || async move {
                 let shard = ShardLoop::new(number, mail, server, neighbours, door, arrivals);
                 let result = match shard {
-                    Ok(shard) => shard.run().await,
+                    Ok(shard) => shard.run(),
                     Err(error) => Err(error),
                 };
                 // One shard that cannot go on ends all: half a keyspace is none.

@@ -37,8 +37,8 @@ const POOL: usize = 512;
 const POOLED_BYTES: usize = 64 * 1024;
 /// Time between two passes over the expiry codes, in milliseconds: a tick of their finest level.
 const PASS_MS: i64 = 128;
-/// Turns between two looks at glommio's own queues while nothing of ours runs there.
-const TICKS_PER_YIELD: u32 = 100;
+/// Ticks between two measurements of the tables' own memory, which walk all segments.
+const TICKS_PER_MEASURE: u32 = 100;
 
 /// What the shards of one process share on this floor.
 #[derive(Debug)]
@@ -161,11 +161,16 @@ impl ShardLoop {
         })
     }
 
-    /// Runs until the server is asked to stop.
+    /// Runs until the server is asked to stop, as the only task of its executor.
+    ///
+    /// Nothing here yields to glommio, on purpose: it has nothing else to run, and an executor that
+    /// is asked to preempt before a queue ran anything parks as if it were idle (glommio 0.9), with
+    /// this task runnable and all its clients waiting. Whoever starts a second task has to arm a
+    /// glommio timer that bounds that sleep, and to yield only while such a task is outstanding.
     ///
     /// # Errors
     /// When the kernel refuses the ring's one call: the shard cannot go on.
-    pub async fn run(mut self) -> std::io::Result<()> {
+    pub fn run(mut self) -> std::io::Result<()> {
         if let Some(door) = &self.door {
             // Nobody is let in before every shard is there to serve its keys.
             while self.neighbours.is_assembling() && !self.server.stopping() {
@@ -194,11 +199,6 @@ impl ShardLoop {
                     .add(now.monotonic_ns.saturating_sub(began));
             }
             busy = self.turn(now);
-            if self.ticks >= TICKS_PER_YIELD {
-                self.ticks = 0;
-                // glommio's own timers and queues move only when we let them.
-                glommio::executor().yield_task_queue_now().await;
-            }
         }
         self.say_goodbye();
         Ok(())
@@ -299,7 +299,8 @@ impl ShardLoop {
         if self.number == 0 {
             self.server.metrics.sample(clock::monotonic_ns());
         }
-        if self.ticks == TICKS_PER_YIELD {
+        if self.ticks >= TICKS_PER_MEASURE {
+            self.ticks = 0;
             let table = self.node.shard().table_memory() as u64;
             self.server
                 .metrics
