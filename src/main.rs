@@ -13,10 +13,7 @@ use tikv_jemallocator::Jemalloc;
 static ALLOCATOR: Counting<Jemalloc> = Counting(Jemalloc);
 
 fn main() -> ExitCode {
-    let arguments: Vec<Vec<u8>> = std::env::args_os()
-        .skip(1)
-        .map(OsStringExt::into_vec)
-        .collect();
+    let arguments: Vec<Vec<u8>> = std::env::args_os().skip(1).map(OsStringExt::into_vec).collect();
     let config = match parse::start_line(&arguments) {
         Ok(Start::Serve(config)) => *config,
         Ok(Start::Print(text)) => {
@@ -28,10 +25,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    tracing_subscriber::fmt()
-        .with_target(false)
-        .with_ansi(false)
-        .init();
+    tracing_subscriber::fmt().with_target(false).with_ansi(false).init();
     end_with_any_panic();
     match boot::serve(config) {
         Ok(()) => ExitCode::SUCCESS,

@@ -152,9 +152,7 @@ pub const ERROR_CODES: [&str; 30] = [
 pub fn error_code(text: &[u8]) -> u8 {
     let text = text.strip_prefix(b"-").unwrap_or(text);
     let code = text.split(|byte| *byte == b' ').next().unwrap_or(text);
-    let known = ERROR_CODES
-        .iter()
-        .position(|known| known.as_bytes() == code);
+    let known = ERROR_CODES.iter().position(|known| known.as_bytes() == code);
     known.unwrap_or(ERROR_CODES.len() - 1) as u8
 }
 
@@ -211,12 +209,7 @@ impl Metrics {
 
     /// Counters for so many shards of so many databases.
     pub fn sized(shards: usize, databases: usize) -> Metrics {
-        let commands = || {
-            crate::command::all()
-                .iter()
-                .map(|_| CommandMetrics::default())
-                .collect()
-        };
+        let commands = || crate::command::all().iter().map(|_| CommandMetrics::default()).collect();
         let errors = || ERROR_CODES.iter().map(|_| Counter::default()).collect();
         let shard = || Shard {
             counters: ShardMetrics::default(),
@@ -229,10 +222,7 @@ impl Metrics {
                 errors: errors(),
             },
         };
-        Metrics {
-            shards: (0..shards).map(|_| shard()).collect(),
-            samples: Mutex::default(),
-        }
+        Metrics { shards: (0..shards).map(|_| shard()).collect(), samples: Mutex::default() }
     }
 
     /// One shard's counters.
@@ -259,10 +249,7 @@ impl Metrics {
 
     /// The sum of one counter over all shards.
     pub fn sum(&self, counter: impl Fn(&ShardMetrics) -> &Counter) -> u64 {
-        self.shards
-            .iter()
-            .map(|shard| counter(&shard.counters).get())
-            .sum()
+        self.shards.iter().map(|shard| counter(&shard.counters).get()).sum()
     }
 
     /// How many databases are counted.
@@ -273,19 +260,13 @@ impl Metrics {
     /// Takes a sample for [`Metrics::rates`]; one shard does so every now and then.
     pub fn sample(&self, now_ns: u64) {
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        if samples
-            .back()
-            .is_some_and(|last| now_ns < last.at_ns + SAMPLE_NS)
-        {
+        if samples.back().is_some_and(|last| now_ns < last.at_ns + SAMPLE_NS) {
             return;
         }
         if samples.len() == SAMPLES_MAX {
             samples.pop_front();
         }
-        samples.push_back(Sample {
-            at_ns: now_ns,
-            totals: self.totals(),
-        });
+        samples.push_back(Sample { at_ns: now_ns, totals: self.totals() });
     }
 
     /// What has happened per second lately: since the oldest sample, which without samples taken in
@@ -297,20 +278,13 @@ impl Metrics {
             while samples.len() > 1 && samples[0].at_ns < late {
                 samples.pop_front();
             }
-            samples.front().copied().unwrap_or(Sample {
-                at_ns: 0,
-                totals: [0; 3],
-            })
+            samples.front().copied().unwrap_or(Sample { at_ns: 0, totals: [0; 3] })
         };
         let seconds = now_ns.saturating_sub(oldest.at_ns).max(1) as f64 / 1e9;
         let totals = self.totals();
         let rate = |i: usize| totals[i].saturating_sub(oldest.totals[i]) as f64 / seconds;
         self.sample(now_ns);
-        Rates {
-            commands: rate(0),
-            received: rate(1),
-            sent: rate(2),
-        }
+        Rates { commands: rate(0), received: rate(1), sent: rate(2) }
     }
 
     fn totals(&self) -> [u64; 3] {
@@ -329,14 +303,7 @@ impl Metrics {
     /// Lets statistics begin anew (CONFIG RESETSTAT). What a shard has counted in the turn it is in
     /// is not published yet, and so not forgotten.
     pub fn reset(&self) {
-        for Shard {
-            counters,
-            commands,
-            errors,
-            forgotten,
-            ..
-        } in &self.shards
-        {
+        for Shard { counters, commands, errors, forgotten, .. } in &self.shards {
             forgotten.counters.copy_from(counters);
             for (from, to) in commands.iter().zip(&forgotten.commands) {
                 to.calls.set(from.calls.get());
@@ -352,9 +319,7 @@ impl Metrics {
     /// The sum of one counter over all shards since the last [`Metrics::reset`].
     pub fn since_reset(&self, counter: impl Fn(&ShardMetrics) -> &Counter) -> u64 {
         let of = |shard: &Shard| {
-            counter(&shard.counters)
-                .get()
-                .saturating_sub(counter(&shard.forgotten.counters).get())
+            counter(&shard.counters).get().saturating_sub(counter(&shard.forgotten.counters).get())
         };
         self.shards.iter().map(of).sum()
     }
@@ -363,10 +328,8 @@ impl Metrics {
     pub fn calls_since_reset(&self, id: u16) -> [u64; 3] {
         let mut sums = [0; 3];
         for shard in &self.shards {
-            let (now, then) = (
-                &shard.commands[id as usize],
-                &shard.forgotten.commands[id as usize],
-            );
+            let (now, then) =
+                (&shard.commands[id as usize], &shard.forgotten.commands[id as usize]);
             let pairs = [
                 (&now.calls, &then.calls),
                 (&now.failed, &then.failed),
@@ -383,9 +346,7 @@ impl Metrics {
     pub fn errors_since_reset(&self) -> impl Iterator<Item = (&'static str, u64)> {
         ERROR_CODES.iter().enumerate().map(|(at, code)| {
             let of = |shard: &Shard| {
-                shard.errors[at]
-                    .get()
-                    .saturating_sub(shard.forgotten.errors[at].get())
+                shard.errors[at].get().saturating_sub(shard.forgotten.errors[at].get())
             };
             (*code, self.shards.iter().map(of).sum())
         })
@@ -397,10 +358,7 @@ impl Metrics {
             let database = &shard.databases[db];
             (database.keys.get(), database.volatile.get())
         };
-        self.shards
-            .iter()
-            .map(of)
-            .fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
+        self.shards.iter().map(of).fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
     }
 }
 
@@ -430,10 +388,7 @@ mod tests {
         for text in ["-ERR a b", "WRONGTYPE x", "NEVERSEEN y", "ALSO", ""] {
             metrics.count_error(0, error_code(text.as_bytes()));
         }
-        let counted: Vec<_> = metrics
-            .errors_since_reset()
-            .filter(|(_, n)| *n > 0)
-            .collect();
+        let counted: Vec<_> = metrics.errors_since_reset().filter(|(_, n)| *n > 0).collect();
         assert_eq!(counted, [("ERR", 1), ("WRONGTYPE", 1), ("OTHER", 3)]);
     }
 }

@@ -13,11 +13,7 @@ use support::*;
 fn finished(output: Output) -> String {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complained = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        output.status.success(),
-        "{}\n{said}\n{complained}",
-        output.status
-    );
+    assert!(output.status.success(), "{}\n{said}\n{complained}", output.status);
     said
 }
 
@@ -57,14 +53,8 @@ fn redis_cli() {
             .stdout(Stdio::piped())
             .spawn()
             .expect("run redis-cli --pipe");
-        let lines: String = (0..5_000)
-            .map(|i| format!("SET pipe:{i} {i}\r\n"))
-            .collect();
-        pipe.stdin
-            .take()
-            .expect("its input")
-            .write_all(lines.as_bytes())
-            .expect("feed redis-cli");
+        let lines: String = (0..5_000).map(|i| format!("SET pipe:{i} {i}\r\n")).collect();
+        pipe.stdin.take().expect("its input").write_all(lines.as_bytes()).expect("feed redis-cli");
         let said = finished(pipe.wait_with_output().expect("wait for redis-cli"));
         assert!(said.contains("errors: 0, replies: 5000"), "{said}");
         assert_eq!(run(&["DBSIZE"]), "5002\n");
@@ -76,10 +66,9 @@ fn redis_benchmark() {
     let benchmark = tool("redis-benchmark", "redis-tools");
     each_shard_count(|server| {
         let port = server.port().to_string();
-        for options in [
-            vec!["-n", "3000"],
-            vec!["-n", "20000", "-P", "64", "--threads", "2", "-r", "1000"],
-        ] {
+        for options in
+            [vec!["-n", "3000"], vec!["-n", "20000", "-P", "64", "--threads", "2", "-r", "1000"]]
+        {
             let tests = "ping_inline,ping_mbulk,set,get,incr,mset";
             let said = finished(
                 Command::new(&benchmark)
@@ -108,16 +97,9 @@ fn the_redis_crate() {
             assert_eq!(c.get::<_, Option<String>>("none").expect("GET"), None);
             assert_eq!(c.incr::<_, _, i64>("n", 5).expect("INCRBY"), 5);
             let _: () = c.mset(&[("a", 1), ("b", 2), ("c", 3)]).expect("MSET");
-            assert_eq!(
-                c.mget::<_, Vec<i64>>(&["a", "b", "c"]).expect("MGET"),
-                [1, 2, 3]
-            );
-            let (first, second): (i64, String) = redis::pipe()
-                .atomic()
-                .incr("n", 1)
-                .get("k")
-                .query(&mut c)
-                .expect("a transaction");
+            assert_eq!(c.mget::<_, Vec<i64>>(&["a", "b", "c"]).expect("MGET"), [1, 2, 3]);
+            let (first, second): (i64, String) =
+                redis::pipe().atomic().incr("n", 1).get("k").query(&mut c).expect("a transaction");
             assert_eq!((first, second.as_str()), (6, "v"));
             let mut pipe = redis::pipe();
             for i in 0..1_000 {
@@ -128,10 +110,8 @@ fn the_redis_crate() {
             assert_eq!(found.len(), 11, "{found:?}");
             assert!(c.expire::<_, bool>("k", 100).expect("EXPIRE"));
             assert_eq!(c.ttl::<_, i64>("k").expect("TTL"), 100);
-            let refused = redis::cmd("INCR")
-                .arg("k")
-                .query::<i64>(&mut c)
-                .expect_err("k is no number");
+            let refused =
+                redis::cmd("INCR").arg("k").query::<i64>(&mut c).expect_err("k is no number");
             assert!(refused.to_string().contains("not an integer"), "{refused}");
             let next: Option<i64> = redis::transaction(&mut c, &["n"], |c, pipe| {
                 let n: i64 = c.get("n")?;
@@ -154,10 +134,8 @@ fn redis_py() {
     // Debian's package is seen by Debian's interpreter only, whatever other one comes first in the path.
     let candidates = [python, "/usr/bin/python3".into()];
     let has_driver = |python: &&std::path::PathBuf| {
-        let import = Command::new(python)
-            .args(["-c", "import redis"])
-            .stderr(Stdio::null())
-            .status();
+        let import =
+            Command::new(python).args(["-c", "import redis"]).stderr(Stdio::null()).status();
         import.is_ok_and(|status| status.success())
     };
     let python = candidates

@@ -12,9 +12,7 @@ fn fill(c: &mut Client, prefix: &str, count: usize) {
     let names: Vec<String> = (0..count).map(|i| format!("{prefix}{i}")).collect();
     for chunk in names.chunks(1_000) {
         let mut command = vec!["MSET"];
-        chunk
-            .iter()
-            .for_each(|name| command.extend([name.as_str(), "v"]));
+        chunk.iter().for_each(|name| command.extend([name.as_str(), "v"]));
         assert_eq!(c.cmd(&command), ok());
     }
 }
@@ -24,9 +22,7 @@ fn scan(c: &mut Client, options: &str) -> Vec<String> {
     let (mut cursor, mut found) = ("0".to_string(), Vec::new());
     loop {
         let reply = c.run(&format!("SCAN {cursor} {options}"));
-        let [next, keys] = reply.items() else {
-            panic!("SCAN answered {reply:?}")
-        };
+        let [next, keys] = reply.items() else { panic!("SCAN answered {reply:?}") };
         found.extend(keys.items().iter().map(Value::text));
         cursor = next.text();
         if cursor == "0" {
@@ -82,14 +78,9 @@ fn del_unlink_exists_touch_type() {
 fn rename_and_renamenx() {
     each_client(|c| {
         // Several names, so that whatever the shard count some pairs share an owner and some do not.
-        for (from, to) in [
-            ("a", "b"),
-            ("{t}a", "{t}b"),
-            ("one", "two"),
-            ("x1", "x2"),
-            ("x3", "x4"),
-            ("x5", "x6"),
-        ] {
+        for (from, to) in
+            [("a", "b"), ("{t}a", "{t}b"), ("one", "two"), ("x1", "x2"), ("x3", "x4"), ("x5", "x6")]
+        {
             c.run("FLUSHALL");
             c.check(&format!("SET {from} v EX 100"), ok());
             c.check(&format!("SET {to} old EX 5"), ok());
@@ -141,14 +132,8 @@ fn copy() {
             c.check("SELECT 0", ok());
         }
         c.check("SET a v", ok());
-        c.check(
-            "COPY a a",
-            error("ERR source and destination objects are the same"),
-        );
-        c.check(
-            "COPY a a DB 0",
-            error("ERR source and destination objects are the same"),
-        );
+        c.check("COPY a a", error("ERR source and destination objects are the same"));
+        c.check("COPY a a DB 0", error("ERR source and destination objects are the same"));
         c.check("COPY a b DB 16", error("ERR DB index is out of range"));
         c.check("COPY a b DB -1", error("ERR DB index is out of range"));
         c.check("COPY a b DB abc", not_an_integer());
@@ -176,10 +161,7 @@ fn select_and_move() {
         c.check("SET k w", ok());
         c.check("MOVE k 1", int(0));
         c.check("GET k", bulk("w"));
-        c.check(
-            "MOVE k 0",
-            error("ERR source and destination objects are the same"),
-        );
+        c.check("MOVE k 0", error("ERR source and destination objects are the same"));
         c.check("MOVE k 16", error("ERR DB index is out of range"));
         c.check("MOVE k -1", error("ERR DB index is out of range"));
         c.check("MOVE k abc", not_an_integer());
@@ -232,10 +214,7 @@ fn flushing() {
             c.check("DBSIZE", int(0));
             c.check("GET key7", nil());
             c.check("SELECT 2", ok());
-            c.check(
-                "DBSIZE",
-                int(if flush.starts_with("FLUSHDB") { 1 } else { 0 }),
-            );
+            c.check("DBSIZE", int(if flush.starts_with("FLUSHDB") { 1 } else { 0 }));
             c.check("FLUSHDB", ok());
             c.check("SELECT 0", ok());
         }
@@ -273,10 +252,7 @@ fn keys_matches_globs() {
         for (pattern, expected) in [
             ("hello", vec!["hello"]),
             ("h?llo", vec!["h*llo", "hallo", "hello", "hxllo"]),
-            (
-                "h*llo",
-                vec!["h*llo", "hallo", "heello", "hello", "hllo", "hxllo"],
-            ),
+            ("h*llo", vec!["h*llo", "hallo", "heello", "hello", "hllo", "hxllo"]),
             ("h[ae]llo", vec!["hallo", "hello"]),
             ("h[^e]llo", vec!["h*llo", "hallo", "hxllo"]),
             ("h[a-f]llo", vec!["hallo", "hello"]),
@@ -290,11 +266,7 @@ fn keys_matches_globs() {
             ("othe[", vec![]),
             ("othe[r", vec!["other"]),
         ] {
-            assert_eq!(
-                c.cmd(&["KEYS", pattern]).sorted_texts(),
-                expected,
-                "KEYS {pattern}"
-            );
+            assert_eq!(c.cmd(&["KEYS", pattern]).sorted_texts(), expected, "KEYS {pattern}");
         }
         assert_eq!(c.run("KEYS *").items().len(), 9);
         // A pattern made to explode a backtracking matcher must answer at once.
@@ -320,14 +292,9 @@ fn scan_finds_everything() {
     each_client(|c| {
         assert_eq!(c.run("SCAN 0"), array([bulk("0"), array([])]));
         fill(c, "key:", 3_000);
-        for options in [
-            "",
-            "COUNT 1",
-            "COUNT 100",
-            "count 100000",
-            "TYPE string",
-            "type STRING COUNT 50",
-        ] {
+        for options in
+            ["", "COUNT 1", "COUNT 100", "count 100000", "TYPE string", "type STRING COUNT 50"]
+        {
             let found: BTreeSet<String> = scan(c, options).into_iter().collect();
             assert_eq!(found.len(), 3_000, "SCAN {options}");
         }
@@ -352,15 +319,7 @@ fn scan_refuses_nonsense() {
         for cursor in ["abc", "-1", "18446744073709551616", "1.0", "\"1 \""] {
             c.check(&format!("SCAN {cursor}"), error("ERR invalid cursor"));
         }
-        for options in [
-            "COUNT 0",
-            "COUNT -1",
-            "COUNT",
-            "TYPE",
-            "MATCH",
-            "FOO",
-            "MATCH a COUNT",
-        ] {
+        for options in ["COUNT 0", "COUNT -1", "COUNT", "TYPE", "MATCH", "FOO", "MATCH a COUNT"] {
             c.check(&format!("SCAN 0 {options}"), syntax_error());
         }
         c.check("SCAN 0 COUNT abc", not_an_integer());
@@ -425,15 +384,9 @@ fn expire_family_sets_and_reads_times() {
         c.check("PERSIST k", int(0));
         c.check("EXPIRE k 100", int(1));
         c.check_ttl("k", 100);
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs() as i64;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
         let at = c.run("EXPIRETIME k").int();
-        assert!(
-            (now + 98..=now + 101).contains(&at),
-            "{at} is not 100 s after {now}"
-        );
+        assert!((now + 98..=now + 101).contains(&at), "{at} is not 100 s after {now}");
         c.check("PEXPIRE k 200000", int(1));
         assert!((190_000..=200_000).contains(&c.run("PTTL k").int()));
         c.check("EXPIREAT k 33177117420", int(1));
@@ -516,10 +469,7 @@ fn expire_refuses_what_does_not_fit() {
             ("PEXPIRE k 9223372036854775807", "pexpire"),
             ("EXPIREAT k 9223372036854775807", "expireat"),
         ] {
-            c.check(
-                line,
-                error(&format!("ERR invalid expire time in '{name}' command")),
-            );
+            c.check(line, error(&format!("ERR invalid expire time in '{name}' command")));
         }
         c.check("PEXPIREAT k 9223372036854775807", int(1));
         c.check("PEXPIRETIME k", int(i64::MAX));
@@ -547,9 +497,7 @@ fn expired_keys_leave_without_being_touched() {
                 .lines()
                 .find_map(|line| line.strip_prefix("expired_keys:"))
                 .expect("expired_keys in INFO");
-            line.trim()
-                .parse::<u64>()
-                .expect("expired_keys is a number")
+            line.trim().parse::<u64>().expect("expired_keys is a number")
         };
         assert_eq!(gone(c), 400);
     });
@@ -573,14 +521,8 @@ fn object() {
         c.check("OBJECT REFCOUNT none", nil());
         c.check("OBJECT IDLETIME none", nil());
         c.check("OBJECT FREQ none", nil());
-        c.check_error_prefix(
-            "OBJECT FREQ n",
-            "ERR An LFU maxmemory policy is not selected",
-        );
-        c.check(
-            "OBJECT FOO k",
-            error("ERR unknown subcommand 'FOO'. Try OBJECT HELP."),
-        );
+        c.check_error_prefix("OBJECT FREQ n", "ERR An LFU maxmemory policy is not selected");
+        c.check("OBJECT FOO k", error("ERR unknown subcommand 'FOO'. Try OBJECT HELP."));
         assert!(c.run("OBJECT HELP").items().len() > 5);
     });
 }

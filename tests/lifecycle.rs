@@ -59,11 +59,7 @@ fn sigterm_under_load() {
             let status = server.wait_exit();
             stop.store(true, Ordering::Relaxed);
             assert_eq!(status.code(), Some(0), "{status}");
-            assert!(
-                asked.elapsed() < Duration::from_secs(10),
-                "took {:?}",
-                asked.elapsed()
-            );
+            assert!(asked.elapsed() < Duration::from_secs(10), "took {:?}", asked.elapsed());
         });
         assert!(Client::try_connect(port).is_err(), "the port is free again");
     }
@@ -106,10 +102,7 @@ fn a_taken_port_is_said_clearly() {
         assert!(!status.success(), "{status}");
         let said = fs::read_to_string(&log).expect("read the second server's words");
         let wanted = ["in use", &server.port().to_string()];
-        assert!(
-            wanted.iter().all(|word| said.to_lowercase().contains(word)),
-            "{said}"
-        );
+        assert!(wanted.iter().all(|word| said.to_lowercase().contains(word)), "{said}");
         assert!(!said.contains("panicked"), "{said}");
         server.client().check("PING", simple("PONG"));
     });
@@ -128,9 +121,7 @@ fn bad_flags_are_named() {
     ] {
         let dir = TempDir::new();
         let log = dir.path().join("log");
-        let mut server = Launch::new(1)
-            .args(&flags)
-            .spawn(free_port(), dir.path(), &log);
+        let mut server = Launch::new(1).args(&flags).spawn(free_port(), dir.path(), &log);
         let status = wait_exit(&mut server);
         let said = fs::read_to_string(&log).expect("read the server's words");
         assert!(!status.success(), "{flags:?}: {status}");
@@ -147,11 +138,7 @@ fn the_short_start_line_works() {
     let (dir, port) = (TempDir::new(), free_port());
     fs::create_dir(dir.path().join("testdata")).expect("create the data directory");
     let mut server = Command::new(env!("CARGO_BIN_EXE_redshard"))
-        .args([
-            "--dir=./testdata",
-            "--filename=dump.rdb",
-            &format!("--port={port}"),
-        ])
+        .args(["--dir=./testdata", "--filename=dump.rdb", &format!("--port={port}")])
         .current_dir(dir.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -163,12 +150,7 @@ fn the_short_start_line_works() {
     });
     let mut c = Client::connect(port);
     c.check("CONFIG GET dbfilename", bulks(&["dbfilename", "dump.rdb"]));
-    assert!(
-        c.run("CONFIG GET dir")
-            .field("dir")
-            .text()
-            .ends_with("testdata")
-    );
+    assert!(c.run("CONFIG GET dir").field("dir").text().ends_with("testdata"));
     server.kill().expect("end the server");
     server.wait().expect("wait for the server");
 }
@@ -192,9 +174,7 @@ fn unix_socket() {
         server.wait_exit();
         assert!(path.exists());
         let mut server = launch().start();
-        Client::connect_unix(&path)
-            .expect("connect again")
-            .check("PING", simple("PONG"));
+        Client::connect_unix(&path).expect("connect again").check("PING", simple("PONG"));
         server.signal(SIGTERM);
         server.wait_exit();
         assert!(!path.exists(), "a clean stop removes the socket file");
@@ -217,9 +197,7 @@ fn ipv6() {
 
 #[test]
 fn several_addresses() {
-    let server = Launch::new(2)
-        .args(&["--bind", "127.0.0.1", "127.0.0.2"])
-        .start();
+    let server = Launch::new(2).args(&["--bind", "127.0.0.1", "127.0.0.2"]).start();
     let mut c = Client::try_connect_to(("127.0.0.2", server.port()))
         .expect("connect to the second address");
     c.check("SET k v", ok());
@@ -238,39 +216,26 @@ fn maxclients_turns_the_next_one_away() {
         // The connection of the start-up check may take a moment to be counted out.
         wait_until("six clients are in", || {
             let mut c = server.client();
-            if c.try_cmd(&["PING"])
-                .is_ok_and(|reply| reply == simple("PONG"))
-            {
+            if c.try_cmd(&["PING"]).is_ok_and(|reply| reply == simple("PONG")) {
                 clients.push(c);
             }
             clients.len() == 6
         });
         for _ in 0..20 {
             let mut refused = server.client();
-            assert_eq!(
-                refused.read_to_close(),
-                b"-ERR max number of clients reached\r\n"
-            );
+            assert_eq!(refused.read_to_close(), b"-ERR max number of clients reached\r\n");
         }
-        clients
-            .iter_mut()
-            .for_each(|c| c.check("PING", simple("PONG")));
+        clients.iter_mut().for_each(|c| c.check("PING", simple("PONG")));
         clients.pop();
         wait_until("a place is free again", || {
-            server
-                .client()
-                .try_cmd(&["PING"])
-                .is_ok_and(|reply| reply == simple("PONG"))
+            server.client().try_cmd(&["PING"]).is_ok_and(|reply| reply == simple("PONG"))
         });
         let info = clients[0].run("INFO stats").text();
         let rejected = info
             .lines()
             .find_map(|line| line.strip_prefix("rejected_connections:"))
             .expect("a counter");
-        assert!(
-            rejected.trim().parse::<u64>().expect("a number") >= 20,
-            "{info}"
-        );
+        assert!(rejected.trim().parse::<u64>().expect("a number") >= 20, "{info}");
     }
 }
 
@@ -285,19 +250,12 @@ fn a_client_that_never_reads_is_bounded() {
         assert_eq!(c.cmd_bytes(&[b"SET", b"another", &value]), ok());
         if reference().is_some() {
             // Without a limit of its own, a reference server would keep them all.
-            c.check(
-                "CONFIG SET client-output-buffer-limit \"normal 64mb 0 0\"",
-                ok(),
-            );
+            c.check("CONFIG SET client-output-buffer-limit \"normal 64mb 0 0\"", ok());
         }
         let deaf = server.client();
         let mut socket = deaf.tcp();
-        socket
-            .set_write_timeout(Some(Duration::from_millis(300)))
-            .expect("set a timeout");
-        let burst: Vec<u8> = (0..50)
-            .flat_map(|_| encode(&[b"MGET", b"big", b"another"]))
-            .collect();
+        socket.set_write_timeout(Some(Duration::from_millis(300))).expect("set a timeout");
+        let burst: Vec<u8> = (0..50).flat_map(|_| encode(&[b"MGET", b"big", b"another"])).collect();
         let mut most = 0;
         for _ in 0..100 {
             // Blocked or closed: either way the server has had enough.
@@ -311,15 +269,10 @@ fn a_client_that_never_reads_is_bounded() {
             c.check("PING", simple("PONG"));
             most = most.max(server.rss());
         }
-        assert!(
-            most < 600 << 20,
-            "{most} bytes resident for one deaf client"
-        );
+        assert!(most < 600 << 20, "{most} bytes resident for one deaf client");
         drop((deaf, socket));
         wait_until("the deaf client is gone", || {
-            c.run("INFO clients")
-                .text()
-                .contains("connected_clients:1\r\n")
+            c.run("INFO clients").text().contains("connected_clients:1\r\n")
         });
     });
 }
@@ -330,16 +283,12 @@ fn many_connections_come_and_go() {
         for _ in 0..5 {
             let mut clients: Vec<Client> = (0..200).map(|_| server.client()).collect();
             clients.iter_mut().for_each(|c| c.send("INCR visits"));
-            clients
-                .iter_mut()
-                .for_each(|c| assert!(c.read_reply().int() > 0));
+            clients.iter_mut().for_each(|c| assert!(c.read_reply().int() > 0));
         }
         let mut c = server.client();
         c.check("GET visits", bulk("1000"));
         wait_until("everybody else is gone", || {
-            c.run("INFO clients")
-                .text()
-                .contains("connected_clients:1\r\n")
+            c.run("INFO clients").text().contains("connected_clients:1\r\n")
         });
     });
 }
@@ -364,11 +313,8 @@ fn a_full_descriptor_table() {
         drop(crowd);
         wait_until("somebody new is served", || {
             let mut new = server.client();
-            new.tcp()
-                .set_read_timeout(Some(Duration::from_millis(500)))
-                .expect("set a timeout");
-            new.try_cmd(&["GET", "k"])
-                .is_ok_and(|reply| reply == bulk("v"))
+            new.tcp().set_read_timeout(Some(Duration::from_millis(500))).expect("set a timeout");
+            new.try_cmd(&["GET", "k"]).is_ok_and(|reply| reply == bulk("v"))
         });
     });
 }

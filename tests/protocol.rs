@@ -12,31 +12,19 @@ fn inline_commands() {
         c.check_raw(b"PING\n", b"+PONG\r\n");
         c.check_raw(b"  ping  \r\n", b"+PONG\r\n");
         c.check_raw(b"SET k v\r\nGET k\r\n", b"+OK\r\n$1\r\nv\r\n");
-        c.check_raw(
-            b"SET k \"a b\\x41\\n\\\"\"\r\nGET k\r\n",
-            b"+OK\r\n$6\r\na bA\n\"\r\n",
-        );
-        c.check_raw(
-            b"SET k 'it\\'s \\n'\r\nGET k\r\n",
-            b"+OK\r\n$7\r\nit's \\n\r\n",
-        );
+        c.check_raw(b"SET k \"a b\\x41\\n\\\"\"\r\nGET k\r\n", b"+OK\r\n$6\r\na bA\n\"\r\n");
+        c.check_raw(b"SET k 'it\\'s \\n'\r\nGET k\r\n", b"+OK\r\n$7\r\nit's \\n\r\n");
         c.check_raw(b"SET k \"\"\r\nGET k\r\n", b"+OK\r\n$0\r\n\r\n");
         // Pieces that touch are one word.
         c.check_raw(b"ECHO \"a\"b'c d'\r\n", b"$5\r\nabc d\r\n");
         c.check_raw(b"\r\n\n  \r\nPING\r\n", b"+PONG\r\n");
-        c.check_raw(
-            b"GET\r\n",
-            b"-ERR wrong number of arguments for 'get' command\r\n",
-        );
+        c.check_raw(b"GET\r\n", b"-ERR wrong number of arguments for 'get' command\r\n");
         c.check_raw(
             b"nope a 'b c'\r\n",
             b"-ERR unknown command 'nope', with args beginning with: 'a' 'b c' \r\n",
         );
         // The two forms may alternate within one connection and one packet.
-        c.check_raw(
-            b"PING\r\n*1\r\n$4\r\nPING\r\nECHO x\r\n",
-            b"+PONG\r\n+PONG\r\n$1\r\nx\r\n",
-        );
+        c.check_raw(b"PING\r\n*1\r\n$4\r\nPING\r\nECHO x\r\n", b"+PONG\r\n+PONG\r\n$1\r\nx\r\n");
     });
 }
 
@@ -54,10 +42,7 @@ fn empty_bulks_are_arguments() {
     each_client(|c| {
         c.check_raw(b"*3\r\n$3\r\nSET\r\n$0\r\n\r\n$0\r\n\r\n", b"+OK\r\n");
         c.check_raw(b"*2\r\n$3\r\nGET\r\n$0\r\n\r\n", b"$0\r\n\r\n");
-        c.check_raw(
-            b"*3\r\n$4\r\nMGET\r\n$0\r\n\r\n$1\r\nx\r\n",
-            b"*2\r\n$0\r\n\r\n$-1\r\n",
-        );
+        c.check_raw(b"*3\r\n$4\r\nMGET\r\n$0\r\n\r\n$1\r\nx\r\n", b"*2\r\n$0\r\n\r\n$-1\r\n");
         c.check_raw(
             b"*1\r\n$0\r\n\r\n",
             b"-ERR unknown command '', with args beginning with: \r\n",
@@ -81,10 +66,7 @@ fn protocol_errors_word_for_word() {
         ("*1\r\n$4\r\nPINGxx*1\r\n".into(), "invalid CRLF in request"),
         ("*1\r\n$04\r\nPING\r\n".into(), "invalid bulk length"),
         ("*2147483648\r\n".into(), "invalid multibulk length"),
-        (
-            "*99999999999999999999\r\n".into(),
-            "invalid multibulk length",
-        ),
+        ("*99999999999999999999\r\n".into(), "invalid multibulk length"),
         ("*1\r\nfoo\r\n".into(), "expected '$', got 'f'"),
         ("*1\r\n:1\r\n".into(), "expected '$', got ':'"),
         ("*1\r\n\r\n".into(), "expected '$', got '\r'"),
@@ -92,15 +74,9 @@ fn protocol_errors_word_for_word() {
         ("*1\r\n$abc\r\n".into(), "invalid bulk length"),
         ("*1\r\n$-1\r\n".into(), "invalid bulk length"),
         ("*1\r\n$\r\n".into(), "invalid bulk length"),
-        (
-            "*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$2000000000\r\n".into(),
-            "invalid bulk length",
-        ),
+        ("*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$2000000000\r\n".into(), "invalid bulk length"),
         ("*1\r\n$536870913\r\n".into(), "invalid bulk length"),
-        (
-            "*1\r\n$9223372036854775808\r\n".into(),
-            "invalid bulk length",
-        ),
+        ("*1\r\n$9223372036854775808\r\n".into(), "invalid bulk length"),
         ("GET \"a\r\n".into(), "unbalanced quotes in request"),
         ("GET 'a\r\n".into(), "unbalanced quotes in request"),
         (long("*"), "too big mbulk count string"),
@@ -111,10 +87,9 @@ fn protocol_errors_word_for_word() {
         for (request, text) in &cases {
             // Redis blanks line ends within an error, or the reply would fall apart.
             let text = text.replace(['\r', '\n'], " ");
-            for before in [
-                "",
-                "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n",
-            ] {
+            for before in
+                ["", "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"]
+            {
                 let mut c = server.client();
                 c.send_raw_lossy(format!("{before}{request}").as_bytes());
                 if !before.is_empty() {
@@ -123,11 +98,7 @@ fn protocol_errors_word_for_word() {
                 }
                 let expected = format!("-ERR Protocol error: {text}\r\n");
                 let shown = &request[..request.len().min(40)];
-                assert_eq!(
-                    String::from_utf8_lossy(&c.read_to_close()),
-                    expected,
-                    "for {shown:?}"
-                );
+                assert_eq!(String::from_utf8_lossy(&c.read_to_close()), expected, "for {shown:?}");
             }
         }
         server.client().check("PING", simple("PONG"));
@@ -144,9 +115,7 @@ fn nothing_after_a_protocol_error_is_run() {
             said.escape_ascii().to_string(),
             "+OK\\r\\n-ERR Protocol error: invalid multibulk length\\r\\n"
         );
-        server
-            .client()
-            .check("MGET before after", array([bulk("1"), nil()]));
+        server.client().check("MGET before after", array([bulk("1"), nil()]));
     });
 }
 
@@ -154,11 +123,7 @@ fn nothing_after_a_protocol_error_is_run() {
 #[test]
 fn http_is_hung_up_on() {
     each_shard_count(|server| {
-        for request in [
-            "POST / HTTP/1.1\r\n",
-            "host: localhost\r\n",
-            "Host: localhost\r\n",
-        ] {
+        for request in ["POST / HTTP/1.1\r\n", "host: localhost\r\n", "Host: localhost\r\n"] {
             let mut c = server.client();
             c.send_raw_lossy(format!("{request}SET hacked 1\r\n").as_bytes());
             c.expect_closed();
@@ -173,18 +138,12 @@ fn requests_may_be_split_anywhere() {
     each_client(|c| {
         let ping = encode(&[b"PING"]);
         let requests: [(&[u8], &[u8]); 4] = [
-            (
-                b"*3\r\n$3\r\nSET\r\n$5\r\nkey:1\r\n$12\r\nhello\r\nworld\r\n",
-                b"+OK\r\n",
-            ),
+            (b"*3\r\n$3\r\nSET\r\n$5\r\nkey:1\r\n$12\r\nhello\r\nworld\r\n", b"+OK\r\n"),
             (
                 b"*2\r\n$3\r\nGET\r\n$5\r\nkey:1\r\n*1\r\n$4\r\nPING\r\n",
                 b"$12\r\nhello\r\nworld\r\n+PONG\r\n",
             ),
-            (
-                b"SET \"a b\" 'c d'\r\nGET \"a b\"\r\n",
-                b"+OK\r\n$3\r\nc d\r\n",
-            ),
+            (b"SET \"a b\" 'c d'\r\nGET \"a b\"\r\n", b"+OK\r\n$3\r\nc d\r\n"),
             (
                 b"*0\r\n\r\n*4\r\n$4\r\nMGET\r\n$5\r\nkey:1\r\n$0\r\n\r\n$3\r\na b\r\n",
                 b"*3\r\n$12\r\nhello\r\nworld\r\n$-1\r\n$3\r\nc d\r\n",
@@ -266,9 +225,8 @@ fn large_replies_may_be_collected_late() {
         for i in 0..8u8 {
             assert_eq!(c.cmd_bytes(&[b"SET", &[b'k', i], &value]), ok());
         }
-        let requests: Vec<u8> = (0..100u8)
-            .flat_map(|i| encode(&[b"GET", &[b'k', i % 8]]))
-            .collect();
+        let requests: Vec<u8> =
+            (0..100u8).flat_map(|i| encode(&[b"GET", &[b'k', i % 8]])).collect();
         c.send_raw(&requests);
         for _ in 0..100 {
             let reply = c.read_reply();
@@ -308,22 +266,14 @@ fn a_hundred_thousand_arguments() {
         const KEYS: usize = 100_000;
         let names: Vec<Vec<u8>> = (0..KEYS).map(|i| format!("key:{i}").into_bytes()).collect();
         let mut request: Vec<&[u8]> = vec![b"MSET"];
-        names
-            .iter()
-            .for_each(|name| request.extend([name.as_slice(), &name[4..]]));
+        names.iter().for_each(|name| request.extend([name.as_slice(), &name[4..]]));
         assert_eq!(c.cmd_bytes(&request), ok());
         c.check("DBSIZE", int(KEYS as i64));
         let mut request: Vec<&[u8]> = vec![b"MGET"];
         request.extend(names.iter().map(Vec::as_slice));
         let reply = c.cmd_bytes(&request);
         assert_eq!(reply.items().len(), KEYS);
-        assert!(
-            reply
-                .items()
-                .iter()
-                .zip(&names)
-                .all(|(value, name)| value.bytes() == &name[4..])
-        );
+        assert!(reply.items().iter().zip(&names).all(|(value, name)| value.bytes() == &name[4..]));
         request[0] = b"EXISTS";
         assert_eq!(c.cmd_bytes(&request), int(KEYS as i64));
         request[0] = b"DEL";
@@ -335,15 +285,12 @@ fn a_hundred_thousand_arguments() {
 #[test]
 fn a_strangers_requests_are_kept_small() {
     for &shards in shard_counts() {
-        let server = Launch::new(shards)
-            .args(&["--requirepass", "s3cret"])
-            .start();
+        let server = Launch::new(shards).args(&["--requirepass", "s3cret"]).start();
         let many = "*11\r\n";
         let long = "*1\r\n$16385\r\n";
-        for (request, text) in [
-            (many, "unauthenticated multibulk length"),
-            (long, "unauthenticated bulk length"),
-        ] {
+        for (request, text) in
+            [(many, "unauthenticated multibulk length"), (long, "unauthenticated bulk length")]
+        {
             let mut c = server.client();
             c.send_raw(request.as_bytes());
             assert_eq!(
@@ -353,10 +300,7 @@ fn a_strangers_requests_are_kept_small() {
         }
         let mut c = server.client();
         c.check("AUTH s3cret", ok());
-        c.check(
-            "MGET a b c d e f g h i j k l",
-            Value::Array(vec![nil(); 12]),
-        );
+        c.check("MGET a b c d e f g h i j k l", Value::Array(vec![nil(); 12]));
         assert_eq!(c.cmd_bytes(&[b"STRLEN", &[b'x'; 20_000]]), int(0));
         // The limits themselves are still allowed.
         let mut c = server.client();
@@ -410,11 +354,8 @@ fn clients_may_leave_in_the_middle() {
     each_shard_count(|server| {
         let mut c = server.client();
         c.check("SET k v", ok());
-        let big = [
-            b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$30000000\r\n".to_vec(),
-            vec![b'x'; 5_000_000],
-        ]
-        .concat();
+        let big = [b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$30000000\r\n".to_vec(), vec![b'x'; 5_000_000]]
+            .concat();
         let requests: [&[u8]; 8] = [
             b"*",
             b"*3\r\n",
@@ -431,9 +372,7 @@ fn clients_may_leave_in_the_middle() {
             }
         }
         wait_until("everybody else is gone", || {
-            c.run("INFO clients")
-                .text()
-                .contains("connected_clients:1\r\n")
+            c.run("INFO clients").text().contains("connected_clients:1\r\n")
         });
         c.check("GET k", bulk("v"));
     });

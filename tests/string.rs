@@ -196,22 +196,13 @@ fn setex_psetex_setnx_getset() {
         c.check("PSETEX k 50000 w", ok());
         assert!((1..=50_000).contains(&c.run("PTTL k").int()));
         c.check("GET k", bulk("w"));
-        c.check(
-            "SETEX k 0 x",
-            error("ERR invalid expire time in 'setex' command"),
-        );
-        c.check(
-            "SETEX k -1 x",
-            error("ERR invalid expire time in 'setex' command"),
-        );
+        c.check("SETEX k 0 x", error("ERR invalid expire time in 'setex' command"));
+        c.check("SETEX k -1 x", error("ERR invalid expire time in 'setex' command"));
         c.check(
             "SETEX k 9223372036854775807 x",
             error("ERR invalid expire time in 'setex' command"),
         );
-        c.check(
-            "PSETEX k 0 x",
-            error("ERR invalid expire time in 'psetex' command"),
-        );
+        c.check("PSETEX k 0 x", error("ERR invalid expire time in 'psetex' command"));
         c.check("SETEX k abc x", not_an_integer());
         c.check("GETSET k y", bulk("w"));
         c.check("TTL k", int(-1));
@@ -249,10 +240,7 @@ fn getdel_and_getex() {
         c.check("GETDEL k", bulk("v"));
         c.check("EXISTS k", int(0));
         c.check("GETEX k EX 10", nil());
-        c.check(
-            "GETEX k EX 0",
-            error("ERR invalid expire time in 'getex' command"),
-        );
+        c.check("GETEX k EX 0", error("ERR invalid expire time in 'getex' command"));
         c.check("SET k v", ok());
         c.check("GETEX k", bulk("v"));
         c.check("TTL k", int(-1));
@@ -274,16 +262,9 @@ fn getdel_and_getex() {
                 error("ERR invalid expire time in 'getex' command"),
             );
         }
-        for option in [
-            "PERSIST EX 10",
-            "EX 10 PERSIST",
-            "EX 10 PX 10",
-            "FOO",
-            "EX",
-            "NX",
-            "KEEPTTL",
-            "GET",
-        ] {
+        for option in
+            ["PERSIST EX 10", "EX 10 PERSIST", "EX 10 PX 10", "FOO", "EX", "NX", "KEEPTTL", "GET"]
+        {
             c.check(&format!("GETEX k {option}"), syntax_error());
         }
         c.check("GETEX k EX abc", not_an_integer());
@@ -320,21 +301,12 @@ fn counters() {
         c.check("SET n 9223372036854775806", ok());
         c.check("INCR n", int(i64::MAX));
         c.check("INCR n", error("ERR increment or decrement would overflow"));
-        c.check(
-            "INCRBY n 1",
-            error("ERR increment or decrement would overflow"),
-        );
-        c.check(
-            "DECRBY n -1",
-            error("ERR increment or decrement would overflow"),
-        );
+        c.check("INCRBY n 1", error("ERR increment or decrement would overflow"));
+        c.check("DECRBY n -1", error("ERR increment or decrement would overflow"));
         c.check("GET n", bulk("9223372036854775807"));
         c.check("SET n -9223372036854775808", ok());
         c.check("DECR n", error("ERR increment or decrement would overflow"));
-        c.check(
-            "DECRBY n -9223372036854775808",
-            error("ERR decrement would overflow"),
-        );
+        c.check("DECRBY n -9223372036854775808", error("ERR decrement would overflow"));
         c.check("INCRBY n 9223372036854775807", int(-1));
         for increment in ["1.5", "abc", "9223372036854775808", "\"\"", "\" 1\""] {
             c.check(&format!("INCRBY n {increment}"), not_an_integer());
@@ -366,14 +338,7 @@ fn only_canonical_integers_count() {
             c.check("INCR n", not_an_integer());
             c.check("DECRBY n 3", not_an_integer());
         }
-        for text in [
-            "0",
-            "-1",
-            "9",
-            "10",
-            "-9223372036854775808",
-            "123456789012345678",
-        ] {
+        for text in ["0", "-1", "9", "10", "-9223372036854775808", "123456789012345678"] {
             c.check(&format!("SET n {text}"), ok());
             c.check("GET n", bulk(text));
             c.check("INCR n", int(text.parse::<i64>().unwrap() + 1));
@@ -399,25 +364,15 @@ fn incrbyfloat() {
             ("l", "1e-20", "0"),
         ];
         for (key, step, result) in steps {
-            assert_eq!(
-                c.cmd(&["INCRBYFLOAT", key, step]),
-                bulk(result),
-                "{key} + {step}"
-            );
+            assert_eq!(c.cmd(&["INCRBYFLOAT", key, step]), bulk(result), "{key} + {step}");
             assert_eq!(c.cmd(&["GET", key]), bulk(result));
         }
         let not_a_float = error("ERR value is not a valid float");
         for step in ["abc", "\" 1\"", "\"1 \"", "\"\"", "nan", "1..2"] {
             c.check(&format!("INCRBYFLOAT f {step}"), not_a_float.clone());
         }
-        c.check(
-            "INCRBYFLOAT f inf",
-            error("ERR increment would produce NaN or Infinity"),
-        );
-        c.check(
-            "INCRBYFLOAT f -inf",
-            error("ERR increment would produce NaN or Infinity"),
-        );
+        c.check("INCRBYFLOAT f inf", error("ERR increment would produce NaN or Infinity"));
+        c.check("INCRBYFLOAT f -inf", error("ERR increment would produce NaN or Infinity"));
         c.check("GET f", bulk("0.3"));
         for text in ["abc", "\" 11\"", "\"11 \"", "\"1 2\""] {
             c.check(&format!("SET f {text}"), ok());
@@ -454,10 +409,7 @@ fn append_and_strlen() {
         let mut length = 0;
         for step in 0..2_000 {
             length += step % 97;
-            assert_eq!(
-                c.cmd(&["APPEND", "grown", &"x".repeat(step % 97)]),
-                int(length as i64)
-            );
+            assert_eq!(c.cmd(&["APPEND", "grown", &"x".repeat(step % 97)]), int(length as i64));
         }
         assert_eq!(c.run("GET grown").bytes().len(), length);
     });
@@ -531,10 +483,7 @@ fn mset_and_mget_across_shards() {
     each_client(|c| {
         c.check("MSET a 1 b 2 c 3", ok());
         c.check("MGET a b c", bulks(&["1", "2", "3"]));
-        c.check(
-            "MGET c none a c",
-            array([bulk("3"), nil(), bulk("1"), bulk("3")]),
-        );
+        c.check("MGET c none a c", array([bulk("3"), nil(), bulk("1"), bulk("3")]));
         c.check("MSET a x a y", ok());
         c.check("GET a", bulk("y"));
         c.check("SET a 1 EX 100", ok());
@@ -543,9 +492,7 @@ fn mset_and_mget_across_shards() {
         c.check("MSET a 1 b", wrong_arity("mset"));
         let names: Vec<String> = (0..500).map(|i| format!("key:{i}")).collect();
         let mut set = vec!["MSET"];
-        names
-            .iter()
-            .for_each(|name| set.extend([name.as_str(), name.as_str()]));
+        names.iter().for_each(|name| set.extend([name.as_str(), name.as_str()]));
         assert_eq!(c.cmd(&set), ok());
         let mut get = vec!["MGET"];
         get.extend(names.iter().map(String::as_str));
@@ -611,14 +558,8 @@ fn msetex_refuses_before_touching_anything() {
         ] {
             c.check(&format!("MSETEX {line}"), syntax_error());
         }
-        c.check(
-            "MSETEX 1 a 1 EX 0",
-            error("ERR invalid expire time in 'msetex' command"),
-        );
-        c.check(
-            "MSETEX 1 a 1 EX -1",
-            error("ERR invalid expire time in 'msetex' command"),
-        );
+        c.check("MSETEX 1 a 1 EX 0", error("ERR invalid expire time in 'msetex' command"));
+        c.check("MSETEX 1 a 1 EX -1", error("ERR invalid expire time in 'msetex' command"));
         c.check("MSETEX 1 a 1 PX abc", not_an_integer());
         c.check("DBSIZE", int(0));
     });
@@ -631,14 +572,8 @@ fn lcs() {
         c.check("LCS a b", bulk("mytext"));
         c.check("LCS a b LEN", int(6));
         let range = |from, to| array([int(from), int(to)]);
-        let matches = array([
-            array([range(4, 7), range(5, 8)]),
-            array([range(2, 3), range(0, 1)]),
-        ]);
-        c.check(
-            "LCS a b IDX",
-            array([bulk("matches"), matches.clone(), bulk("len"), int(6)]),
-        );
+        let matches = array([array([range(4, 7), range(5, 8)]), array([range(2, 3), range(0, 1)])]);
+        c.check("LCS a b IDX", array([bulk("matches"), matches.clone(), bulk("len"), int(6)]));
         c.check(
             "LCS a b IDX MINMATCHLEN -5",
             array([bulk("matches"), matches, bulk("len"), int(6)]),
@@ -650,10 +585,7 @@ fn lcs() {
         );
         c.check("LCS a none", bulk(""));
         c.check("LCS a none LEN", int(0));
-        c.check(
-            "LCS a none IDX",
-            array([bulk("matches"), array([]), bulk("len"), int(0)]),
-        );
+        c.check("LCS a none IDX", array([bulk("matches"), array([]), bulk("len"), int(0)]));
         c.check("LCS a a", bulk("ohmytext"));
         c.check("LCS a b WITHMATCHLEN", bulk("mytext"));
         c.check(

@@ -8,32 +8,19 @@ use support::*;
 fn multi_queues_and_exec_runs() {
     each_client(|c| {
         c.check("MULTI", ok());
-        for line in [
-            "SET a 1",
-            "SET b 2",
-            "MGET a b none",
-            "INCR a",
-            "DEL b none",
-            "DBSIZE",
-            "PING",
-        ] {
+        for line in
+            ["SET a 1", "SET b 2", "MGET a b none", "INCR a", "DEL b none", "DBSIZE", "PING"]
+        {
             c.check(line, queued());
         }
         let values = array([bulk("1"), bulk("2"), nil()]);
-        c.check(
-            "EXEC",
-            array([ok(), ok(), values, int(2), int(1), int(1), simple("PONG")]),
-        );
+        c.check("EXEC", array([ok(), ok(), values, int(2), int(1), int(1), simple("PONG")]));
         c.check("GET a", bulk("2"));
         c.check("MULTI", ok());
         c.check("EXEC", array([]));
         c.check("EXEC", error("ERR EXEC without MULTI"));
         c.check("DISCARD", error("ERR DISCARD without MULTI"));
-        for (line, name) in [
-            ("MULTI x", "multi"),
-            ("WATCH", "watch"),
-            ("UNWATCH x", "unwatch"),
-        ] {
+        for (line, name) in [("MULTI x", "multi"), ("WATCH", "watch"), ("UNWATCH x", "unwatch")] {
             c.check(line, wrong_arity(name));
         }
     });
@@ -77,10 +64,7 @@ fn an_error_while_queueing_aborts() {
                 "NOSUCH a \"b c\"",
                 error("ERR unknown command 'NOSUCH', with args beginning with: 'a' 'b c' "),
             ),
-            (
-                "OBJECT FOO",
-                error("ERR unknown subcommand 'FOO'. Try OBJECT HELP."),
-            ),
+            ("OBJECT FOO", error("ERR unknown subcommand 'FOO'. Try OBJECT HELP.")),
         ] {
             c.check("MULTI", ok());
             c.check("SET a 1", queued());
@@ -100,14 +84,9 @@ fn an_error_while_running_stops_nothing() {
     each_client(|c| {
         c.check("SET text abc", ok());
         c.check("MULTI", ok());
-        for line in [
-            "INCR text",
-            "SET a 1",
-            "SET a 2 EX 0",
-            "EXPIRE a abc",
-            "RENAME none x",
-            "SET b 2",
-        ] {
+        for line in
+            ["INCR text", "SET a 1", "SET a 2 EX 0", "EXPIRE a abc", "RENAME none x", "SET b 2"]
+        {
             c.check(line, queued());
         }
         c.check(
@@ -131,12 +110,7 @@ fn what_may_not_be_queued() {
         let aborted = error("EXECABORT Transaction discarded because of previous errors.");
         for (line, name) in [("MULTI", "multi"), ("WATCH a", "watch")] {
             c.check("MULTI", ok());
-            c.check(
-                line,
-                error(&format!(
-                    "ERR Command '{name}' not allowed inside a transaction"
-                )),
-            );
+            c.check(line, error(&format!("ERR Command '{name}' not allowed inside a transaction")));
             c.check("SET a 1", queued());
             c.check("EXEC", aborted.clone());
         }
@@ -385,10 +359,7 @@ fn expiry_inside_exec_uses_one_moment() {
         c.check("SET k v PX 1", queued());
         (0..200).for_each(|_| c.check("EXISTS k", queued()));
         let reply = c.run("EXEC");
-        assert!(
-            reply.items()[1..].iter().all(|exists| *exists == int(1)),
-            "{reply:?}"
-        );
+        assert!(reply.items()[1..].iter().all(|exists| *exists == int(1)), "{reply:?}");
     });
 }
 
@@ -435,9 +406,7 @@ fn watched_increments_add_up() {
                     while done < EACH {
                         c.check("WATCH sum log", ok());
                         let values = c.run("MGET sum log");
-                        let [sum, log] = values.items() else {
-                            panic!("{values:?}")
-                        };
+                        let [sum, log] = values.items() else { panic!("{values:?}") };
                         assert_eq!(sum, log, "two keys that only change together");
                         let next = sum.text().parse::<u64>().expect("a number") + 1;
                         c.check("MULTI", ok());
@@ -451,9 +420,7 @@ fn watched_increments_add_up() {
             }
         });
         let total = (CLIENTS * EACH).to_string();
-        server
-            .client()
-            .check("MGET sum log", bulks(&[&total, &total]));
+        server.client().check("MGET sum log", bulks(&[&total, &total]));
     });
 }
 
@@ -470,8 +437,7 @@ fn exec_is_isolated_across_shards() {
                     let mut c = server.client();
                     for round in 0..ROUNDS {
                         c.send("MULTI");
-                        keys.iter()
-                            .for_each(|key| c.send(&format!("SET {key} {writer}:{round}")));
+                        keys.iter().for_each(|key| c.send(&format!("SET {key} {writer}:{round}")));
                         c.send("EXEC");
                         (0..=keys.len()).for_each(|_| drop(c.read_reply()));
                         assert_eq!(c.read_reply().items().len(), keys.len());
@@ -486,16 +452,10 @@ fn exec_is_isolated_across_shards() {
                     keys.iter().for_each(|key| c.send(&format!("GET {key}")));
                     c.send("EXEC");
                     let together = c.read_reply();
-                    assert!(
-                        together.items().windows(2).all(|w| w[0] == w[1]),
-                        "{together:?}"
-                    );
+                    assert!(together.items().windows(2).all(|w| w[0] == w[1]), "{together:?}");
                     (0..=keys.len()).for_each(|_| drop(c.read_reply()));
                     let one_by_one = c.read_reply();
-                    assert!(
-                        one_by_one.items().windows(2).all(|w| w[0] == w[1]),
-                        "{one_by_one:?}"
-                    );
+                    assert!(one_by_one.items().windows(2).all(|w| w[0] == w[1]), "{one_by_one:?}");
                 }
             });
         });

@@ -62,10 +62,7 @@ pub fn hold(bench: &Bench, contenders: &[Contender]) -> Outcome<()> {
     let (cases, left_out) = cases(bench);
     let mut results: Vec<Results> = cases
         .iter()
-        .map(|&case| Results {
-            case,
-            figures: contenders.iter().map(|_| Vec::new()).collect(),
-        })
+        .map(|&case| Results { case, figures: contenders.iter().map(|_| Vec::new()).collect() })
         .collect();
     for round in 0..bench.options.rounds {
         for &value_len in &bench.options.values {
@@ -113,15 +110,8 @@ fn cases(bench: &Bench) -> (Vec<Case>, Vec<String>) {
         for &command in &options.commands {
             for &connections in &options.connections {
                 for &pipeline in &options.pipelines {
-                    let shape = Shape {
-                        connections,
-                        pipeline,
-                    };
-                    let case = Case {
-                        command,
-                        value_len,
-                        shape,
-                    };
+                    let shape = Shape { connections, pipeline };
+                    let case = Case { command, value_len, shape };
                     let in_flight = command.payload(value_len) * connections * pipeline;
                     if in_flight > options.payload_limit_mib << 20 {
                         left_out.push(format!("{} with {value_len} B values", case.title()));
@@ -156,10 +146,7 @@ fn keyspace(bench: &Bench, value_len: usize) -> u64 {
 /// otherwise the first case would measure a growing table and the last a full
 /// one.
 fn start(bench: &Bench, contenders: &[Contender], value_len: usize) -> Outcome<Vec<Server>> {
-    let shape = Shape {
-        connections: 4,
-        pipeline: 64,
-    };
+    let shape = Shape { connections: 4, pipeline: 64 };
     let counters = bench.options.commands.contains(&Command::Incr);
     let values = bench.options.commands.iter().any(|c| *c != Command::Incr);
     let mut servers = Vec::new();
@@ -238,22 +225,15 @@ fn print_ratios(bench: &Bench, contenders: &[Contender], results: &[Results]) {
             first.label, rival.label, bench.options.rounds, first.label
         );
         let mut headings = vec!["command", "value", "connections"];
-        let pipelines: Vec<String> = bench
-            .options
-            .pipelines
-            .iter()
-            .map(|pipeline| format!("pipeline {pipeline}"))
-            .collect();
+        let pipelines: Vec<String> =
+            bench.options.pipelines.iter().map(|pipeline| format!("pipeline {pipeline}")).collect();
         headings.extend(pipelines.iter().map(String::as_str));
         let mut table = Table::new(2, &headings);
         for &value_len in &bench.options.values {
             for &command in &bench.options.commands {
                 for &connections in &bench.options.connections {
-                    let mut row = vec![
-                        command.title(),
-                        format!("{value_len} B"),
-                        connections.to_string(),
-                    ];
+                    let mut row =
+                        vec![command.title(), format!("{value_len} B"), connections.to_string()];
                     for &pipeline in &bench.options.pipelines {
                         let found = results.iter().find(|results| {
                             let case = &results.case;

@@ -14,11 +14,7 @@ pub fn report(bench: &Bench) -> Outcome<()> {
     let contender = |product: &Product| Contender {
         label: product.label.clone(),
         product: product.clone(),
-        launch: Launch {
-            cores: vec![bench.cores.server],
-            threads: 1,
-            max_clients: None,
-        },
+        launch: Launch { cores: vec![bench.cores.server], threads: 1, max_clients: None },
         load_cores: vec![bench.cores.load],
     };
     let mut contenders = vec![contender(&bench.field.ours)];

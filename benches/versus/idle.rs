@@ -31,10 +31,7 @@ pub fn report(bench: &Bench) -> Outcome<()> {
          part of VmRSS and is the same for all.\n",
         bench.options.rounds
     );
-    let mut table = Table::new(
-        1,
-        &["server", "before MiB", "B, connected", "B, after a PING"],
-    );
+    let mut table = Table::new(1, &["server", "before MiB", "B, connected", "B, after a PING"]);
     let mut products: Vec<(&Product, usize)> = vec![(&bench.field.ours, bench.options.shards)];
     products.extend(bench.field.peers.iter().map(|peer| (peer, 1)));
     for (product, threads) in products {

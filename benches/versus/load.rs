@@ -149,11 +149,7 @@ impl Budget {
             Until::Time(time) => (u64::MAX, Some(now + time)),
             Until::Requests(count) => (count, None),
         };
-        Budget {
-            issued: 0,
-            limit,
-            deadline,
-        }
+        Budget { issued: 0, limit, deadline }
     }
 
     /// The size of the next batch; 0 when it is time to stop.

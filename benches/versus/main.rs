@@ -100,11 +100,7 @@ fn run(arguments: &[String]) -> Outcome<()> {
     if load == server {
         eprintln!("versus: a single core: the load and the server share it, so expect noise");
     }
-    let bench = Bench {
-        options,
-        field,
-        cores: Cores { server, load, all },
-    };
+    let bench = Bench { options, field, cores: Cores { server, load, all } };
     match bench.options.report {
         Report::Cpu => cpu::report(&bench),
         Report::Shards => shards::report(&bench),

@@ -39,16 +39,8 @@ pub fn report(bench: &Bench) -> Outcome<()> {
     for peer in &bench.field.peers {
         servers.push((peer.label.clone(), peer, 1));
     }
-    let mut table = Table::new(
-        1,
-        &[
-            "server",
-            "before MiB",
-            "after MiB",
-            "B/key",
-            "beyond key and value",
-        ],
-    );
+    let mut table =
+        Table::new(1, &["server", "before MiB", "after MiB", "B/key", "beyond key and value"]);
     for (label, product, threads) in servers {
         let mut before = Vec::new();
         let mut after = Vec::new();
@@ -81,10 +73,7 @@ pub fn report(bench: &Bench) -> Outcome<()> {
 
 /// Bytes resident before and after loading the keys.
 fn fill(bench: &Bench, server: &Server, value_len: usize) -> Outcome<(f64, f64)> {
-    let shape = Shape {
-        connections: 8,
-        pipeline: 64,
-    };
+    let shape = Shape { connections: 8, pipeline: 64 };
     thread::sleep(SETTLE);
     let empty = proc::resident_bytes(server.pid())?;
     let template = Command::Set.template(value_len);

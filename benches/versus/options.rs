@@ -35,13 +35,8 @@ pub enum Report {
 }
 
 impl Report {
-    const ALL: [Report; 5] = [
-        Report::Cpu,
-        Report::Shards,
-        Report::Memory,
-        Report::Pause,
-        Report::Idle,
-    ];
+    const ALL: [Report; 5] =
+        [Report::Cpu, Report::Shards, Report::Memory, Report::Pause, Report::Idle];
 
     fn name(self) -> &'static str {
         match self {
@@ -92,15 +87,9 @@ impl Report {
                 "peers",
             ],
             Report::Memory => &["shards", "keys", "values", "rounds", "peers"],
-            Report::Pause => &[
-                "shards",
-                "phases",
-                "keys",
-                "values",
-                "connections",
-                "pipelines",
-                "peers",
-            ],
+            Report::Pause => {
+                &["shards", "phases", "keys", "values", "connections", "pipelines", "peers"]
+            }
             Report::Idle => &["shards", "connections", "rounds", "peers"],
         }
     }
@@ -169,10 +158,7 @@ impl Options {
 
     pub fn parse(arguments: &[String]) -> Outcome<Options> {
         // Cargo adds --bench to what the user typed.
-        let mut words = arguments
-            .iter()
-            .filter(|word| *word != "--bench")
-            .peekable();
+        let mut words = arguments.iter().filter(|word| *word != "--bench").peekable();
         let report = match words.next_if(|word| !word.starts_with("--")) {
             None => Report::Cpu,
             Some(name) => Report::ALL
@@ -191,9 +177,7 @@ impl Options {
                 return Err(format!("{report} has no --{name}; it reads --{reads}").into());
             }
             let value = words.next().ok_or_else(|| format!("--{name} what?"))?;
-            options
-                .set(name, value)
-                .map_err(|error| format!("--{name} {value}: {error}"))?;
+            options.set(name, value).map_err(|error| format!("--{name} {value}: {error}"))?;
         }
         Ok(options)
     }

@@ -55,13 +55,8 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Phase; 5] = [
-        Phase::Insert,
-        Phase::Delete,
-        Phase::Unlink,
-        Phase::Expire,
-        Phase::Flush,
-    ];
+    const ALL: [Phase; 5] =
+        [Phase::Insert, Phase::Delete, Phase::Unlink, Phase::Expire, Phase::Flush];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -148,11 +143,7 @@ pub fn report(bench: &Bench) -> Outcome<()> {
                 format!("{:.2}", seen.longest_own.as_secs_f64() * 1e3),
             ]);
             priority = seen.priority;
-            remarks.extend(
-                watched
-                    .remark
-                    .map(|text| format!("{}: {text}", product.label)),
-            );
+            remarks.extend(watched.remark.map(|text| format!("{}: {text}", product.label)));
         }
     }
     println!(
@@ -222,11 +213,8 @@ struct Watched {
 /// the probe's core.
 fn baseline(bench: &Bench, product: &Product, launch: &Launch, load: &Sizes) -> Outcome<Watched> {
     let idle = product.start(launch)?;
-    let driven = product.start(&Launch {
-        cores: vec![bench.cores.load],
-        threads: 1,
-        max_clients: None,
-    })?;
+    let driven =
+        product.start(&Launch { cores: vec![bench.cores.load], threads: 1, max_clients: None })?;
     let template = Command::Set.template(load.value_len);
     let keys = Keys::random_below_span(load.keys, 1);
     let mut load = Load::connect(driven.port, load.shape, &template, keys)?;
@@ -276,12 +264,7 @@ fn watch(server: &Server, phase: Phase, load: &Sizes) -> Outcome<Watched> {
 }
 
 fn finish(title: &str, elapsed: Duration, probe: Probe) -> Outcome<Watched> {
-    Ok(Watched {
-        title: title.to_string(),
-        elapsed,
-        seen: probe.finish()?,
-        remark: None,
-    })
+    Ok(Watched { title: title.to_string(), elapsed, seen: probe.finish()?, remark: None })
 }
 
 /// All keys expire within EXPIRY_SPREAD_MS, at a time when all are loaded:
@@ -323,9 +306,7 @@ fn expire(server: &Server, load: &Sizes) -> Outcome<Watched> {
         }
         if started.elapsed() > EXPIRY_LIMIT {
             let seconds = EXPIRY_LIMIT.as_secs();
-            remark = Some(format!(
-                "{left} keys are still there {seconds} s after their time"
-            ));
+            remark = Some(format!("{left} keys are still there {seconds} s after their time"));
             break;
         }
         thread::sleep(Duration::from_millis(50));

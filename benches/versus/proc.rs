@@ -63,10 +63,7 @@ impl CpuSample {
     /// Threads that were born since `earlier` count from zero; threads that
     /// died are not counted, and no server here ends threads while serving.
     pub fn since(&self, earlier: &CpuSample) -> CpuUsed {
-        let mut used = CpuUsed {
-            ran: Duration::ZERO,
-            waited: Duration::ZERO,
-        };
+        let mut used = CpuUsed { ran: Duration::ZERO, waited: Duration::ZERO };
         for (id, now) in &self.0 {
             let then = earlier.0.get(id).copied().unwrap_or_default();
             used.ran += Duration::from_nanos(now.ran_ns.saturating_sub(then.ran_ns));
@@ -95,9 +92,7 @@ impl CpuWatch {
 
     /// Watches only the thread that calls.
     pub fn open_this_thread() -> Outcome<CpuWatch> {
-        Ok(CpuWatch::of(vec![File::open(
-            "/proc/thread-self/schedstat",
-        )?]))
+        Ok(CpuWatch::of(vec![File::open("/proc/thread-self/schedstat")?]))
     }
 
     fn of(files: Vec<File>) -> CpuWatch {
@@ -159,10 +154,7 @@ pub fn resident_bytes(pid: u32) -> Outcome<u64> {
 
 /// Processor time of the calling thread.
 pub fn thread_time() -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid, exclusively borrowed timespec; the call only
     // writes to it. It can't fail for this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
@@ -230,10 +222,7 @@ pub fn run_first() -> &'static str {
 /// Raises the soft limit of open files as far as allowed, for this process and
 /// the servers it starts. Returns the limit reached.
 pub fn raise_open_files() -> Outcome<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid, exclusively borrowed rlimit.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
         return Err(io::Error::last_os_error().into());

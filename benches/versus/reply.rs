@@ -16,13 +16,7 @@ pub struct Replies {
 
 impl Replies {
     pub fn new(expected_len: Option<usize>) -> Replies {
-        Replies {
-            count: 0,
-            expected_len,
-            open: 0,
-            body: 0,
-            line: Vec::new(),
-        }
+        Replies { count: 0, expected_len, open: 0, body: 0, line: Vec::new() }
     }
 
     /// Takes bytes as they arrived, cut anywhere. Fails with the server's text

@@ -27,13 +27,8 @@ pub enum Command {
 }
 
 impl Command {
-    pub const ALL: [Command; 5] = [
-        Command::Set,
-        Command::Get,
-        Command::Incr,
-        Command::Mset,
-        Command::Mget,
-    ];
+    pub const ALL: [Command; 5] =
+        [Command::Set, Command::Get, Command::Incr, Command::Mset, Command::Mget];
 
     /// Keys in one MSET or MGET.
     const MULTI: usize = 10;
@@ -114,10 +109,7 @@ enum Word {
 
 impl Template {
     pub fn new() -> Template {
-        Template {
-            words: Vec::new(),
-            value_len: None,
-        }
+        Template { words: Vec::new(), value_len: None }
     }
 
     pub fn word(&mut self, word: &str) -> &mut Template {
@@ -166,12 +158,7 @@ impl Template {
             }
             text.push_str("\r\n");
         }
-        Batch {
-            request_len: text.len(),
-            bytes: text.repeat(pipeline).into_bytes(),
-            keys,
-            moment,
-        }
+        Batch { request_len: text.len(), bytes: text.repeat(pipeline).into_bytes(), keys, moment }
     }
 }
 
@@ -234,10 +221,7 @@ impl Keys {
 
     /// 0, 1, 2, …: each key once, for loading and deleting.
     pub fn ascending() -> Keys {
-        Keys {
-            order: Order::Ascending { next: 0 },
-            state: 1,
-        }
+        Keys { order: Order::Ascending { next: 0 }, state: 1 }
     }
 
     fn next(&mut self) -> u64 {

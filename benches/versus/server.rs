@@ -89,11 +89,7 @@ impl Field {
                 arguments: Arguments::Peer,
             });
         }
-        Ok(Field {
-            ours,
-            peers,
-            missing,
-        })
+        Ok(Field { ours, peers, missing })
     }
 }
 
@@ -117,11 +113,7 @@ fn our_product() -> Outcome<Product> {
             program,
         });
     }
-    Ok(Product {
-        label: version_of(&program)?,
-        program,
-        arguments: Arguments::Ours,
-    })
+    Ok(Product { label: version_of(&program)?, program, arguments: Arguments::Ours })
 }
 
 /// "valkey 9.1.2" out of whatever `--version` says: the first word, in lower
@@ -160,11 +152,7 @@ impl Product {
         // allocates nothing, takes no lock and does not panic.
         unsafe { command.pre_exec(confine) };
         let child = command.spawn()?;
-        let mut server = Server {
-            child,
-            port,
-            scratch,
-        };
+        let mut server = Server { child, port, scratch };
         server.wait_until_ready().map_err(|reason| {
             let said = fs::read_to_string(&log).unwrap_or_default();
             let lines: Vec<&str> = said.lines().collect();
@@ -188,9 +176,9 @@ impl Product {
                     .map(String::from)
                     .collect();
             }
-            Arguments::Ours => ["--port", &port, "--shards", &threads, "--dir", &dir]
-                .map(String::from)
-                .to_vec(),
+            Arguments::Ours => {
+                ["--port", &port, "--shards", &threads, "--dir", &dir].map(String::from).to_vec()
+            }
             Arguments::Peer => {
                 // No snapshots and no log: what is compared is serving.
                 let mut arguments = vec!["--port", &port, "--dir", &dir, "--save", ""];
@@ -292,9 +280,7 @@ impl Client {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(120)))?;
-        Ok(Client {
-            stream: BufReader::new(stream),
-        })
+        Ok(Client { stream: BufReader::new(stream) })
     }
 
     /// Sends one command and returns the first line of its reply, which is all

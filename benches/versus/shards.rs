@@ -14,11 +14,7 @@ pub fn report(bench: &Bench) -> Outcome<()> {
          With one shard: server on core {}, load on core {}.\n",
         bench.cores.all, bench.cores.server, bench.cores.load
     );
-    let everywhere = Launch {
-        cores: bench.cores.all.clone(),
-        threads: count,
-        max_clients: None,
-    };
+    let everywhere = Launch { cores: bench.cores.all.clone(), threads: count, max_clients: None };
     let ours = &bench.field.ours;
     let mut contenders = vec![
         Contender {
@@ -30,11 +26,7 @@ pub fn report(bench: &Bench) -> Outcome<()> {
         Contender {
             label: format!("{}, 1 shard", ours.label),
             product: ours.clone(),
-            launch: Launch {
-                cores: vec![bench.cores.server],
-                threads: 1,
-                max_clients: None,
-            },
+            launch: Launch { cores: vec![bench.cores.server], threads: 1, max_clients: None },
             load_cores: vec![bench.cores.load],
         },
     ];

@@ -28,11 +28,8 @@ impl Ratio {
     /// that round disturbed both and cancels. A ratio of medians would mix
     /// a quiet round of one server with a noisy round of the other.
     pub fn of_rounds(ours: &[f64], theirs: &[f64]) -> Ratio {
-        let ratios: Vec<f64> = ours
-            .iter()
-            .zip(theirs)
-            .map(|(ours, theirs)| ours / theirs)
-            .collect();
+        let ratios: Vec<f64> =
+            ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
         Ratio {
             median: median(&ratios),
             low: ratios.iter().copied().fold(f64::NAN, f64::min),
@@ -57,11 +54,7 @@ pub struct Histogram {
 
 impl Histogram {
     pub fn new() -> Histogram {
-        Histogram {
-            buckets: vec![0; BUCKETS],
-            count: 0,
-            max_ns: 0,
-        }
+        Histogram { buckets: vec![0; BUCKETS], count: 0, max_ns: 0 }
     }
 
     pub fn record(&mut self, sample: Duration) {

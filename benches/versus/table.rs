@@ -9,10 +9,7 @@ pub struct Table {
 impl Table {
     pub fn new(first_figure: usize, headings: &[&str]) -> Table {
         let headings = headings.iter().map(|text| (*text).to_string()).collect();
-        Table {
-            rows: vec![headings],
-            first_figure,
-        }
+        Table { rows: vec![headings], first_figure }
     }
 
     pub fn row(&mut self, cells: Vec<String>) {

@@ -16,18 +16,13 @@ pub struct Now {
 impl Now {
     /// Reads both clocks.
     pub fn read() -> Now {
-        Now {
-            unix_ms: unix_us() / 1000,
-            monotonic_ns: monotonic_ns(),
-        }
+        Now { unix_ms: unix_us() / 1000, monotonic_ns: monotonic_ns() }
     }
 }
 
 /// Wall clock in microseconds since the Unix epoch; a clock set before 1970 reads as 0.
 pub fn unix_us() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 

@@ -61,10 +61,7 @@ impl LongDouble {
             }
             _ => return None,
         };
-        Some(LongDouble {
-            negative,
-            magnitude,
-        })
+        Some(LongDouble { negative, magnitude })
     }
 
     /// The sum, or `None` when it is infinite or not a number.
@@ -79,20 +76,13 @@ impl LongDouble {
         let right = (other.negative, mantissa, exponent);
         if left.1 == 0 && right.1 == 0 {
             let negative = left.0 && right.0;
-            return Some(LongDouble {
-                negative,
-                magnitude: ZERO,
-            });
+            return Some(LongDouble { negative, magnitude: ZERO });
         }
         if left.1 == 0 || right.1 == 0 {
             return Some(if left.1 == 0 { other } else { self });
         }
 
-        let (high, low) = if left.2 >= right.2 {
-            (left, right)
-        } else {
-            (right, left)
-        };
+        let (high, low) = if left.2 >= right.2 { (left, right) } else { (right, left) };
         // One bit of headroom for a carry, 63 below for what the lower number has there. Bits even
         // further down can only matter to rounding as "something is left".
         const BELOW: u32 = 63;
@@ -111,16 +101,10 @@ impl LongDouble {
             (low.0, aligned - wide_high)
         };
         if bits == 0 {
-            return Some(LongDouble {
-                negative: false,
-                magnitude: ZERO,
-            });
+            return Some(LongDouble { negative: false, magnitude: ZERO });
         }
         let magnitude = round(bits, high.2 - BELOW as i32, left_over)?;
-        Some(LongDouble {
-            negative,
-            magnitude,
-        })
+        Some(LongDouble { negative, magnitude })
     }
 
     /// Appends the number as C's `%.17Lf` prints it, without trailing zeros or a trailing point;
@@ -164,20 +148,14 @@ impl LongDouble {
                 *digit = b'0' + (decimals % 10) as u8;
                 decimals /= 10;
             }
-            let kept = digits
-                .iter()
-                .rposition(|&digit| digit != b'0')
-                .map_or(0, |last| last + 1);
+            let kept = digits.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1);
             out.push(b'.');
             out.extend_from_slice(&digits[..kept]);
         }
     }
 }
 
-const ZERO: Magnitude = Magnitude::Finite {
-    mantissa: 0,
-    exponent: 0,
-};
+const ZERO: Magnitude = Magnitude::Finite { mantissa: 0, exponent: 0 };
 
 /// Rounds `bits × 2^exponent` to 64 bits, knowing whether something below `bits` was left over;
 /// `None` when the result overflows. With something left over, `bits` must have 65 bits or more.
@@ -248,10 +226,7 @@ fn parse_decimal(text: &[u8]) -> Option<Magnitude> {
 }
 
 /// What [`round`] makes of a number too small to represent.
-const UNDERFLOW: Magnitude = Magnitude::Finite {
-    mantissa: 0,
-    exponent: EXPONENT_MIN,
-};
+const UNDERFLOW: Magnitude = Magnitude::Finite { mantissa: 0, exponent: EXPONENT_MIN };
 
 /// `digits × 10^scale`, rounded once. `digits` has no leading zeros.
 fn decimal_to_binary(digits: &[u8], scale: i32) -> Option<Magnitude> {
@@ -276,11 +251,7 @@ fn decimal_to_binary(digits: &[u8], scale: i32) -> Option<Magnitude> {
         return if head == 0 {
             round(middle << 64 | tail, -128 - shift as i32, left_over)
         } else {
-            round(
-                head << 64 | middle,
-                -64 - shift as i32,
-                left_over || tail != 0,
-            )
+            round(head << 64 | middle, -64 - shift as i32, left_over || tail != 0)
         };
     }
 
@@ -290,20 +261,13 @@ fn decimal_to_binary(digits: &[u8], scale: i32) -> Option<Magnitude> {
         let product = whole * power;
         let below = product.bits().saturating_sub(u128::BITS.into());
         let left_over = product.trailing_zeros().is_some_and(|zeros| zeros < below);
-        return round(
-            u128::try_from(product >> below).ok()?,
-            below as i32,
-            left_over,
-        );
+        return round(u128::try_from(product >> below).ok()?, below as i32, left_over);
     }
     // Shift so that the quotient has 67 or 68 bits.
     let shift = 67 + power.bits() as i32 - whole.bits() as i32;
     let places = shift.unsigned_abs();
-    let (dividend, divisor) = if shift >= 0 {
-        (whole << places, power)
-    } else {
-        (whole, power << places)
-    };
+    let (dividend, divisor) =
+        if shift >= 0 { (whole << places, power) } else { (whole, power << places) };
     let quotient = &dividend / &divisor;
     let left_over = &quotient * &divisor != dividend;
     round(u128::try_from(quotient).ok()?, -shift, left_over)
@@ -344,10 +308,7 @@ fn parse_hexadecimal(text: &[u8]) -> Option<Magnitude> {
 /// Splits off the exponent behind `mark` (a lowercase letter): its sign and digits, saturated, or
 /// zero if there is none.
 fn split_exponent(text: &[u8], mark: u8) -> Option<(&[u8], i64)> {
-    let Some(at) = text
-        .iter()
-        .position(|byte| byte.to_ascii_lowercase() == mark)
-    else {
+    let Some(at) = text.iter().position(|byte| byte.to_ascii_lowercase() == mark) else {
         return Some((text, 0));
     };
     let (negative, digits) = match &text[at + 1..] {
@@ -378,18 +339,13 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
     let spelled_in_digits = || text.iter().any(u8::is_ascii_digit);
     let refused = number.is_nan()
         || (number.is_infinite() && spelled_in_digits())
-        || (number == 0.0
-            && mantissa_of(text)
-                .iter()
-                .any(|byte| matches!(byte, b'1'..=b'9')));
+        || (number == 0.0 && mantissa_of(text).iter().any(|byte| matches!(byte, b'1'..=b'9')));
     (!refused).then_some(number)
 }
 
 /// The part of a decimal number before its exponent.
 fn mantissa_of(text: &[u8]) -> &[u8] {
-    text.split(|byte| byte.eq_ignore_ascii_case(&b'e'))
-        .next()
-        .unwrap_or(text)
+    text.split(|byte| byte.eq_ignore_ascii_case(&b'e')).next().unwrap_or(text)
 }
 
 /// Appends a double as Valkey 9 prints it: the fewest digits that read back as the same number,
@@ -407,11 +363,7 @@ pub fn write_f64(out: &mut Vec<u8>, number: f64) {
         return out.extend_from_slice(text);
     }
     if number == 0.0 {
-        let text: &[u8] = if number.is_sign_negative() {
-            b"-0"
-        } else {
-            b"0"
-        };
+        let text: &[u8] = if number.is_sign_negative() { b"-0" } else { b"0" };
         return out.extend_from_slice(text);
     }
     const WHOLE_MAX: f64 = (1u64 << 62) as f64;
@@ -510,27 +462,15 @@ mod tests {
             ("18446744073709551615", "1", "18446744073709551616"),
             ("18446744073709551615", "0.5", "18446744073709551616"),
             ("9223372036854775807", "0.25", "9223372036854775807"),
-            (
-                "123456789.123456789",
-                "-0.000000001",
-                "123456789.12345678800193127",
-            ),
-            (
-                "0.00000000000000001",
-                "0.00000000000000001",
-                "0.00000000000000002",
-            ),
+            ("123456789.123456789", "-0.000000001", "123456789.12345678800193127"),
+            ("0.00000000000000001", "0.00000000000000001", "0.00000000000000002"),
             ("0.000000000000000005", "0", "0"),
             ("-0.000000000000000004", "0", "0"),
             ("1e30", "1", "1000000000000000000024696061952"),
             ("0x1.8p1", ".5", "3.5"),
             ("0x1.23456789abcdef013p0", "0", "1.13777777777777776"),
             ("1.00000000000000000005", "-1", "0"),
-            (
-                "12345678901234567890.12345678901234567890",
-                "0",
-                "12345678901234567890",
-            ),
+            ("12345678901234567890.12345678901234567890", "0", "12345678901234567890"),
             ("-1.5", "0x.8p-3", "-1.4375"),
             (
                 "1000000000000000000000000000000000000000.5",
@@ -539,16 +479,8 @@ mod tests {
             ),
         ];
         for (left, right, expected) in cases {
-            assert_eq!(
-                sum(left, right).as_deref(),
-                Some(expected),
-                "{left} + {right}"
-            );
-            assert_eq!(
-                sum(right, left).as_deref(),
-                Some(expected),
-                "{right} + {left}"
-            );
+            assert_eq!(sum(left, right).as_deref(), Some(expected), "{left} + {right}");
+            assert_eq!(sum(right, left).as_deref(), Some(expected), "{right} + {left}");
         }
     }
 
@@ -564,11 +496,7 @@ mod tests {
         assert_eq!(LongDouble::parse(b"1.9e-4951"), Some(smallest));
         assert_eq!(LongDouble::parse(b"1.8e-4951"), None, "vanishes");
         assert!(LongDouble::parse(b"1.18973149535723176502e4932").is_some());
-        assert_eq!(
-            LongDouble::parse(b"1.18973149535723176509e4932"),
-            None,
-            "overflows"
-        );
+        assert_eq!(LongDouble::parse(b"1.18973149535723176509e4932"), None, "overflows");
         let mut out = Vec::new();
         LongDouble::parse(b"-INF").unwrap().write(&mut out);
         assert_eq!(out, b"-inf");
@@ -611,15 +539,9 @@ mod tests {
             assert_eq!(LongDouble::parse(text.as_bytes()), None, "{text:?}");
             assert_eq!(parse_f64(text.as_bytes()), None, "{text:?}");
         }
-        assert!(
-            LongDouble::parse(&[b'1'; TEXT_MAX - 1]).is_none(),
-            "overflows"
-        );
+        assert!(LongDouble::parse(&[b'1'; TEXT_MAX - 1]).is_none(), "overflows");
         assert!(LongDouble::parse(&[b'0'; TEXT_MAX - 1]).is_some());
-        assert!(
-            LongDouble::parse(&[b'0'; TEXT_MAX]).is_none(),
-            "too long, though zero"
-        );
+        assert!(LongDouble::parse(&[b'0'; TEXT_MAX]).is_none(), "too long, though zero");
     }
 
     #[test]

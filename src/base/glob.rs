@@ -61,9 +61,7 @@ pub fn matches(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
 /// Whether `pattern` can match anything but itself. One that can't is looked up instead of walked
 /// for: `KEYS user:1` needs no scan.
 pub fn has_magic(pattern: &[u8]) -> bool {
-    pattern
-        .iter()
-        .any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'))
+    pattern.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'))
 }
 
 /// Matches one byte against the element that `pattern` (not empty, no star) begins with, and says
@@ -107,11 +105,7 @@ fn one_of(class: &[u8], byte: u8, ignore_case: bool) -> Option<usize> {
 
 fn in_range(from: u8, to: u8, byte: u8, ignore_case: bool) -> bool {
     let fold = |byte: i8| {
-        if ignore_case {
-            (byte as u8).to_ascii_lowercase() as i8
-        } else {
-            byte
-        }
+        if ignore_case { (byte as u8).to_ascii_lowercase() as i8 } else { byte }
     };
     let (from, to) = (from as i8, to as i8);
     (fold(from.min(to))..=fold(from.max(to))).contains(&fold(byte as i8))
@@ -215,14 +209,8 @@ mod tests {
         assert!(!matches(b"MaxM*", b"maxmemory", false));
         assert!(matches(b"[A-C]", b"b", true));
         assert!(matches(b"[abc]", b"B", true));
-        assert!(
-            !matches(b"[\\a]", b"A", true),
-            "an escaped byte of a class keeps its case"
-        );
-        assert!(
-            !matches(b"[Z-a]", b"z", true),
-            "range ends fold after they were ordered"
-        );
+        assert!(!matches(b"[\\a]", b"A", true), "an escaped byte of a class keeps its case");
+        assert!(!matches(b"[Z-a]", b"z", true), "range ends fold after they were ordered");
     }
 
     #[test]

@@ -22,11 +22,7 @@ pub fn state() -> &'static RandomState {
             seed[..8].copy_from_slice(&here.to_le_bytes());
         }
         let word = |i: usize| {
-            u64::from_le_bytes(
-                seed[8 * i..8 * i + 8]
-                    .try_into()
-                    .expect("eight bytes of 32"),
-            )
+            u64::from_le_bytes(seed[8 * i..8 * i + 8].try_into().expect("eight bytes of 32"))
         };
         RandomState::with_seeds(word(0), word(1), word(2), word(3))
     })

@@ -54,9 +54,7 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
     if units > 9 {
         return None;
     }
-    fold_digits(head)?
-        .checked_mul(10)?
-        .checked_add(u64::from(units))
+    fold_digits(head)?.checked_mul(10)?.checked_add(u64::from(units))
 }
 
 /// Reads a canonical decimal count or length.
@@ -146,28 +144,11 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let mut numbers = vec![
-            0,
-            1,
-            -1,
-            9,
-            10,
-            -10,
-            i64::MAX,
-            i64::MIN,
-            i64::MAX - 1,
-            i64::MIN + 1,
-        ];
+        let mut numbers =
+            vec![0, 1, -1, 9, 10, -10, i64::MAX, i64::MIN, i64::MAX - 1, i64::MIN + 1];
         for power in 0..19 {
             let edge = 10i64.pow(power);
-            numbers.extend([
-                edge,
-                -edge,
-                edge - 1,
-                1 - edge,
-                edge + 1,
-                edge.wrapping_mul(7),
-            ]);
+            numbers.extend([edge, -edge, edge - 1, 1 - edge, edge + 1, edge.wrapping_mul(7)]);
         }
         for number in numbers {
             let text = written(number);
@@ -229,8 +210,7 @@ mod tests {
                 let mut text = *b"12345678";
                 text[lane] = byte;
                 let slowly = text.iter().try_fold(0u64, |number, byte| {
-                    byte.is_ascii_digit()
-                        .then(|| number * 10 + u64::from(byte - b'0'))
+                    byte.is_ascii_digit().then(|| number * 10 + u64::from(byte - b'0'))
                 });
                 assert_eq!(fold_eight(text), slowly, "{}", text.escape_ascii());
             }

@@ -122,11 +122,7 @@ mod tests {
         for &byte in bytes {
             crc ^= u16::from(byte) << 8;
             for _ in 0..8 {
-                crc = if crc & 0x8000 != 0 {
-                    (crc << 1) ^ 0x1021
-                } else {
-                    crc << 1
-                };
+                crc = if crc & 0x8000 != 0 { (crc << 1) ^ 0x1021 } else { crc << 1 };
             }
         }
         crc
@@ -164,10 +160,7 @@ mod tests {
             (b"foo}bar{", b"foo}bar{"),
             (b"}{a}", b"a"),
             (b"a-key-that-is-long-enough-for-memchr:{tag}:x", b"tag"),
-            (
-                b"{tag}a-key-that-is-long-enough-for-memchr-after-it",
-                b"tag",
-            ),
+            (b"{tag}a-key-that-is-long-enough-for-memchr-after-it", b"tag"),
         ];
         for (key, tag) in cases {
             assert_eq!(hashtag(key), tag);

@@ -184,9 +184,7 @@ fn no_touch(session: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> O
 /// CLIENT UNBLOCK: there is no command yet that waits.
 fn unblock(_: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome {
     if args.len() > 1 && !args.is(1, "TIMEOUT") && !args.is(1, "ERROR") {
-        return Err(Error::text(
-            "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
-        ));
+        return Err(Error::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
     }
     parse_i64(args.at(0)).ok_or(Error::NotInteger)?;
     reply.integer(0);
@@ -230,22 +228,15 @@ fn kill(
     reply: &mut Reply,
 ) -> Outcome {
     let by_address = args.len() == 1;
-    let filter = if by_address {
-        Filter::of_address(args.at(0))
-    } else {
-        Filter::parse(args, env, true)?
-    };
+    let filter =
+        if by_address { Filter::of_address(args.at(0)) } else { Filter::parse(args, env, true)? };
     let mut count = 0;
     for session in sessions {
         if session.close == Close::Now || !filter.takes(session, asker, env) {
             continue;
         }
         // Who ends itself is told so before.
-        session.close = if session.id == asker {
-            Close::AfterReplies
-        } else {
-            Close::Now
-        };
+        session.close = if session.id == asker { Close::AfterReplies } else { Close::Now };
         count += 1;
     }
     match (by_address, count) {
@@ -258,9 +249,8 @@ fn kill(
 
 /// CLIENT KILL, from what all shards say.
 fn killed(parts: &[&[u8]], reply: &mut Reply) {
-    let counts = parts
-        .iter()
-        .filter_map(|part| parse_i64(part.strip_prefix(b":")?.strip_suffix(b"\r\n")?));
+    let counts =
+        parts.iter().filter_map(|part| parse_i64(part.strip_prefix(b":")?.strip_suffix(b"\r\n")?));
     if parts.iter().any(|part| part.starts_with(b"+")) {
         reply.ok();
     } else if parts.iter().all(|part| part.starts_with(b":")) {
@@ -280,11 +270,7 @@ fn letters(session: &Session) -> String {
         (session.no_evict, 'e'),
         (session.no_touch, 'T'),
     ];
-    let set: String = letters
-        .iter()
-        .filter(|(on, _)| *on)
-        .map(|(_, letter)| letter)
-        .collect();
+    let set: String = letters.iter().filter(|(on, _)| *on).map(|(_, letter)| letter).collect();
     if set.is_empty() { "N".to_owned() } else { set }
 }
 
@@ -304,9 +290,7 @@ fn describe(session: &Session, env: &Env, out: &mut String) {
         + traffic.query_capacity
         + traffic.output
         + queued_bytes;
-    let command = session
-        .last_command
-        .map(|id| super::all()[usize::from(id)].full_name());
+    let command = session.last_command.map(|id| super::all()[usize::from(id)].full_name());
     let _ = writeln!(
         out,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa= db={} sub=0 psub=0 \

@@ -72,9 +72,7 @@ fn ping(_: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome {
         0 => reply.simple("PONG"),
         1 => reply.bulk(args.at(0)),
         _ => {
-            return Err(Error::text(
-                "ERR wrong number of arguments for 'ping' command",
-            ));
+            return Err(Error::text("ERR wrong number of arguments for 'ping' command"));
         }
     }
     Ok(Effect::Read)
@@ -150,9 +148,8 @@ fn same_secret(wanted: &[u8], given: &[u8]) -> bool {
 fn hello(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Outcome {
     let mut version = None;
     if let Some(arg) = args.get(0) {
-        let number = parse_i64(arg).ok_or(Error::text(
-            "ERR Protocol version is not an integer or out of range",
-        ))?;
+        let number = parse_i64(arg)
+            .ok_or(Error::text("ERR Protocol version is not an integer or out of range"))?;
         if !(2..=3).contains(&number) {
             return Err(Error::text("NOPROTO unsupported protocol version"));
         }
@@ -171,9 +168,7 @@ fn hello(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Ou
             at += 2;
         } else {
             let option = String::from_utf8_lossy(args.at(at));
-            return Err(Error::owned(format!(
-                "ERR Syntax error in HELLO option '{option}'"
-            )));
+            return Err(Error::owned(format!("ERR Syntax error in HELLO option '{option}'")));
         }
     }
     if let Some((user, password)) = login {

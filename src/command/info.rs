@@ -39,9 +39,7 @@ const SECTIONS: &[Section] = &[
     Section("modules", "Modules", true, |_, _| {}),
     Section("commandstats", "Commandstats", false, commandstats),
     Section("errorstats", "Errorstats", true, errorstats),
-    Section("cluster", "Cluster", true, |_, out| {
-        out.push_str("cluster_enabled:0\r\n")
-    }),
+    Section("cluster", "Cluster", true, |_, out| out.push_str("cluster_enabled:0\r\n")),
     Section("keyspace", "Keyspace", true, keyspace),
 ];
 
@@ -117,11 +115,7 @@ fn server(env: &Env, out: &mut String) {
         listeners += 1;
     }
     if let Some(path) = env.config.unixsocket() {
-        let _ = write!(
-            out,
-            "listener{listeners}:name=unix,bind={}\r\n",
-            path.display()
-        );
+        let _ = write!(out, "listener{listeners}:name=unix,bind={}\r\n", path.display());
     }
 }
 
@@ -259,9 +253,7 @@ fn shards(env: &Env, out: &mut String) {
     for number in 0..metrics.shards() {
         let shard = metrics.shard(number);
         let databases = 0..usize::from(env.config.databases()).min(metrics.databases());
-        let keys: u64 = databases
-            .map(|db| metrics.database(number, db).keys.get())
-            .sum();
+        let keys: u64 = databases.map(|db| metrics.database(number, db).keys.get()).sum();
         let waited_ns = shard.waited_ns.get();
         let _ = write!(
             out,
@@ -297,18 +289,13 @@ fn replication(env: &Env, out: &mut String) {
 fn cpu(_: &Env, out: &mut String) {
     let all = cpu_seconds("/proc/self/stat");
     let main = cpu_seconds(&format!("/proc/self/task/{}/stat", std::process::id()));
-    let names = [
-        "used_cpu_sys",
-        "used_cpu_user",
-        "used_cpu_sys_children",
-        "used_cpu_user_children",
-    ];
+    let names =
+        ["used_cpu_sys", "used_cpu_user", "used_cpu_sys_children", "used_cpu_user_children"];
     for (name, seconds) in names.iter().zip(all) {
         let _ = write!(out, "{name}:{seconds:.6}\r\n");
     }
-    for (name, seconds) in ["used_cpu_sys_main_thread", "used_cpu_user_main_thread"]
-        .iter()
-        .zip(main)
+    for (name, seconds) in
+        ["used_cpu_sys_main_thread", "used_cpu_user_main_thread"].iter().zip(main)
     {
         let _ = write!(out, "{name}:{seconds:.6}\r\n");
     }
@@ -330,12 +317,7 @@ fn commandstats(env: &Env, out: &mut String) {
 }
 
 fn errorstats(env: &Env, out: &mut String) {
-    for (code, count) in env
-        .server
-        .metrics
-        .errors_since_reset()
-        .filter(|(_, count)| *count > 0)
-    {
+    for (code, count) in env.server.metrics.errors_since_reset().filter(|(_, count)| *count > 0) {
         let _ = write!(out, "errorstat_{code}:count={count}\r\n");
     }
 }
@@ -363,9 +345,7 @@ fn human(bytes: u64) -> String {
 
 /// A small file of `/proc`, or nothing.
 fn read(path: &str) -> String {
-    std::fs::read_to_string(path)
-        .map(|text| text.trim_end().to_owned())
-        .unwrap_or_default()
+    std::fs::read_to_string(path).map(|text| text.trim_end().to_owned()).unwrap_or_default()
 }
 
 fn resident_bytes() -> u64 {
@@ -380,8 +360,7 @@ fn total_memory_bytes() -> u64 {
 fn kib_of(path: &str, name: &str) -> u64 {
     let text = read(path);
     let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|line| line.trim().split(' ').next()?.parse().ok())
-        .unwrap_or(0)
+    line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
 }
 
 /// System and user seconds of a process or thread, then those of its children.
@@ -390,12 +369,7 @@ fn cpu_seconds(stat: &str) -> [f64; 4] {
     const TICKS_PER_SECOND: f64 = 100.0;
     let text = read(stat);
     // The name before the parenthesis may hold anything; state is the first field after it.
-    let fields: Vec<&str> = text
-        .rsplit(')')
-        .next()
-        .unwrap_or("")
-        .split_whitespace()
-        .collect();
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or("").split_whitespace().collect();
     [12, 11, 14, 13].map(|at| {
         let ticks = fields.get(at).and_then(|field| field.parse::<f64>().ok());
         ticks.unwrap_or(0.0) / TICKS_PER_SECOND
@@ -421,24 +395,14 @@ mod tests {
 
     fn ask(server: &Server, sections: &[&str]) -> String {
         let config = server.config();
-        let now = Now {
-            unix_ms: 0,
-            monotonic_ns: 2_000_000_000,
-        };
-        let env = Env {
-            config: &config,
-            server,
-            now,
-        };
+        let now = Now { unix_ms: 0, monotonic_ns: 2_000_000_000 };
+        let env = Env { config: &config, server, now };
         let mut session = Session::new(1, now, &config, About::default());
         let bytes: Vec<u8> = sections.concat().into_bytes();
         let mut spans = Vec::new();
         for section in sections {
             let at = spans.last().map_or(0, |span: &Span| span.at + span.len);
-            spans.push(Span {
-                at,
-                len: section.len() as u32,
-            });
+            spans.push(Span { at, len: section.len() as u32 });
         }
         let mut out = ReplyBuf::default();
         let mut reply = Reply::new(&mut out, false);
@@ -453,10 +417,7 @@ mod tests {
         let server = Server::new(Config::default(), 2, identity());
         let headings = |sections: &[&str]| -> Vec<String> {
             let text = ask(&server, sections);
-            text.lines()
-                .filter(|line| line.starts_with('#'))
-                .map(str::to_owned)
-                .collect()
+            text.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect()
         };
         assert_eq!(headings(&["CPU", "server"]), ["# Server", "# CPU"]);
         assert_eq!(ask(&server, &["nosuch"]), "");
@@ -504,23 +465,13 @@ mod tests {
         }
         let of_command = format!("cmdstat_{}", crate::command::all()[0].full_name());
         assert_eq!(value("clients", "connected_clients").unwrap(), "7");
-        assert_eq!(
-            value("keyspace", "db5").unwrap(),
-            "keys=7,expires=2,avg_ttl=0"
-        );
+        assert_eq!(value("keyspace", "db5").unwrap(), "keys=7,expires=2,avg_ttl=0");
         assert_eq!(value("keyspace", "db0"), None);
         assert_eq!(value("stats", "keyspace_hits").unwrap(), "70");
         assert_eq!(value("errorstats", "errorstat_ERR").unwrap(), "count=2");
-        assert!(
-            value("commandstats", &of_command)
-                .unwrap()
-                .starts_with("calls=7,usec=")
-        );
+        assert!(value("commandstats", &of_command).unwrap().starts_with("calls=7,usec="));
         let second = value("shards", "shard1").unwrap();
-        assert!(
-            second.contains(",commands=400,") && second.contains(",keys=4,"),
-            "{second}"
-        );
+        assert!(second.contains(",commands=400,") && second.contains(",keys=4,"), "{second}");
         assert_eq!(value("server", "uptime_in_days").unwrap(), "1");
 
         server.metrics.reset();

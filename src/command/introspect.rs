@@ -21,10 +21,7 @@ const NO_KEYS: Error = Error::text("ERR The command has no key arguments");
 pub const FAMILY: Family = Family {
     group: "server",
     commands: &[
-        Command {
-            arity: -1,
-            ..COMMAND
-        },
+        Command { arity: -1, ..COMMAND },
         Command::new("COMMAND COUNT", Run::Session(count))
             .usage("")
             .with(ALWAYS)
@@ -91,50 +88,20 @@ const TIPS: &[(&str, &[&str])] = &[
     ("CONFIG RESETSTAT", EVERYWHERE),
     ("CONFIG REWRITE", EVERYWHERE),
     ("CONFIG SET", EVERYWHERE),
-    (
-        "INFO",
-        &[
-            "nondeterministic_output",
-            "request_policy:all_shards",
-            "response_policy:special",
-        ],
-    ),
-    (
-        "KEYS",
-        &["request_policy:all_shards", "nondeterministic_output_order"],
-    ),
-    (
-        "MSETEX",
-        &[
-            "request_policy:multi_shard",
-            "response_policy:all_succeeded",
-        ],
-    ),
+    ("INFO", &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"]),
+    ("KEYS", &["request_policy:all_shards", "nondeterministic_output_order"]),
+    ("MSETEX", &["request_policy:multi_shard", "response_policy:all_succeeded"]),
     ("OBJECT ENCODING", VARIES),
     ("OBJECT FREQ", VARIES),
     ("OBJECT IDLETIME", VARIES),
     ("OBJECT REFCOUNT", VARIES),
-    (
-        "PING",
-        &["request_policy:all_shards", "response_policy:all_succeeded"],
-    ),
+    ("PING", &["request_policy:all_shards", "response_policy:all_succeeded"]),
     ("PTTL", VARIES),
     (
         "RANDOMKEY",
-        &[
-            "request_policy:all_shards",
-            "response_policy:special",
-            "nondeterministic_output",
-        ],
+        &["request_policy:all_shards", "response_policy:special", "nondeterministic_output"],
     ),
-    (
-        "SCAN",
-        &[
-            "nondeterministic_output",
-            "request_policy:special",
-            "response_policy:special",
-        ],
-    ),
+    ("SCAN", &["nondeterministic_output", "request_policy:special", "response_policy:special"]),
     ("SWAPDB", &[]),
     ("TIME", VARIES),
     ("TTL", VARIES),
@@ -187,35 +154,23 @@ fn command(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> 
         commands.for_each(|command| describe(command, reply));
         return Ok(Effect::Read);
     };
-    let sub = find(b"COMMAND")
-        .and_then(|container| find_sub(container, name))
-        .ok_or_else(|| {
+    let sub =
+        find(b"COMMAND").and_then(|container| find_sub(container, name)).ok_or_else(|| {
             let name = String::from_utf8_lossy(&name[..name.len().min(128)]);
-            Error::owned(format!(
-                "ERR unknown subcommand '{name}'. Try COMMAND HELP."
-            ))
+            Error::owned(format!("ERR unknown subcommand '{name}'. Try COMMAND HELP."))
         })?;
     if !sub.takes(args.len() + 1) {
         let name = sub.full_name();
-        return Err(Error::owned(format!(
-            "ERR wrong number of arguments for '{name}' command"
-        )));
+        return Err(Error::owned(format!("ERR wrong number of arguments for '{name}' command")));
     }
-    let Run::Session(handler) = sub.run else {
-        unreachable!("all of them concern the server")
-    };
+    let Run::Session(handler) = sub.run else { unreachable!("all of them concern the server") };
     session.last_command = Some(sub.id);
     handler(session, env, &args.from(1), reply)
 }
 
 /// COMMAND COUNT.
 fn count(_: &mut Session, _: &Env, _: &Args, reply: &mut Reply) -> Outcome {
-    reply.integer(
-        all()
-            .iter()
-            .filter(|command| command.name_words() == 1)
-            .count() as i64,
-    );
+    reply.integer(all().iter().filter(|command| command.name_words() == 1).count() as i64);
     Ok(Effect::Read)
 }
 
@@ -255,11 +210,8 @@ fn list(_: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome {
         }
         _ => return Err(Error::Syntax),
     };
-    let names: Vec<String> = all()
-        .iter()
-        .filter(|command| wanted(command))
-        .map(Command::full_name)
-        .collect();
+    let names: Vec<String> =
+        all().iter().filter(|command| wanted(command)).map(Command::full_name).collect();
     reply.array(names.len());
     names.iter().for_each(|name| reply.bulk(name.as_bytes()));
     Ok(Effect::Read)
@@ -286,11 +238,7 @@ fn getkeysandflags(_: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> 
         if flags.contains("VARIABLE_FLAGS") {
             let gets = (2..args.len()).any(|at| args.is(at, "GET"));
             let reads = gets || (2..args.len()).any(|at| args.is(at, "IFEQ"));
-            flags = if reads {
-                "RW ACCESS UPDATE"
-            } else {
-                "OW UPDATE"
-            };
+            flags = if reads { "RW ACCESS UPDATE" } else { "OW UPDATE" };
         }
         reply.array(2);
         reply.bulk(args.at(*at));
@@ -318,11 +266,7 @@ fn call<'a>(args: &Args<'a>) -> Result<(&'static Command, Args<'a>), Error> {
 
 fn places(command: &Command, args: &Args) -> Result<super::KeyPlaces, Error> {
     let places = command.key_places(args).map_err(|_| WRONG_ARGUMENTS)?;
-    if places.is_empty() {
-        Err(WRONG_ARGUMENTS)
-    } else {
-        Ok(places)
-    }
+    if places.is_empty() { Err(WRONG_ARGUMENTS) } else { Ok(places) }
 }
 
 /// A command or, as `container|sub`, a subcommand.
@@ -342,11 +286,8 @@ fn describe(command: &Command, reply: &mut Reply) {
     reply.array(10);
     reply.bulk(command.full_name().as_bytes());
     reply.integer(command.arity.into());
-    let flags: Vec<&str> = FLAGS
-        .iter()
-        .filter(|(flag, _)| command.is(*flag))
-        .map(|(_, name)| *name)
-        .collect();
+    let flags: Vec<&str> =
+        FLAGS.iter().filter(|(flag, _)| command.is(*flag)).map(|(_, name)| *name).collect();
     simple_set(&flags, reply);
     for place in [first, last, step] {
         reply.integer(place.into());
@@ -357,9 +298,7 @@ fn describe(command: &Command, reply: &mut Reply) {
     tips.iter().for_each(|tip| reply.bulk(tip.as_bytes()));
     let specs = key_specs(command);
     reply.set(specs.len());
-    specs
-        .iter()
-        .for_each(|(keys, flags)| describe_keys(*keys, flags, reply));
+    specs.iter().for_each(|(keys, flags)| describe_keys(*keys, flags, reply));
     reply.array(subcommands(command).count());
     subcommands(command).for_each(|sub| describe(sub, reply));
 }
@@ -379,11 +318,7 @@ fn key_specs(command: &Command) -> Vec<(Keys, &'static str)> {
         }
     }
     let flags_of = |at: usize| flags[at.min(flags.len() - 1)];
-    places
-        .into_iter()
-        .enumerate()
-        .map(|(at, keys)| (keys, flags_of(at)))
-        .collect()
+    places.into_iter().enumerate().map(|(at, keys)| (keys, flags_of(at))).collect()
 }
 
 fn describe_keys(keys: Keys, flags: &str, reply: &mut Reply) {
@@ -417,11 +352,7 @@ fn describe_keys(keys: Keys, flags: &str, reply: &mut Reply) {
     match keys {
         Keys::Range(first, last, step) => {
             let last = if last < 0 { last } else { last - first };
-            let range = [
-                ("lastkey", last.into()),
-                ("keystep", step.into()),
-                ("limit", 0),
-            ];
+            let range = [("lastkey", last.into()), ("keystep", step.into()), ("limit", 0)];
             numbers("range", &range, reply);
         }
         Keys::Counted(_, width) => {
@@ -436,13 +367,7 @@ fn describe_keys(keys: Keys, flags: &str, reply: &mut Reply) {
 fn write_key_flags(flags: &str, reply: &mut Reply) {
     let names: Vec<String> = flags
         .split_whitespace()
-        .map(|name| {
-            if name.len() == 2 {
-                name.to_owned()
-            } else {
-                name.to_ascii_lowercase()
-            }
-        })
+        .map(|name| if name.len() == 2 { name.to_owned() } else { name.to_ascii_lowercase() })
         .collect();
     simple_set(&names, reply);
 }
@@ -479,25 +404,17 @@ pub fn categories(command: &Command) -> Vec<&'static str> {
         (command.is(flag::ADMIN), "@admin"),
         (command.is(flag::FAST), "@fast"),
         (!command.is(flag::FAST), "@slow"),
-        (
-            command.is(flag::DANGEROUS) || command.is(flag::ADMIN),
-            "@dangerous",
-        ),
+        (command.is(flag::DANGEROUS) || command.is(flag::ADMIN), "@dangerous"),
         (command.is(flag::CONNECTION), "@connection"),
         (!of_data, of_group),
     ];
-    all.into_iter()
-        .filter(|(is, _)| *is)
-        .map(|(_, name)| name)
-        .collect()
+    all.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect()
 }
 
 /// Writes the reply of a container's HELP: a heading, the lines, and what HELP itself does.
 pub(super) fn help(container: &str, lines: &[&str], reply: &mut Reply) -> Outcome {
     reply.array(lines.len() + 3);
-    reply.simple(&format!(
-        "{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
-    ));
+    reply.simple(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
     lines.iter().for_each(|line| reply.simple(line));
     reply.simple("HELP");
     reply.simple("    Print this help.");

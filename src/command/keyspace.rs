@@ -91,7 +91,5 @@ fn swapdb(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 }
 
 fn index(text: &[u8], complaint: &'static str) -> Result<i32, Error> {
-    parse_i64(text)
-        .and_then(|n| i32::try_from(n).ok())
-        .ok_or(Error::text(complaint))
+    parse_i64(text).and_then(|n| i32::try_from(n).ok()).ok_or(Error::text(complaint))
 }

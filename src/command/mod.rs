@@ -322,11 +322,7 @@ impl Command {
     #[inline]
     pub fn takes(&self, words: usize) -> bool {
         let arity = self.arity as isize;
-        if arity < 0 {
-            words as isize >= -arity
-        } else {
-            words as isize == arity
-        }
+        if arity < 0 { words as isize >= -arity } else { words as isize == arity }
     }
 
     /// How many words its name takes: 1, or 2 for a subcommand.
@@ -384,9 +380,7 @@ impl Command {
     /// The error for too few or too many words.
     pub fn wrong_arity(&self) -> Error {
         let name = self.full_name();
-        Error::owned(format!(
-            "ERR wrong number of arguments for '{name}' command"
-        ))
+        Error::owned(format!("ERR wrong number of arguments for '{name}' command"))
     }
 
     /// The place of the first key among the arguments, where it does not depend on them.

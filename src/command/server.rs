@@ -90,10 +90,8 @@ fn config_set(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) 
     if !args.len().is_multiple_of(2) {
         return Err(Error::Syntax);
     }
-    let pairs: Vec<(&[u8], &[u8])> = (0..args.len())
-        .step_by(2)
-        .map(|at| (args.at(at), args.at(at + 1)))
-        .collect();
+    let pairs: Vec<(&[u8], &[u8])> =
+        (0..args.len()).step_by(2).map(|at| (args.at(at), args.at(at + 1))).collect();
     env.server.reconfigure(|config| {
         let changed = config.set(&pairs, is_local(&session.about.addr));
         (*config, _) = changed.map_err(|error| Error::owned(error.to_string()))?;
@@ -123,9 +121,7 @@ fn config_resetstat(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> 
 fn config_rewrite(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
     let config = env.server.config();
     let Some(path) = config.file() else {
-        return Err(Error::text(
-            "ERR The server is running without a config file",
-        ));
+        return Err(Error::text("ERR The server is running without a config file"));
     };
     rewrite_file(path, &config).map_err(|error| {
         let reason = io_reason(&error);
@@ -189,10 +185,7 @@ fn shutdown(session: &mut Session, env: &Env, args: &Args, _: &mut Reply) -> Out
             save = true;
         } else if args.is(at, "ABORT") {
             abort = true;
-        } else if !["NOW", "FORCE", "SAFE", "FAILOVER"]
-            .iter()
-            .any(|word| args.is(at, word))
-        {
+        } else if !["NOW", "FORCE", "SAFE", "FAILOVER"].iter().any(|word| args.is(at, word)) {
             return Err(Error::Syntax);
         }
     }

@@ -22,11 +22,7 @@ pub struct Shape {
 pub const fn shape(usage: &str, mut at: i8) -> Shape {
     let text = usage.as_bytes();
     let all = measure(text, 0, text.len());
-    let arity = if all.fixed {
-        at + all.width
-    } else {
-        -(at + all.width)
-    };
+    let arity = if all.fixed { at + all.width } else { -(at + all.width) };
     let mut keys = [Keys::None; 2];
     let (mut found, mut i) = (0, 0);
     let (mut counted, mut exact) = (false, true);
@@ -45,10 +41,7 @@ pub const fn shape(usage: &str, mut at: i8) -> Shape {
                 Keys::Irregular
             };
             if found == 2 {
-                return Shape {
-                    arity,
-                    keys: [Keys::Irregular, Keys::None],
-                };
+                return Shape { arity, keys: [Keys::Irregular, Keys::None] };
             }
             // Neighbours merge: `key newkey:key` is one range of two.
             match (keys[0], key) {
@@ -90,21 +83,10 @@ struct Measure {
 const fn item(text: &[u8], i: usize) -> Item {
     let bracket = text[i] == b'[' || text[i] == b'(';
     let optional = text[i] == b'[';
-    let (from, to) = if bracket {
-        (i + 1, close(text, i))
-    } else {
-        (i, word_end(text, i))
-    };
+    let (from, to) = if bracket { (i + 1, close(text, i)) } else { (i, word_end(text, i)) };
     let after = if bracket { to + 1 } else { to };
     let repeats = starts(text, after, b"...");
-    let inner = if bracket {
-        measure(text, from, to)
-    } else {
-        Measure {
-            width: 1,
-            fixed: true,
-        }
-    };
+    let inner = if bracket { measure(text, from, to) } else { Measure { width: 1, fixed: true } };
     let mut next = after + 3 * repeats as usize;
     while next < text.len() && text[next] == b' ' {
         next += 1;
@@ -123,25 +105,16 @@ const fn item(text: &[u8], i: usize) -> Item {
 /// The fewest words a stretch takes, and whether it always takes that many.
 const fn measure(text: &[u8], mut i: usize, to: usize) -> Measure {
     let mut best: Option<Measure> = None;
-    let mut this = Measure {
-        width: 0,
-        fixed: true,
-    };
+    let mut this = Measure { width: 0, fixed: true };
     while i < to {
         if text[i] == b'|' {
             best = Some(shorter(best, this));
-            this = Measure {
-                width: 0,
-                fixed: true,
-            };
+            this = Measure { width: 0, fixed: true };
             i += 2;
             continue;
         }
         let item = item(text, i);
-        this = Measure {
-            width: this.width + item.width,
-            fixed: this.fixed && item.fixed,
-        };
+        this = Measure { width: this.width + item.width, fixed: this.fixed && item.fixed };
         i = item.next;
     }
     shorter(best, this)
@@ -151,11 +124,7 @@ const fn shorter(best: Option<Measure>, this: Measure) -> Measure {
     match best {
         None => this,
         Some(best) => Measure {
-            width: if best.width < this.width {
-                best.width
-            } else {
-                this.width
-            },
+            width: if best.width < this.width { best.width } else { this.width },
             fixed: best.fixed && this.fixed && best.width == this.width,
         },
     }
@@ -220,19 +189,10 @@ mod tests {
         };
         let range = Keys::Range;
         assert_eq!(facts("key", 1), (2, range(1, 1, 1), Keys::None));
-        assert_eq!(
-            facts("key value [NX | XX] [GET]", 1),
-            (-3, range(1, 1, 1), Keys::None)
-        );
+        assert_eq!(facts("key value [NX | XX] [GET]", 1), (-3, range(1, 1, 1), Keys::None));
         assert_eq!(facts("key...", 1), (-2, range(1, -1, 1), Keys::None));
-        assert_eq!(
-            facts("(key value)...", 1),
-            (-3, range(1, -1, 2), Keys::None)
-        );
-        assert_eq!(
-            facts("key... timeout:double", 1),
-            (-3, range(1, -2, 1), Keys::None)
-        );
+        assert_eq!(facts("(key value)...", 1), (-3, range(1, -1, 2), Keys::None));
+        assert_eq!(facts("key... timeout:double", 1), (-3, range(1, -2, 1), Keys::None));
         assert_eq!(facts("key newkey:key", 1), (3, range(1, 2, 1), Keys::None));
         assert_eq!(facts("key", 2), (3, range(2, 2, 1), Keys::None));
         assert_eq!(
@@ -240,10 +200,7 @@ mod tests {
             (-4, Keys::Counted(1, 2), Keys::None)
         );
         assert_eq!(
-            facts(
-                "destination:key numkeys:integer key... [WEIGHTS weight:integer...]",
-                1
-            ),
+            facts("destination:key numkeys:integer key... [WEIGHTS weight:integer...]", 1),
             (-4, range(1, 1, 1), Keys::Counted(2, 1))
         );
     }

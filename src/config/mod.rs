@@ -73,10 +73,7 @@ pub enum ConfigError {
 impl ConfigError {
     /// The refusal of a change that was valid but could not be put into effect.
     pub fn refused(name: &str, reason: impl Into<Reason>) -> ConfigError {
-        ConfigError::Refused {
-            name: name.into(),
-            reason: reason.into(),
-        }
+        ConfigError::Refused { name: name.into(), reason: reason.into() }
     }
 }
 
@@ -90,11 +87,7 @@ impl Default for Config {
             } else {
                 vec![option.default.into()]
             };
-            let words = if words.is_empty() {
-                vec![Vec::new()]
-            } else {
-                words
-            };
+            let words = if words.is_empty() { vec![Vec::new()] } else { words };
             let read = option.kind.read(&words, &nothing, false);
             // Only the working directory can fail to be read: it may have been removed.
             read.unwrap_or_else(|_| Value::Text(option.default.into()))
@@ -116,10 +109,7 @@ impl Config {
     pub fn get(&self, patterns: &[&[u8]]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         let mut add = |name: &[u8], at: usize| {
-            if !found
-                .iter()
-                .any(|(known, _)| known.eq_ignore_ascii_case(name))
-            {
+            if !found.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
                 found.push((name.to_vec(), TABLE[at].kind.write(&self.values[at])));
             }
         };
@@ -130,11 +120,7 @@ impl Config {
                 }
                 continue;
             }
-            for (at, option) in TABLE
-                .iter()
-                .enumerate()
-                .filter(|(_, option)| !option.hidden)
-            {
+            for (at, option) in TABLE.iter().enumerate().filter(|(_, option)| !option.hidden) {
                 for name in option.names() {
                     if glob::matches(pattern, name.as_bytes(), true) {
                         add(name.as_bytes(), at);
@@ -184,10 +170,7 @@ impl Config {
             // Lists are split at every single space, so two spaces in a row hold an empty word.
             let words: Vec<Vec<u8>> = match (kind.takes_many(), text) {
                 (true, []) => Vec::new(),
-                (true, _) => text
-                    .split(|byte| *byte == b' ')
-                    .map(<[u8]>::to_vec)
-                    .collect(),
+                (true, _) => text.split(|byte| *byte == b' ').map(<[u8]>::to_vec).collect(),
                 (false, _) => vec![text.to_vec()],
             };
             let value = kind
@@ -196,10 +179,7 @@ impl Config {
             changed.put(at, value);
         }
         let differs = |at: &usize| self.values[*at] != changed.values[*at];
-        let names = (0..TABLE.len())
-            .filter(differs)
-            .map(|at| TABLE[at].name)
-            .collect();
+        let names = (0..TABLE.len()).filter(differs).map(|at| TABLE[at].name).collect();
         Ok((changed, names))
     }
 
@@ -215,9 +195,7 @@ impl Config {
         let set = TABLE.iter().enumerate().filter(|(at, option)| {
             option.inert && self.by_user[*at] && self.values[*at] != defaults.values[*at]
         });
-        set.map(|(_, option)| option.name)
-            .chain(self.ignored.iter().map(String::as_str))
-            .collect()
+        set.map(|(_, option)| option.name).chain(self.ignored.iter().map(String::as_str)).collect()
     }
 
     /// Commands to rename, in order: from, to. An empty target removes the command.
@@ -496,16 +474,12 @@ mod tests {
         let patterns: Vec<&[u8]> = patterns.iter().map(|pattern| pattern.as_bytes()).collect();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let found = config.get(&patterns).into_iter();
-        found
-            .map(|(name, value)| (text(name), text(value)))
-            .collect()
+        found.map(|(name, value)| (text(name), text(value))).collect()
     }
 
     fn set(config: &Config, pairs: &[(&str, &str)]) -> Result<(Config, Vec<&'static str>), String> {
-        let pairs: Vec<(&[u8], &[u8])> = pairs
-            .iter()
-            .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
-            .collect();
+        let pairs: Vec<(&[u8], &[u8])> =
+            pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
         config.set(&pairs, false).map_err(|error| error.to_string())
     }
 
@@ -515,9 +489,7 @@ mod tests {
         for (at, option) in TABLE.iter().enumerate() {
             let text = option.kind.write(&config.values[at]);
             let words: Vec<Vec<u8>> = if option.kind.takes_many() {
-                text.split(|byte| *byte == b' ')
-                    .map(<[u8]>::to_vec)
-                    .collect()
+                text.split(|byte| *byte == b' ').map(<[u8]>::to_vec).collect()
             } else {
                 vec![text.clone()]
             };
@@ -553,10 +525,7 @@ mod tests {
     fn getting() {
         let config = Config::default();
         let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
-        assert_eq!(
-            get(&config, &["PORT", "port", "p?rt", "nope"]),
-            [pair("PORT", "6379")]
-        );
+        assert_eq!(get(&config, &["PORT", "port", "p?rt", "nope"]), [pair("PORT", "6379")]);
         assert_eq!(
             get(&config, &["client-output-buffer-limi[t]"]),
             [pair(
@@ -566,26 +535,16 @@ mod tests {
         );
         assert_eq!(
             get(&config, &["*-priority"]),
-            [
-                pair("replica-priority", "100"),
-                pair("slave-priority", "100")
-            ]
+            [pair("replica-priority", "100"), pair("slave-priority", "100")]
         );
         assert_eq!(get(&config, &["watchdog*"]), []);
-        assert_eq!(
-            get(&config, &["watchdog-period"]),
-            [pair("watchdog-period", "0")]
-        );
+        assert_eq!(get(&config, &["watchdog-period"]), [pair("watchdog-period", "0")]);
     }
 
     #[test]
     fn setting_changes_a_copy_and_says_what_differs() {
         let config = Config::default();
-        let pairs = [
-            ("maxmemory", "4gb"),
-            ("Timeout", "0"),
-            ("slave-priority", "7"),
-        ];
+        let pairs = [("maxmemory", "4gb"), ("Timeout", "0"), ("slave-priority", "7")];
         let (changed, names) = set(&config, &pairs).unwrap();
         assert_eq!(names, ["maxmemory", "replica-priority"]);
         assert_eq!((config.maxmemory(), changed.maxmemory()), (0, 4 << 30));
@@ -594,26 +553,11 @@ mod tests {
         let (changed, _) = set(&changed, &[("save", ""), ("hz", "9999")]).unwrap();
         assert_eq!((changed.save(), changed.hz()), (&[][..], 500));
         let (changed, _) = set(&changed, &[("save", "20 3 1 1")]).unwrap();
-        assert_eq!(
-            changed.save()[1],
-            SaveRule {
-                seconds: 1,
-                changes: 1
-            }
-        );
-        let (changed, _) = set(
-            &changed,
-            &[("client-output-buffer-limit", "replica 1mb 0 0")],
-        )
-        .unwrap();
-        assert_eq!(
-            changed.output_limit(ClientClass::Replica).hard_bytes,
-            1 << 20
-        );
-        assert_eq!(
-            changed.output_limit(ClientClass::Pubsub).hard_bytes,
-            32 << 20
-        );
+        assert_eq!(changed.save()[1], SaveRule { seconds: 1, changes: 1 });
+        let (changed, _) =
+            set(&changed, &[("client-output-buffer-limit", "replica 1mb 0 0")]).unwrap();
+        assert_eq!(changed.output_limit(ClientClass::Replica).hard_bytes, 1 << 20);
+        assert_eq!(changed.output_limit(ClientClass::Pubsub).hard_bytes, 32 << 20);
     }
 
     // As a real server words them.
@@ -625,35 +569,17 @@ mod tests {
         let unknown = "ERR Unknown option or number of arguments for CONFIG SET - 'nope'";
         let cases: [(&[(&str, &str)], String); 9] = [
             (&[("nope", "1")], unknown.into()),
-            (
-                &[("timeout", "1"), ("nope", "1"), ("port", "1")],
-                unknown.into(),
-            ),
-            (
-                &[("DAEMONIZE", "x")],
-                related("DAEMONIZE", "can't set immutable config"),
-            ),
-            (
-                &[("dbfilename", "x")],
-                related("dbfilename", "can't set protected config"),
-            ),
-            (
-                &[("timeout", "1"), ("TIMEOUT", "2")],
-                related("TIMEOUT", "duplicate parameter"),
-            ),
+            (&[("timeout", "1"), ("nope", "1"), ("port", "1")], unknown.into()),
+            (&[("DAEMONIZE", "x")], related("DAEMONIZE", "can't set immutable config")),
+            (&[("dbfilename", "x")], related("dbfilename", "can't set protected config")),
+            (&[("timeout", "1"), ("TIMEOUT", "2")], related("TIMEOUT", "duplicate parameter")),
             (
                 &[("hz", "20"), ("Slave-Priority", "x")],
-                related(
-                    "slave-priority",
-                    "argument couldn't be parsed into an integer",
-                ),
+                related("slave-priority", "argument couldn't be parsed into an integer"),
             ),
             (
                 &[("maxclients", "0")],
-                related(
-                    "maxclients",
-                    "argument must be between 1 and 4294967295 inclusive",
-                ),
+                related("maxclients", "argument must be between 1 and 4294967295 inclusive"),
             ),
             (
                 &[("client-query-buffer-limit", "0")],
@@ -662,20 +588,13 @@ mod tests {
                     "argument must be between 1048576 and 9223372036854775807 inclusive",
                 ),
             ),
-            (
-                &[("maxmemory", "x")],
-                related("maxmemory", "argument must be a memory value"),
-            ),
+            (&[("maxmemory", "x")], related("maxmemory", "argument must be a memory value")),
         ];
         for (pairs, expected) in cases {
             assert_eq!(set(&Config::default(), pairs).unwrap_err(), expected);
         }
         assert!(
-            set(
-                &Config::default(),
-                &[("slave-priority", "1"), ("replica-priority", "2")]
-            )
-            .is_ok()
+            set(&Config::default(), &[("slave-priority", "1"), ("replica-priority", "2")]).is_ok()
         );
     }
 

@@ -94,9 +94,7 @@ fn flag_lines(arguments: &[Vec<u8>]) -> Vec<Vec<u8>> {
             continue;
         };
         // `--name=value`; `--name value` in one argument is a line as it is.
-        let end = flag
-            .iter()
-            .position(|byte| *byte == b'=' || byte.is_ascii_whitespace());
+        let end = flag.iter().position(|byte| *byte == b'=' || byte.is_ascii_whitespace());
         let mut line = flag.to_vec();
         if let Some(end) = end.filter(|end| flag[*end] == b'=') {
             line.truncate(end);
@@ -138,21 +136,13 @@ impl Loader {
                 continue;
             }
             let place = || {
-                let file = included
-                    .map(|path| format!(" '{}'", path.display()))
-                    .unwrap_or_default();
-                format!(
-                    "Reading the configuration file{file}, at line {}",
-                    index + 1
-                )
+                let file =
+                    included.map(|path| format!(" '{}'", path.display())).unwrap_or_default();
+                format!("Reading the configuration file{file}, at line {}", index + 1)
             };
             match included_by(line) {
                 Some(_) if self.depth == INCLUDE_DEPTH_MAX => {
-                    return Err(fatal(
-                        place(),
-                        line,
-                        "files include each other too deeply".into(),
-                    ));
+                    return Err(fatal(place(), line, "files include each other too deeply".into()));
                 }
                 Some(pattern) => {
                     self.depth += 1;
@@ -161,9 +151,7 @@ impl Loader {
                     }
                     self.depth -= 1;
                 }
-                None => self
-                    .line(line)
-                    .map_err(|reason| fatal(place(), line, reason))?,
+                None => self.line(line).map_err(|reason| fatal(place(), line, reason))?,
             }
         }
         Ok(())
@@ -202,9 +190,7 @@ impl Loader {
         let text = String::from_utf8_lossy(name).into_owned();
         match (name, words.as_slice()) {
             (b"rename-command", [from, to]) => {
-                self.config
-                    .renamed_commands
-                    .push((from.clone(), to.clone()));
+                self.config.renamed_commands.push((from.clone(), to.clone()));
             }
             (b"user", [_, ..]) => self.config.users.push(words),
             (b"loadmodule", [_, ..]) => self.config.ignored.push(text),
@@ -212,8 +198,7 @@ impl Loader {
             (b"include", [pattern]) => {
                 // On the start line: the file takes the flag's place.
                 for path in expand(pattern) {
-                    self.file(&path, Some(&path))
-                        .map_err(|error| error.to_string())?;
+                    self.file(&path, Some(&path)).map_err(|error| error.to_string())?;
                 }
             }
             (b"sentinel", _) => return Err("sentinel directive while not in sentinel mode".into()),
@@ -229,18 +214,11 @@ impl Loader {
 }
 
 fn fatal(place: String, line: &[u8], reason: Reason) -> ConfigError {
-    ConfigError::Fatal {
-        place,
-        line: String::from_utf8_lossy(line).into_owned(),
-        reason,
-    }
+    ConfigError::Fatal { place, line: String::from_utf8_lossy(line).into_owned(), reason }
 }
 
 fn unreadable(path: &str, error: &io::Error) -> ConfigError {
-    ConfigError::Unreadable {
-        path: path.into(),
-        reason: io_reason(error),
-    }
+    ConfigError::Unreadable { path: path.into(), reason: io_reason(error) }
 }
 
 /// What a line includes, if it is an `include` line.
@@ -263,11 +241,7 @@ fn expand(pattern: &[u8]) -> Vec<PathBuf> {
         }
         let mut found = Vec::new();
         for path in paths {
-            let here = if path.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                &path
-            };
+            let here = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
             let entries = fs::read_dir(here).into_iter().flatten().flatten();
             let names = entries.map(|entry| entry.file_name());
             // Hidden files are only found by a pattern that says so.
@@ -423,10 +397,7 @@ mod tests {
     use super::*;
 
     fn serve(arguments: &[&str]) -> Result<Config, String> {
-        let arguments: Vec<Vec<u8>> = arguments
-            .iter()
-            .map(|argument| (*argument).into())
-            .collect();
+        let arguments: Vec<Vec<u8>> = arguments.iter().map(|argument| (*argument).into()).collect();
         match start_line(&arguments) {
             Ok(Start::Serve(config)) => Ok(*config),
             Ok(Start::Print(text)) => Err(text),
@@ -436,9 +407,7 @@ mod tests {
 
     fn load(text: &str) -> Result<Config, String> {
         let mut loader = Loader::default();
-        loader
-            .text(text.as_bytes(), None)
-            .map_err(|error| error.to_string())?;
+        loader.text(text.as_bytes(), None).map_err(|error| error.to_string())?;
         Ok(loader.config)
     }
 
@@ -460,24 +429,13 @@ mod tests {
             "2",
         ])
         .unwrap();
-        assert_eq!(
-            (config.port(), config.maxmemory(), config.timeout()),
-            (6380, 4 << 30, 5)
-        );
+        assert_eq!((config.port(), config.maxmemory(), config.timeout()), (6380, 4 << 30, 5));
         assert_eq!(config.bind(), ["127.0.0.1", "::1"]);
         assert_eq!(config.dbfilename(), Path::new("x.rdb"));
         assert_eq!(config.requirepass(), b"--secret");
         assert_eq!(config.shards(), 2);
-        assert_eq!(
-            serve(&["--bind=127.0.0.1 ::1"]).unwrap().bind(),
-            ["127.0.0.1", "::1"]
-        );
-        assert_eq!(
-            serve(&["--requirepass", "a \"b\"\n"])
-                .unwrap()
-                .requirepass(),
-            b"a \"b\"\n"
-        );
+        assert_eq!(serve(&["--bind=127.0.0.1 ::1"]).unwrap().bind(), ["127.0.0.1", "::1"]);
+        assert_eq!(serve(&["--requirepass", "a \"b\"\n"]).unwrap().requirepass(), b"a \"b\"\n");
         assert_eq!(serve(&["--requirepass=a=b"]).unwrap().requirepass(), b"a=b");
     }
 
@@ -486,20 +444,8 @@ mod tests {
         assert_eq!(serve(&["--save", "--port", "1"]).unwrap().save(), []);
         assert_eq!(serve(&["--port", "1", "--save"]).unwrap().save(), []);
         assert_eq!(serve(&["--save", ""]).unwrap().save(), []);
-        assert_eq!(
-            serve(&["--save", "60 1", "--save", "5", "2"])
-                .unwrap()
-                .save()
-                .len(),
-            2
-        );
-        assert_eq!(
-            serve(&["--save", "60", "1", "300", "10"])
-                .unwrap()
-                .save()
-                .len(),
-            2
-        );
+        assert_eq!(serve(&["--save", "60 1", "--save", "5", "2"]).unwrap().save().len(), 2);
+        assert_eq!(serve(&["--save", "60", "1", "300", "10"]).unwrap().save().len(), 2);
     }
 
     #[test]
@@ -511,17 +457,9 @@ mod tests {
             )
         };
         let cases: [(&[&str], &str, &str); 8] = [
-            (
-                &["--port", "abc"],
-                r#"port "abc""#,
-                "argument couldn't be parsed into an integer",
-            ),
+            (&["--port", "abc"], r#"port "abc""#, "argument couldn't be parsed into an integer"),
             (&["--port"], "port", "wrong number of arguments"),
-            (
-                &["--port", "1", "2"],
-                r#"port "1" "2""#,
-                "wrong number of arguments",
-            ),
+            (&["--port", "1", "2"], r#"port "1" "2""#, "wrong number of arguments"),
             (&["--bogus", "1"], r#"bogus "1""#, BAD_DIRECTIVE),
             (&["-x"], r#""-x""#, BAD_DIRECTIVE),
             (
@@ -550,22 +488,13 @@ mod tests {
              bf.size 100\nappendonly yes\nio-threads 1\ntcp-keepalive 0",
         )
         .unwrap();
-        assert_eq!(
-            (config.port(), config.save().len(), config.tcp_keepalive()),
-            (7000, 2, 0)
-        );
-        assert_eq!(
-            config.renamed_commands(),
-            [(b"CONFIG".to_vec(), Vec::new())]
-        );
+        assert_eq!((config.port(), config.save().len(), config.tcp_keepalive()), (7000, 2, 0));
+        assert_eq!(config.renamed_commands(), [(b"CONFIG".to_vec(), Vec::new())]);
         assert_eq!(config.requirepass(), b"a b\"");
         assert_eq!(config.users()[0][0], b"alice");
         let limits = config.client_output_buffer_limit();
         assert_eq!((limits[0].hard_bytes, limits[2].soft_seconds), (1, 6));
-        assert_eq!(
-            config.inert(),
-            ["appendonly", "list-max-ziplist-entries", "bf.size"]
-        );
+        assert_eq!(config.inert(), ["appendonly", "list-max-ziplist-entries", "bf.size"]);
     }
 
     #[test]
@@ -576,16 +505,8 @@ mod tests {
              Reading the configuration file, at line 3\n>>> 'port \"1'\n{UNBALANCED}"
         );
         assert_eq!(refusal, expected);
-        assert!(
-            load("sentinel monitor x")
-                .unwrap_err()
-                .contains("not in sentinel mode")
-        );
-        assert!(
-            load("save 1")
-                .unwrap_err()
-                .ends_with("Invalid save parameters")
-        );
+        assert!(load("sentinel monitor x").unwrap_err().contains("not in sentinel mode"));
+        assert!(load("save 1").unwrap_err().ends_with("Invalid save parameters"));
     }
 
     #[test]
@@ -594,10 +515,7 @@ mod tests {
         fs::create_dir_all(&dir).unwrap();
         let put = |name: &str, text: String| fs::write(dir.join(name), text).unwrap();
         let dir_text = dir.display().to_string();
-        put(
-            "top.conf",
-            format!("include {dir_text}/conf-*.in\ninclude {dir_text}/none*\nport 3"),
-        );
+        put("top.conf", format!("include {dir_text}/conf-*.in\ninclude {dir_text}/none*\nport 3"));
         put("conf-2.in", "timeout 2\nmaxclients 2".into());
         put("conf-1.in", "timeout 1\nport 1".into());
         put("loop.conf", format!("include {dir_text}/loop.conf"));
@@ -606,21 +524,11 @@ mod tests {
 
         let at = |name: &str| format!("{dir_text}/{name}");
         let config = serve(&[&at("top.conf"), "--maxclients", "5"]).unwrap();
-        assert_eq!(
-            (config.port(), config.timeout(), config.maxclients()),
-            (3, 2, 5)
-        );
+        assert_eq!((config.port(), config.timeout(), config.maxclients()), (3, 2, 5));
         assert!(config.file().unwrap().ends_with("top.conf"));
-        assert!(
-            serve(&[&at("loop.conf")])
-                .unwrap_err()
-                .contains("too deeply")
-        );
+        assert!(serve(&[&at("loop.conf")]).unwrap_err().contains("too deeply"));
         let refusal = serve(&[&at("bad.conf")]).unwrap_err();
-        assert!(
-            refusal.contains(&format!("file '{dir_text}/bad.in', at line 2")),
-            "{refusal}"
-        );
+        assert!(refusal.contains(&format!("file '{dir_text}/bad.in', at line 2")), "{refusal}");
         let missing = serve(&[&at("missing.conf")]).unwrap_err();
         let expected = format!(
             "Fatal error, can't open config file '{dir_text}/missing.conf': No such file or directory"
@@ -635,25 +543,12 @@ mod tests {
         let words = |words: &[&[u8]]| Some(words.iter().map(|word| word.to_vec()).collect());
         assert_eq!(split(b""), words(&[]));
         assert_eq!(split(b"  a\tb \x0bc "), words(&[b"a", b"b", b"c"]));
-        assert_eq!(
-            split(br#""a b" 'c "d' """#),
-            words(&[b"a b", b"c \"d", b""])
-        );
-        assert_eq!(
-            split(br#""\x41\n\q\"" 'it\'s \n'"#),
-            words(&[b"A\nq\"", br"it's \n"])
-        );
+        assert_eq!(split(br#""a b" 'c "d' """#), words(&[b"a b", b"c \"d", b""]));
+        assert_eq!(split(br#""\x41\n\q\"" 'it\'s \n'"#), words(&[b"A\nq\"", br"it's \n"]));
         assert_eq!(split(br#"a"b c""#), words(&[b"ab c"]));
         assert_eq!(split(b"\x0ba\x0bb"), words(&[b"a\x0bb"]));
         assert_eq!(split(br#""\xg1""#), words(&[b"xg1"]));
-        for unbalanced in [
-            &b"\"a"[..],
-            b"'a",
-            b"\"a\"b",
-            b"'a'b",
-            b"\"a\\\"",
-            b"a\"b\"c",
-        ] {
+        for unbalanced in [&b"\"a"[..], b"'a", b"\"a\"b", b"'a'b", b"\"a\\\"", b"a\"b\"c"] {
             assert_eq!(split(unbalanced), None, "{}", unbalanced.escape_ascii());
         }
         let every: Vec<u8> = (0..=255).collect();

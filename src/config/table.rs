@@ -95,8 +95,7 @@ impl Opt {
 
     /// The name or alias that `name` spells, in any case.
     pub fn answers_to(&self, name: &[u8]) -> Option<&'static str> {
-        self.names()
-            .find(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+        self.names().find(|known| name.eq_ignore_ascii_case(known.as_bytes()))
     }
 
     /// The name, then the aliases.
@@ -158,9 +157,7 @@ const LONG: i64 = i64::MAX;
 const BYTES: u64 = i64::MAX as u64;
 const PORT: Kind = Int(0, 65535);
 const MIB: u64 = 1 << 20;
-const ON_SIGNAL: Kind = Flags(&[
-    "default", "save", "nosave", "now", "force", "safe", "failover",
-]);
+const ON_SIGNAL: Kind = Flags(&["default", "save", "nosave", "now", "force", "safe", "failover"]);
 
 /// Every option, by subject. Places in it stand for options within a process, never outside it.
 pub const TABLE: &[Opt] = options! {
@@ -420,11 +417,8 @@ pub const TABLE: &[Opt] = options! {
 
 /// Directives of older versions that still stand in files, and never did anything since: taken with
 /// one argument, and ignored as Redis and Valkey ignore them.
-pub const OBSOLETE: &[&str] = &[
-    "list-max-ziplist-entries",
-    "list-max-ziplist-value",
-    "lua-replicate-commands",
-];
+pub const OBSOLETE: &[&str] =
+    &["list-max-ziplist-entries", "list-max-ziplist-value", "lua-replicate-commands"];
 
 #[cfg(test)]
 mod tests {
@@ -451,10 +445,7 @@ mod tests {
     #[test]
     fn options_are_found_by_every_name_in_any_case() {
         let (at, name) = find(b"Slave-Priority").unwrap();
-        assert_eq!(
-            (TABLE[at].name, name),
-            ("replica-priority", "slave-priority")
-        );
+        assert_eq!((TABLE[at].name, name), ("replica-priority", "slave-priority"));
         assert_eq!(find(b"no-such-option"), None);
         assert_eq!(TABLE[index_of("hz")].name, "hz");
     }

@@ -104,11 +104,7 @@ impl KeyspaceEvents {
             out.push(b'A');
         }
         let letters = Self::LETTERS.iter().enumerate();
-        out.extend(
-            letters
-                .filter(|(bit, _)| rest >> bit & 1 == 1)
-                .map(|(_, letter)| letter),
-        );
+        out.extend(letters.filter(|(bit, _)| rest >> bit & 1 == 1).map(|(_, letter)| letter));
         out
     }
 }
@@ -221,11 +217,7 @@ mod tests {
         let events = KeyspaceEvents::read(b"Ex").unwrap();
         assert!(events.publishes(KeyspaceEvents::EXPIRED));
         assert!(!events.publishes(KeyspaceEvents::EVICTED));
-        assert!(
-            !KeyspaceEvents::read(b"A")
-                .unwrap()
-                .publishes(KeyspaceEvents::EXPIRED)
-        );
+        assert!(!KeyspaceEvents::read(b"A").unwrap().publishes(KeyspaceEvents::EXPIRED));
     }
 
     #[test]

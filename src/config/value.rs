@@ -149,9 +149,7 @@ impl Kind {
             }
             Kind::MemoryOrNone => {
                 let bytes = parse_memory(word).and_then(|bytes| i64::try_from(bytes).ok());
-                let number = bytes
-                    .or_else(|| number::parse_i64(word))
-                    .ok_or(NOT_MEMORY)?;
+                let number = bytes.or_else(|| number::parse_i64(word)).ok_or(NOT_MEMORY)?;
                 within(number, -1, i64::MAX).map(Value::Int)
             }
             Kind::MemoryOrPercent => read_memory_or_percent(word),
@@ -171,12 +169,9 @@ impl Kind {
                 Err(error) => Err(io_reason(&error)),
             },
             Kind::Choice(names) => {
-                let found = names
-                    .iter()
-                    .position(|name| word.eq_ignore_ascii_case(name.as_bytes()));
-                found
-                    .map(|index| Value::Choice(index as u8))
-                    .ok_or_else(|| one_of(names))
+                let found =
+                    names.iter().position(|name| word.eq_ignore_ascii_case(name.as_bytes()));
+                found.map(|index| Value::Choice(index as u8)).ok_or_else(|| one_of(names))
             }
             Kind::Events => KeyspaceEvents::read(word).map(Value::Events),
             _ => Ok(Value::Text(word.to_vec())),
@@ -197,36 +192,21 @@ impl Kind {
             (Kind::Choice(names), Value::Choice(index)) => names[usize::from(*index)].into(),
             (Kind::Flags(names), Value::Flags(0)) => names[0].into(),
             (Kind::Flags(names), Value::Flags(bits)) => {
-                let on = names[1..]
-                    .iter()
-                    .enumerate()
-                    .filter(|(bit, _)| bits >> bit & 1 == 1);
-                on.map(|(_, name)| *name)
-                    .collect::<Vec<_>>()
-                    .join(" ")
-                    .into_bytes()
+                let on = names[1..].iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1);
+                on.map(|(_, name)| *name).collect::<Vec<_>>().join(" ").into_bytes()
             }
             (_, Value::Words(words)) => words.join(" ").into_bytes(),
             (_, Value::Save(rules)) => {
-                let rules = rules
-                    .iter()
-                    .map(|rule| format!("{} {}", rule.seconds, rule.changes));
+                let rules = rules.iter().map(|rule| format!("{} {}", rule.seconds, rule.changes));
                 rules.collect::<Vec<_>>().join(" ").into_bytes()
             }
             (_, Value::Limits(limits)) => {
                 // Redis still calls replicas by their old name here, and so do scripts that parse it.
                 let groups =
-                    ["normal", "slave", "pubsub"]
-                        .iter()
-                        .zip(limits)
-                        .map(|(class, limit)| {
-                            let OutputLimit {
-                                hard_bytes,
-                                soft_bytes,
-                                soft_seconds,
-                            } = limit;
-                            format!("{class} {hard_bytes} {soft_bytes} {soft_seconds}")
-                        });
+                    ["normal", "slave", "pubsub"].iter().zip(limits).map(|(class, limit)| {
+                        let OutputLimit { hard_bytes, soft_bytes, soft_seconds } = limit;
+                        format!("{class} {hard_bytes} {soft_bytes} {soft_seconds}")
+                    });
                 groups.collect::<Vec<_>>().join(" ").into_bytes()
             }
             (_, Value::Events(events)) => events.write(),
@@ -298,17 +278,12 @@ fn within<T: PartialOrd + std::fmt::Display>(number: T, min: T, max: T) -> Resul
 }
 
 fn one_of(names: &[&str]) -> Reason {
-    format!(
-        "argument(s) must be one of the following: {}",
-        names.join(", ")
-    )
-    .into()
+    format!("argument(s) must be one of the following: {}", names.join(", ")).into()
 }
 
 fn lossy(words: &[Vec<u8>], keep: impl Fn(&[u8]) -> bool) -> Vec<String> {
     let kept = words.iter().filter(|word| keep(word));
-    kept.map(|word| String::from_utf8_lossy(word).into_owned())
-        .collect()
+    kept.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
 fn read_int(word: &[u8], min: i64, max: i64) -> Result<Value, Reason> {
@@ -327,10 +302,7 @@ fn read_memory_or_percent(word: &[u8]) -> Result<Value, Reason> {
         return Ok(Value::Int(bytes as i64));
     }
     let percent = word.strip_suffix(b"%").and_then(number::parse_i64);
-    match percent
-        .filter(|percent| *percent >= 0)
-        .ok_or(NOT_MEMORY_OR_PERCENT)?
-    {
+    match percent.filter(|percent| *percent >= 0).ok_or(NOT_MEMORY_OR_PERCENT)? {
         percent @ 0..=100 => Ok(Value::Int(-percent)),
         _ => Err("percentage argument must be less or equal to 100".into()),
     }
@@ -339,9 +311,7 @@ fn read_memory_or_percent(word: &[u8]) -> Result<Value, Reason> {
 fn read_flags(words: &[Vec<u8>], names: &[&str]) -> Result<Value, Reason> {
     let mut bits = 0u32;
     for word in words {
-        let found = names
-            .iter()
-            .position(|name| word.eq_ignore_ascii_case(name.as_bytes()));
+        let found = names.iter().position(|name| word.eq_ignore_ascii_case(name.as_bytes()));
         // The first name is "none of them": it adds no bit.
         bits |= (1 << found.ok_or_else(|| one_of(names))?) >> 1;
     }
@@ -349,10 +319,7 @@ fn read_flags(words: &[Vec<u8>], names: &[&str]) -> Result<Value, Reason> {
         return Err(one_of(names));
     }
     let on = |wanted| {
-        names[1..]
-            .iter()
-            .position(|name| *name == wanted)
-            .is_some_and(|bit| bits >> bit & 1 == 1)
+        names[1..].iter().position(|name| *name == wanted).is_some_and(|bit| bits >> bit & 1 == 1)
     };
     if on("save") && on("nosave") {
         return Err("shutdown options SAVE and NOSAVE can't be used simultaneously".into());
@@ -372,16 +339,9 @@ fn read_save(words: &[Vec<u8>], old: &Value, append: bool) -> Result<Value, Reas
         return Err(BAD_SAVE.into());
     };
     for [seconds, changes] in pairs {
-        let seconds = parse_loosely(seconds)
-            .filter(|seconds| *seconds >= 1)
-            .ok_or(BAD_SAVE)?;
-        let changes = parse_loosely(changes)
-            .filter(|changes| *changes >= 0)
-            .ok_or(BAD_SAVE)?;
-        rules.push(SaveRule {
-            seconds: seconds as u64,
-            changes: changes as u64,
-        });
+        let seconds = parse_loosely(seconds).filter(|seconds| *seconds >= 1).ok_or(BAD_SAVE)?;
+        let changes = parse_loosely(changes).filter(|changes| *changes >= 0).ok_or(BAD_SAVE)?;
+        rules.push(SaveRule { seconds: seconds as u64, changes: changes as u64 });
     }
     Ok(Value::Save(rules))
 }
@@ -412,11 +372,7 @@ fn read_limits(words: &[Vec<u8>], old: &Value) -> Result<Value, Reason> {
 }
 
 fn read_percentiles(words: &[Vec<u8>]) -> Result<Value, Reason> {
-    let words = if matches!(words, [word] if word.is_empty()) {
-        &[]
-    } else {
-        words
-    };
+    let words = if matches!(words, [word] if word.is_empty()) { &[] } else { words };
     let mut percentiles = Vec::new();
     for word in words {
         let number = float::parse_f64(word).ok_or(BAD_PERCENTILES)?;
@@ -451,10 +407,7 @@ fn read_leader(words: &[Vec<u8>]) -> Result<Value, Reason> {
             }
             let port = number::parse_u64(port).and_then(|port| u16::try_from(port).ok());
             let port = port.ok_or("Invalid primary port")?;
-            Ok(Value::Leader(Some((
-                String::from_utf8_lossy(host).into_owned(),
-                port,
-            ))))
+            Ok(Value::Leader(Some((String::from_utf8_lossy(host).into_owned(), port))))
         }
         _ => Err(WRONG_COUNT.into()),
     }
@@ -481,21 +434,13 @@ pub(super) mod check {
     }
 
     pub fn hostname(word: &[u8]) -> Result<(), Reason> {
-        let fine = word
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(byte));
-        refuse_unless(
-            fine,
-            "Hostnames may only contain alphanumeric characters, hyphens or dots",
-        )
+        let fine = word.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(byte));
+        refuse_unless(fine, "Hostnames may only contain alphanumeric characters, hyphens or dots")
     }
 
     pub fn node_name(word: &[u8]) -> Result<(), Reason> {
         let fine = word.iter().all(|byte| announced(*byte));
-        refuse_unless(
-            fine,
-            "Announced human node name contained invalid character",
-        )
+        refuse_unless(fine, "Announced human node name contained invalid character")
     }
 
     pub fn announced_ip(word: &[u8]) -> Result<(), Reason> {
@@ -537,9 +482,7 @@ mod tests {
     use super::*;
 
     fn words(text: &str) -> Vec<Vec<u8>> {
-        text.split(' ')
-            .map(|word| word.as_bytes().to_vec())
-            .collect()
+        text.split(' ').map(|word| word.as_bytes().to_vec()).collect()
     }
 
     fn through(kind: &Kind, text: &str) -> Result<String, Reason> {
@@ -567,10 +510,7 @@ mod tests {
                 ("1 2", Err(WRONG_COUNT)),
             ],
         );
-        check(
-            Kind::Clamped(1, 500),
-            &[("0", Ok("1")), ("1000", Ok("500")), ("10", Ok("10"))],
-        );
+        check(Kind::Clamped(1, 500), &[("0", Ok("1")), ("1000", Ok("500")), ("10", Ok("10"))]);
         check(
             Kind::Octal(0o777),
             &[
@@ -608,28 +548,16 @@ mod tests {
                 ("5%", Ok("5%")),
                 ("1kb", Ok("1024")),
                 ("-5", Err(NOT_MEMORY_OR_PERCENT)),
-                (
-                    "101%",
-                    Err("percentage argument must be less or equal to 100"),
-                ),
+                ("101%", Err("percentage argument must be less or equal to 100")),
             ],
         );
         let below = "argument must be between -1 and 9223372036854775807 inclusive";
-        check(
-            Kind::MemoryOrNone,
-            &[("-1", Ok("-1")), ("1mb", Ok("1048576")), ("-2", Err(below))],
-        );
+        check(Kind::MemoryOrNone, &[("-1", Ok("-1")), ("1mb", Ok("1048576")), ("-2", Err(below))]);
     }
 
     #[test]
     fn words_and_flags() {
-        check(
-            Kind::Bool,
-            &[
-                ("YES", Ok("yes")),
-                ("1", Err("argument must be 'yes' or 'no'")),
-            ],
-        );
+        check(Kind::Bool, &[("YES", Ok("yes")), ("1", Err("argument must be 'yes' or 'no'"))]);
         let expected = "argument(s) must be one of the following: no, yes, local";
         check(
             Kind::Choice(&["no", "yes", "local"]),
@@ -644,10 +572,7 @@ mod tests {
                     "save nosave",
                     Err("shutdown options SAVE and NOSAVE can't be used simultaneously"),
                 ),
-                (
-                    "",
-                    Err("argument(s) must be one of the following: default, save, nosave, now"),
-                ),
+                ("", Err("argument(s) must be one of the following: default, save, nosave, now")),
             ],
         );
     }
@@ -662,10 +587,7 @@ mod tests {
                 ("g$lshzxetKd", Ok("AK")),
                 ("Kg$lshzxet", Ok("g$lshzxetK")),
                 ("", Ok("")),
-                (
-                    "Q",
-                    Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'."),
-                ),
+                ("Q", Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")),
             ],
         );
     }
@@ -686,10 +608,7 @@ mod tests {
         check(
             Kind::OutputLimits,
             &[
-                (
-                    "Replica 1mb 2k 3",
-                    Ok("normal 0 0 0 slave 1048576 2000 3 pubsub 0 0 0"),
-                ),
+                ("Replica 1mb 2k 3", Ok("normal 0 0 0 slave 1048576 2000 3 pubsub 0 0 0")),
                 ("normal 1 2", Err(BAD_LIMIT_COUNT)),
                 ("master 1 2 3", Err(BAD_LIMIT_CLASS)),
                 ("normal 1 x 3", Err(BAD_LIMIT)),
@@ -707,19 +626,10 @@ mod tests {
         );
         check(
             Kind::Percentiles,
-            &[
-                ("50 99.9 1e1", Ok("50 99.9 10")),
-                ("nan", Err(BAD_PERCENTILES)),
-            ],
+            &[("50 99.9 1e1", Ok("50 99.9 10")), ("nan", Err(BAD_PERCENTILES))],
         );
-        check(
-            Kind::OomScores,
-            &[("+1 2 3", Ok("1 2 3")), ("1 2 3000", Err(BAD_OOM_SCORES))],
-        );
-        check(
-            Kind::Addresses,
-            &[("127.0.0.1 -::1", Ok("127.0.0.1 -::1")), ("", Ok(""))],
-        );
+        check(Kind::OomScores, &[("+1 2 3", Ok("1 2 3")), ("1 2 3000", Err(BAD_OOM_SCORES))]);
+        check(Kind::Addresses, &[("127.0.0.1 -::1", Ok("127.0.0.1 -::1")), ("", Ok(""))]);
     }
 
     #[test]

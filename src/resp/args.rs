@@ -60,18 +60,12 @@ impl<'a> Args<'a> {
     /// The arguments from `first` on.
     #[inline]
     pub fn from(&self, first: usize) -> Args<'a> {
-        Args {
-            bytes: self.bytes,
-            spans: &self.spans[first..],
-        }
+        Args { bytes: self.bytes, spans: &self.spans[first..] }
     }
 
     /// `count` arguments from `first` on.
     pub fn range(&self, first: usize, count: usize) -> Args<'a> {
-        Args {
-            bytes: self.bytes,
-            spans: &self.spans[first..first + count],
-        }
+        Args { bytes: self.bytes, spans: &self.spans[first..first + count] }
     }
 
     /// All of them, in order.
@@ -84,8 +78,7 @@ impl<'a> Args<'a> {
 
     /// Whether argument `i` is `word` in any case.
     pub fn is(&self, i: usize, word: &str) -> bool {
-        self.get(i)
-            .is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+        self.get(i).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
     }
 
     /// The spans, for who copies the arguments elsewhere.
@@ -97,10 +90,7 @@ impl<'a> Args<'a> {
     #[inline]
     pub fn copy_to(&self, bytes: &mut Vec<u8>, spans: &mut Vec<Span>) {
         for arg in self.iter() {
-            spans.push(Span {
-                at: bytes.len() as u32,
-                len: arg.len() as u32,
-            });
+            spans.push(Span { at: bytes.len() as u32, len: arg.len() as u32 });
             bytes.extend_from_slice(arg);
         }
     }

@@ -53,11 +53,7 @@ pub enum ProtocolError {
 
 /// An error reply is one line: a byte that would break it is shown as a space, as Redis does.
 fn printable(byte: u8) -> char {
-    if byte == b'\r' || byte == b'\n' {
-        ' '
-    } else {
-        char::from(byte)
-    }
+    if byte == b'\r' || byte == b'\n' { ' ' } else { char::from(byte) }
 }
 
 /// What one call found.
@@ -98,9 +94,7 @@ impl Parser {
 
     /// Bytes of the spans kept for an unfinished command (its own bytes are the caller's).
     pub fn memory(&self) -> usize {
-        self.partial
-            .as_ref()
-            .map_or(0, |p| p.spans.capacity() * size_of::<Span>())
+        self.partial.as_ref().map_or(0, |p| p.spans.capacity() * size_of::<Span>())
     }
 
     /// Forgets an unfinished command: its bytes will be seen again from its start.
@@ -187,10 +181,7 @@ impl Parser {
             if input[at + len..at + len + 2] != *b"\r\n" {
                 return Err(ProtocolError::Crlf);
             }
-            spans.push(Span {
-                at: at as u32,
-                len: len as u32,
-            });
+            spans.push(Span { at: at as u32, len: len as u32 });
             at += len + 2;
             left -= 1;
             bulk = None;
@@ -198,17 +189,8 @@ impl Parser {
         if left <= 0 {
             return Ok(Parsed::Command(at));
         }
-        let known = if base == 0 {
-            std::mem::take(spans)
-        } else {
-            spans.split_off(base)
-        };
-        self.partial = Some(Box::new(Partial {
-            spans: known,
-            at,
-            left,
-            bulk,
-        }));
+        let known = if base == 0 { std::mem::take(spans) } else { spans.split_off(base) };
+        self.partial = Some(Box::new(Partial { spans: known, at, left, bulk }));
         Ok(Parsed::Incomplete(wanted))
     }
 }
@@ -272,14 +254,8 @@ fn inline(input: &[u8], spans: &mut Vec<Span>) -> Result<Parsed, ProtocolError> 
             at += 1;
             continue;
         }
-        let len = text[at..]
-            .iter()
-            .position(|b| is_space(*b))
-            .unwrap_or(text.len() - at);
-        spans.push(Span {
-            at: at as u32,
-            len: len as u32,
-        });
+        let len = text[at..].iter().position(|b| is_space(*b)).unwrap_or(text.len() - at);
+        spans.push(Span { at: at as u32, len: len as u32 });
         at += len;
     }
     Ok(Parsed::Command(used))
@@ -315,10 +291,7 @@ fn unquote(text: &[u8], spans: &mut Vec<Span>) -> Option<Vec<u8>> {
                 }
             }
         }
-        spans.push(Span {
-            at: from as u32,
-            len: (bytes.len() - from) as u32,
-        });
+        spans.push(Span { at: from as u32, len: (bytes.len() - from) as u32 });
     }
 }
 
@@ -346,10 +319,8 @@ fn quoted(text: &[u8], mut i: usize, quote: u8, bytes: &mut Vec<u8>) -> Option<u
         }
         let escaped = *text.get(i)?;
         if escaped == b'x'
-            && let (Some(high), Some(low)) = (
-                text.get(i + 1).copied().and_then(hex),
-                text.get(i + 2).copied().and_then(hex),
-            )
+            && let (Some(high), Some(low)) =
+                (text.get(i + 1).copied().and_then(hex), text.get(i + 2).copied().and_then(hex))
         {
             bytes.push(high << 4 | low);
             i += 3;
@@ -371,10 +342,7 @@ fn quoted(text: &[u8], mut i: usize, quote: u8, bytes: &mut Vec<u8>) -> Option<u
 mod tests {
     use super::*;
 
-    const FREE: Limits = Limits {
-        bulk_max: limits::BULK_MAX,
-        unauthenticated: false,
-    };
+    const FREE: Limits = Limits { bulk_max: limits::BULK_MAX, unauthenticated: false };
 
     fn words(input: &[u8]) -> Result<Vec<Vec<u8>>, ProtocolError> {
         let mut spans = Vec::new();
@@ -433,25 +401,16 @@ mod tests {
         assert_eq!(words(b"*1\r\n$600000000\r\n"), Err(ProtocolError::Length));
         assert_eq!(words(b"get \"a\n"), Err(ProtocolError::Quotes));
         assert_eq!(words(b"get \"a\"b\n").unwrap()[1], b"ab");
-        assert_eq!(
-            words(&vec![b'a'; limits::INLINE_MAX + 1]),
-            Err(ProtocolError::Inline)
-        );
+        assert_eq!(words(&vec![b'a'; limits::INLINE_MAX + 1]), Err(ProtocolError::Inline));
         let mut long = b"*1".to_vec();
         long.resize(limits::INLINE_MAX + 3, b'1');
         assert_eq!(words(&long), Err(ProtocolError::CountLine));
-        assert_eq!(
-            ProtocolError::Sigil(b'#').to_string(),
-            "expected '$', got '#'"
-        );
+        assert_eq!(ProtocolError::Sigil(b'#').to_string(), "expected '$', got '#'");
     }
 
     #[test]
     fn a_stranger_may_announce_little() {
-        let limits = Limits {
-            unauthenticated: true,
-            ..FREE
-        };
+        let limits = Limits { unauthenticated: true, ..FREE };
         let mut spans = Vec::new();
         let refused = Parser::default().next(b"*11\r\n", &limits, &mut spans);
         assert_eq!(refused, Err(ProtocolError::UnauthenticatedCount));

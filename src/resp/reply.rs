@@ -18,11 +18,7 @@ impl ReplyBuf {
     /// A buffer that writes into the given allocation.
     pub fn with(bytes: Vec<u8>) -> ReplyBuf {
         debug_assert!(bytes.is_empty());
-        ReplyBuf {
-            bytes,
-            attached: Vec::new(),
-            attached_len: 0,
-        }
+        ReplyBuf { bytes, attached: Vec::new(), attached_len: 0 }
     }
 
     /// Bytes a client will receive in all.
@@ -77,11 +73,7 @@ impl ReplyBuf {
         if !other.attached.is_empty() {
             // A string attached at a mark belongs to the reply whose header it follows, so it lies
             // after the start of that reply and at most at its end minus the final CRLF.
-            for (at, blob) in other
-                .attached
-                .iter()
-                .filter(|(at, _)| (from + 1..=to).contains(at))
-            {
+            for (at, blob) in other.attached.iter().filter(|(at, _)| (from + 1..=to).contains(at)) {
                 self.attached.push((base + at - from, blob.clone()));
                 self.attached_len += blob.len();
             }
@@ -202,16 +194,12 @@ impl<'a> Reply<'a> {
     /// Absence.
     #[inline]
     pub fn null(&mut self) {
-        self.out
-            .bytes
-            .extend_from_slice(if self.resp3 { b"_\r\n" } else { b"$-1\r\n" });
+        self.out.bytes.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"$-1\r\n" });
     }
 
     /// Absence where an array was expected (an aborted EXEC).
     pub fn null_array(&mut self) {
-        self.out
-            .bytes
-            .extend_from_slice(if self.resp3 { b"_\r\n" } else { b"*-1\r\n" });
+        self.out.bytes.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"*-1\r\n" });
     }
 
     /// An array of `len` replies, which follow.
@@ -236,9 +224,7 @@ impl<'a> Reply<'a> {
     /// A truth value; in RESP2 1 or 0.
     pub fn bool(&mut self, truth: bool) {
         if self.resp3 {
-            self.out
-                .bytes
-                .extend_from_slice(if truth { b"#t\r\n" } else { b"#f\r\n" });
+            self.out.bytes.extend_from_slice(if truth { b"#t\r\n" } else { b"#f\r\n" });
         } else {
             self.integer(i64::from(truth));
         }

@@ -88,10 +88,7 @@ impl Batch {
     /// The arguments at a place.
     #[inline]
     pub fn args(&self, (first, count): (u32, u32)) -> Args<'_> {
-        Args::new(
-            &self.bytes,
-            &self.spans[first as usize..(first + count) as usize],
-        )
+        Args::new(&self.bytes, &self.spans[first as usize..(first + count) as usize])
     }
 
     /// Forgets its content and keeps its memory; says whether that is worth keeping.

@@ -73,8 +73,7 @@ impl Replies {
         let mark = self.early.mark();
         let result = write(&mut self.early);
         if mode == ReplyMode::On {
-            self.promised
-                .push_back(Promise::Ready(mark, self.early.mark()));
+            self.promised.push_back(Promise::Ready(mark, self.early.mark()));
         } else {
             self.early.rewind(mark);
         }

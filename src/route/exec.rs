@@ -137,9 +137,7 @@ pub fn parts<'a>(command: &Command, args: &Args<'a>) -> impl Iterator<Item = Arg
     };
     let (first, step) = (first as usize - command.name_words(), step as usize);
     let args = *args;
-    (first..args.len())
-        .step_by(step)
-        .map(move |at| args.range(at, step.min(args.len() - at)))
+    (first..args.len()).step_by(step).map(move |at| args.range(at, step.min(args.len() - at)))
 }
 
 fn run_each(
@@ -160,11 +158,7 @@ fn run_each(
     }
     for part in parts(job.command, &job.args) {
         let mark = out.mark();
-        let job = Job {
-            args: part,
-            hash: None,
-            ..*job
-        };
+        let job = Job { args: part, hash: None, ..*job };
         // A part that fails fails the command: nothing that can has written before it.
         if let failed @ Ran::Failed(_) = run_handler(shard, &job, handler, out) {
             let error = out.bytes()[mark..].to_vec();
@@ -192,12 +186,8 @@ fn run_each(
 
 /// The number in an integer reply.
 pub fn integer(reply: &[u8]) -> i64 {
-    let digits = reply
-        .strip_prefix(b":")
-        .and_then(|rest| rest.strip_suffix(b"\r\n"));
-    digits
-        .and_then(crate::base::number::parse_i64)
-        .expect("the handler replies with an integer")
+    let digits = reply.strip_prefix(b":").and_then(|rest| rest.strip_suffix(b"\r\n"));
+    digits.and_then(crate::base::number::parse_i64).expect("the handler replies with an integer")
 }
 
 /// The locks a command needs, given that all its keys are here.
@@ -213,22 +203,16 @@ pub fn wants(command: &Command, args: &Args, db: usize) -> Result<Wants, Error> 
     }
     let mode = mode(command);
     let places = command.key_places(args)?;
-    Ok(locks::of_keys(places.iter().enumerate().map(
-        |(i, place)| {
-            // COPY … DB, MOVE: a key in another database. A wrong index fails in the handler.
-            let db = db_of_key(command, args, i, db).unwrap_or(db);
-            (locks::print(db, args.at(*place)), mode)
-        },
-    )))
+    Ok(locks::of_keys(places.iter().enumerate().map(|(i, place)| {
+        // COPY … DB, MOVE: a key in another database. A wrong index fails in the handler.
+        let db = db_of_key(command, args, i, db).unwrap_or(db);
+        (locks::print(db, args.at(*place)), mode)
+    })))
 }
 
 /// Whether a command's locks are shared or exclusive.
 pub fn mode(command: &Command) -> Mode {
-    if command.is(crate::command::flag::WRITES) {
-        Mode::Exclusive
-    } else {
-        Mode::Shared
-    }
+    if command.is(crate::command::flag::WRITES) { Mode::Exclusive } else { Mode::Shared }
 }
 
 /// The database one of a command's keys is in.

@@ -85,9 +85,7 @@ struct Outgoing {
 
 /// Mailboxes for so many shards.
 pub fn exchange(shards: usize) -> Vec<Mailbox> {
-    let exchange = Arc::new(Exchange {
-        shards: (0..shards).map(|_| Board::default()).collect(),
-    });
+    let exchange = Arc::new(Exchange { shards: (0..shards).map(|_| Board::default()).collect() });
     let mut boxes: Vec<Mailbox> = (0..shards)
         .map(|me| Mailbox {
             me,
@@ -103,12 +101,7 @@ pub fn exchange(shards: usize) -> Vec<Mailbox> {
         for to in (0..shards).filter(|to| *to != from) {
             let (queue, consumer) = RingBuffer::new(limits::MAILBOX_BATCHES);
             let (spill, answers) = (VecDeque::new(), Vec::new());
-            boxes[from].outgoing[to] = Some(Outgoing {
-                queue,
-                spill,
-                answers,
-                batch: None,
-            });
+            boxes[from].outgoing[to] = Some(Outgoing { queue, spill, answers, batch: None });
             boxes[to].incoming[from] = Some(consumer);
         }
     }
@@ -124,9 +117,7 @@ impl Mailbox {
     /// The batch that is being filled for a shard.
     #[inline]
     pub fn batch(&mut self, to: usize) -> &mut Batch {
-        let out = self.outgoing[to]
-            .as_mut()
-            .expect("a shard does not write to itself");
+        let out = self.outgoing[to].as_mut().expect("a shard does not write to itself");
         out.batch.get_or_insert_with(|| {
             let mut batch = self.spare.pop().unwrap_or_default();
             batch.from = self.me;
@@ -138,9 +129,7 @@ impl Mailbox {
     pub fn answer(&mut self, mut batch: Box<Batch>) {
         batch.is_answer = true;
         let to = std::mem::replace(&mut batch.from, self.me);
-        let out = self.outgoing[to]
-            .as_mut()
-            .expect("a shard does not write to itself");
+        let out = self.outgoing[to].as_mut().expect("a shard does not write to itself");
         out.answers.push(batch);
     }
 
@@ -185,16 +174,10 @@ impl Mailbox {
     /// Publishes what has been posted and ends the turn. Returns whether all of it is visible now:
     /// if not, no reply of this turn may go to a client yet.
     pub fn publish(&mut self) -> bool {
-        let spilled = self
-            .outgoing
-            .iter()
-            .flatten()
-            .filter_map(|out| out.spill.front());
+        let spilled = self.outgoing.iter().flatten().filter_map(|out| out.spill.front());
         let oldest = spilled.map(|batch| batch.turn).min();
         let published = oldest.map_or(self.turn, |turn| turn - 1);
-        self.exchange.shards[self.me]
-            .published
-            .store(published, Ordering::Release);
+        self.exchange.shards[self.me].published.store(published, Ordering::Release);
         self.turn += 1;
         oldest.is_none()
     }
@@ -223,15 +206,12 @@ impl Mailbox {
 
     /// Whether anything published is waiting here.
     pub fn has_mail(&self) -> bool {
-        self.incoming
-            .iter()
-            .zip(&self.exchange.shards)
-            .any(|(queue, board)| {
-                queue.as_ref().is_some_and(|queue| {
-                    let published = board.published.load(Ordering::Acquire);
-                    queue.peek().is_ok_and(|batch| batch.turn <= published)
-                })
+        self.incoming.iter().zip(&self.exchange.shards).any(|(queue, board)| {
+            queue.as_ref().is_some_and(|queue| {
+                let published = board.published.load(Ordering::Acquire);
+                queue.peek().is_ok_and(|batch| batch.turn <= published)
             })
+        })
     }
 
     /// How many shards there are.

@@ -25,7 +25,9 @@
 
 pub mod batch;
 pub mod client;
+mod dispatch;
 mod exec;
+pub mod feed;
 pub mod mailbox;
 mod multi;
 pub mod node;

@@ -2,7 +2,8 @@
 //! is in [`super::txn`].
 
 use super::batch::{ClientKey, Item};
-use super::node::{Node, own_call, owner_of};
+use super::dispatch::own_call;
+use super::node::{Node, owner_of};
 use super::txn::Goal;
 use crate::base::error::Error;
 use crate::command::{Command, Control, flag};
@@ -32,9 +33,7 @@ impl Node {
         };
         if !refusal.is_empty() {
             let resp3 = client.session.resp3;
-            client
-                .replies
-                .now(mode, |out| Reply::new(out, resp3).error_text(refusal));
+            client.replies.now(mode, |out| Reply::new(out, resp3).error_text(refusal));
             let code = crate::metrics::error_code(refusal.as_bytes());
             return self.count(command, super::exec::Ran::Failed(code));
         }
@@ -92,9 +91,7 @@ impl Node {
         if !queue.failed {
             queue.calls.push(call);
         }
-        client
-            .replies
-            .now(mode, |out| Reply::new(out, false).simple("QUEUED"));
+        client.replies.now(mode, |out| Reply::new(out, false).simple("QUEUED"));
     }
 
     fn exec(&mut self, key: ClientKey, mode: ReplyMode) {
@@ -105,16 +102,9 @@ impl Node {
             return;
         };
         let watched = std::mem::take(&mut client.session.watched);
-        if self.over_memory
-            && queue
-                .calls
-                .iter()
-                .any(|call| call.command.is(flag::DENYOOM))
-        {
-            let text = format!(
-                "EXECABORT Transaction discarded because of: {}",
-                Error::OutOfMemory
-            );
+        if self.over_memory && queue.calls.iter().any(|call| call.command.is(flag::DENYOOM)) {
+            let text =
+                format!("EXECABORT Transaction discarded because of: {}", Error::OutOfMemory);
             self.unwatch(watched);
             return self.reject(key, mode, None, &Error::owned(text));
         }
@@ -123,9 +113,7 @@ impl Node {
         };
         if queue.failed {
             let resp3 = client.session.resp3;
-            client
-                .replies
-                .now(mode, |out| Reply::new(out, resp3).error(&Error::ExecAbort));
+            client.replies.now(mode, |out| Reply::new(out, resp3).error(&Error::ExecAbort));
             self.unwatch(watched);
             return;
         }
@@ -140,9 +128,7 @@ impl Node {
         // A key that is watched already keeps the version it was first seen with.
         let mut fresh: Vec<&[u8]> = Vec::new();
         for name in args.iter() {
-            if !watched
-                .iter()
-                .any(|watch| watch.db == db && *watch.key == *name)
+            if !watched.iter().any(|watch| watch.db == db && *watch.key == *name)
                 && !fresh.contains(&name)
             {
                 fresh.push(name);
@@ -152,16 +138,10 @@ impl Node {
             return;
         };
         let calls = fresh.iter().map(|name| {
-            let span = crate::resp::Span {
-                at: 0,
-                len: name.len() as u32,
-            };
+            let span = crate::resp::Span { at: 0, len: name.len() as u32 };
             own_call(watch, &Args::new(name, &[span]))
         });
-        let (calls, keys) = (
-            calls.collect(),
-            fresh.iter().map(|name| (db, (*name).into())),
-        );
+        let (calls, keys) = (calls.collect(), fresh.iter().map(|name| (db, (*name).into())));
         let goal = Goal::Watch(keys.collect());
         self.begin(key, goal, calls, Vec::new());
     }
@@ -177,10 +157,7 @@ impl Node {
             let batch = self.mail.batch(owner);
             let at = batch.bytes.len() as u32;
             batch.bytes.extend_from_slice(&watch.key);
-            batch.spans.push(crate::resp::Span {
-                at,
-                len: watch.key.len() as u32,
-            });
+            batch.spans.push(crate::resp::Span { at, len: watch.key.len() as u32 });
             let span = batch.spans.len() as u32 - 1;
             batch.items.push(Item::Unwatch(watch.db as u16, span));
         }
@@ -202,9 +179,7 @@ impl Node {
         session.no_touch = false;
         session.about.name.clear();
         let watched = std::mem::take(&mut session.watched);
-        client
-            .replies
-            .now(ReplyMode::On, |out| Reply::new(out, false).simple("RESET"));
+        client.replies.now(ReplyMode::On, |out| Reply::new(out, false).simple("RESET"));
         self.unwatch(watched);
     }
 }
@@ -212,7 +187,5 @@ impl Node {
 /// As Valkey 9 says it; the transaction around it will abort.
 fn not_inside(command: &Command) -> Error {
     let name = command.full_name();
-    Error::owned(format!(
-        "ERR Command '{name}' not allowed inside a transaction"
-    ))
+    Error::owned(format!("ERR Command '{name}' not allowed inside a transaction"))
 }

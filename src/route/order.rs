@@ -121,15 +121,7 @@ impl Unit {
     /// A part; [`Work::add`] gives it its arguments.
     pub fn new(call: usize, part: usize, act: Act, command: &'static Command) -> Unit {
         let (call, part) = (call as u32, part as u32);
-        Unit {
-            call,
-            part,
-            act,
-            command,
-            db: 0,
-            resp3: false,
-            args: (0, 0),
-        }
+        Unit { call, part, act, command, db: 0, resp3: false, args: (0, 0) }
     }
 }
 
@@ -138,10 +130,7 @@ impl Work {
     pub fn add<'a>(&mut self, mut unit: Unit, args: impl Iterator<Item = &'a [u8]>) {
         let first = self.spans.len() as u32;
         for arg in args {
-            self.spans.push(Span {
-                at: self.bytes.len() as u32,
-                len: arg.len() as u32,
-            });
+            self.spans.push(Span { at: self.bytes.len() as u32, len: arg.len() as u32 });
             self.bytes.extend_from_slice(arg);
         }
         unit.args = (first, self.spans.len() as u32 - first);
@@ -155,10 +144,7 @@ impl Work {
 
     fn args(&self, unit: &Unit) -> Args<'_> {
         let (first, count) = unit.args;
-        Args::new(
-            &self.bytes,
-            &self.spans[first as usize..(first + count) as usize],
-        )
+        Args::new(&self.bytes, &self.spans[first as usize..(first + count) as usize])
     }
 }
 
@@ -232,11 +218,7 @@ impl Node {
         }
         if ask.wait {
             let holder = (!ask.release).then_some(ask.txn);
-            self.locks.wait(
-                ask.wants.clone(),
-                holder,
-                Deferred::Ask(from, Box::new(ask)),
-            );
+            self.locks.wait(ask.wants.clone(), holder, Deferred::Ask(from, Box::new(ask)));
         } else {
             let verdict = Verdict {
                 txn: ask.txn,
@@ -251,18 +233,10 @@ impl Node {
 
     fn grant(&mut self, from: usize, ask: Ask) {
         let unchanged = ask.checks.iter().all(|check| self.is_unchanged(check));
-        let results = if unchanged {
-            self.run_work(ask.txn, &ask.work)
-        } else {
-            Results::default()
-        };
-        let verdict = Verdict {
-            txn: ask.txn,
-            shard: self.number,
-            granted: true,
-            unchanged,
-            results,
-        };
+        let results =
+            if unchanged { self.run_work(ask.txn, &ask.work) } else { Results::default() };
+        let verdict =
+            Verdict { txn: ask.txn, shard: self.number, granted: true, unchanged, results };
         self.say(from, Message::Verdict(verdict));
     }
 
@@ -282,24 +256,10 @@ impl Node {
         while let Some(deferred) = self.locks.next_ready() {
             match deferred {
                 Deferred::Ask(from, ask) => self.grant(from, *ask),
-                Deferred::Run {
-                    from,
-                    client,
-                    seq,
-                    call,
-                    db,
-                    resp3,
-                } => {
+                Deferred::Run { from, client, seq, call, db, resp3 } => {
                     let mut out = ReplyBuf::default();
                     let args = Args::new(&call.bytes, &call.spans);
-                    let job = Job {
-                        command: call.command,
-                        args,
-                        db,
-                        resp3,
-                        hash: None,
-                        txn: 0,
-                    };
+                    let job = Job { command: call.command, args, db, resp3, hash: None, txn: 0 };
                     let ran = exec::run_whole(&mut self.shard, &job, &mut out);
                     self.count(call.command, ran);
                     self.reply_late(from, client, seq, &out);
@@ -317,11 +277,7 @@ impl Node {
         let mark = batch.replies.mark();
         batch.replies.append(reply, 0, reply.mark());
         let end = batch.replies.mark();
-        batch.items.push(super::batch::Item::Late(
-            client,
-            seq,
-            (mark as u32, end as u32),
-        ));
+        batch.items.push(super::batch::Item::Late(client, seq, (mark as u32, end as u32)));
     }
 
     fn run_work(&mut self, txn: TxnId, work: &Work) -> Results {
@@ -330,17 +286,8 @@ impl Node {
             let (from, args) = (results.replies.mark(), work.args(unit));
             let ran = match unit.act {
                 Act::Data(step) => {
-                    let Unit {
-                        command, db, resp3, ..
-                    } = *unit;
-                    let job = Job {
-                        command,
-                        args,
-                        db,
-                        resp3,
-                        hash: None,
-                        txn,
-                    };
+                    let Unit { command, db, resp3, .. } = *unit;
+                    let job = Job { command, args, db, resp3, hash: None, txn };
                     let ran = exec::run_step(&mut self.shard, &job, step, &mut results.replies);
                     if unit.part == 0 {
                         self.count(command, ran);
@@ -348,19 +295,9 @@ impl Node {
                     ran
                 }
                 Act::Sessions(handler, asker) => {
-                    let Node {
-                        clients,
-                        config,
-                        server,
-                        now,
-                        ..
-                    } = self;
+                    let Node { clients, config, server, now, .. } = self;
                     let mut sessions = clients.iter_mut().map(|(_, client)| &mut client.session);
-                    let env = Env {
-                        config,
-                        server,
-                        now: *now,
-                    };
+                    let env = Env { config, server, now: *now };
                     let mut reply = Reply::new(&mut results.replies, unit.resp3);
                     let ran = match handler(&mut sessions, asker, &env, &args, &mut reply) {
                         Ok(_) => Ran::Fine,
@@ -381,13 +318,7 @@ impl Node {
             };
             let to = results.replies.mark();
             let failed = ran != Ran::Fine;
-            results.of.push(PartReply {
-                call: unit.call,
-                part: unit.part,
-                from,
-                to,
-                failed,
-            });
+            results.of.push(PartReply { call: unit.call, part: unit.part, from, to, failed });
         }
         results
     }

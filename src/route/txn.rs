@@ -233,13 +233,7 @@ impl Node {
             {
                 db = n;
             }
-            txn.calls.push(Planned {
-                call,
-                db: this_db,
-                site,
-                results: Vec::new(),
-                reply: None,
-            });
+            txn.calls.push(Planned { call, db: this_db, site, results: Vec::new(), reply: None });
         }
         for shard in 0..shards {
             if whole || involved[shard] {
@@ -249,19 +243,12 @@ impl Node {
                     (false, true) => Wants::new(),
                     (false, false) => locks::of_keys(keys.into_iter()),
                 };
-                txn.parties.push(Participant {
-                    shard,
-                    wants,
-                    ..Participant::default()
-                });
+                txn.parties.push(Participant { shard, wants, ..Participant::default() });
             }
         }
         for (shard, db, key, version) in checks {
             let party = txn.parties.iter_mut().find(|party| party.shard == shard);
-            party
-                .expect("its shard is involved")
-                .checks
-                .push((db, key, version));
+            party.expect("its shard is involved").checks.push((db, key, version));
         }
     }
 
@@ -271,10 +258,7 @@ impl Node {
         if count == 0 {
             return self.finish(txn);
         }
-        txn.phase = Phase::Attempt {
-            missing: count,
-            refused: false,
-        };
+        txn.phase = Phase::Attempt { missing: count, refused: false };
         // With one participant nothing can refuse and nobody else waits: it may as well wait.
         let asks = self.asks(&mut txn, 0..count, count == 1);
         self.txns.insert(txn.id, txn);
@@ -302,11 +286,7 @@ impl Node {
         parties
             .map(|i| {
                 let party = &txn.parties[i];
-                let work = if at_once {
-                    works.take(party.shard)
-                } else {
-                    Work::default()
-                };
+                let work = if at_once { works.take(party.shard) } else { Work::default() };
                 let release = lockless || (alone && last && txn.reading.is_none());
                 let checks = party.checks.iter().map(|(db, key, version)| Check {
                     db: *db,
@@ -314,17 +294,7 @@ impl Node {
                     version: *version,
                 });
                 let (wants, checks) = (party.wants.clone(), checks.collect());
-                (
-                    party.shard,
-                    Ask {
-                        txn: txn.id,
-                        wait,
-                        wants,
-                        checks,
-                        work,
-                        release,
-                    },
-                )
+                (party.shard, Ask { txn: txn.id, wait, wants, checks, work, release })
             })
             .collect()
     }
@@ -334,43 +304,26 @@ impl Node {
     fn fill_round(&self, txn: &mut Txn, works: &mut Works) -> bool {
         let (mut reads, resp3) = (txn.writes.is_empty(), txn.resp3);
         for (at, write) in txn.writes.drain(..) {
-            let Planned {
-                call,
-                site: Site::Across(_, keys),
-                ..
-            } = &txn.calls[at]
-            else {
+            let Planned { call, site: Site::Across(_, keys), .. } = &txn.calls[at] else {
                 unreachable!("only across commands write later")
             };
             let (shard, db) = keys[write.key];
             let act = Act::Data(Step::Part(write.handler));
-            let unit = Unit {
-                db,
-                resp3,
-                ..Unit::new(at, DISCARDED, act, call.command)
-            };
-            works
-                .to(shard)
-                .add(unit, write.args.iter().map(Vec::as_slice));
+            let unit = Unit { db, resp3, ..Unit::new(at, DISCARDED, act, call.command) };
+            works.to(shard).add(unit, write.args.iter().map(Vec::as_slice));
         }
         while txn.next < txn.calls.len() && txn.reading.is_none() {
             let (at, planned) = (txn.next, &txn.calls[txn.next]);
             let (command, db) = (planned.call.command, planned.db);
             let args = Args::new(&planned.call.bytes, &planned.call.spans);
-            let unit = |part, act| Unit {
-                db,
-                resp3,
-                ..Unit::new(at, part, act, command)
-            };
+            let unit = |part, act| Unit { db, resp3, ..Unit::new(at, part, act, command) };
             txn.next += 1;
             reads &=
                 exec::mode(command) == Mode::Shared || matches!(planned.site, Site::Across(..));
             match &planned.site {
                 Site::Session => {}
                 Site::Whole(shard) => {
-                    works
-                        .to(*shard)
-                        .add(unit(0, Act::Data(Step::Whole)), args.iter());
+                    works.to(*shard).add(unit(0, Act::Data(Step::Whole)), args.iter());
                 }
                 Site::Parts(handler, _) => {
                     let act = Act::Data(Step::Part(*handler));
@@ -397,13 +350,7 @@ impl Node {
                     txn.reading = Some(at);
                     for (i, (shard, db)) in keys.iter().enumerate() {
                         let act = Act::Data(Step::Read(across, i));
-                        works.to(*shard).add(
-                            Unit {
-                                db: *db,
-                                ..unit(i, act)
-                            },
-                            args.iter(),
-                        );
+                        works.to(*shard).add(Unit { db: *db, ..unit(i, act) }, args.iter());
                     }
                 }
             }
@@ -416,10 +363,7 @@ impl Node {
         let Some(mut txn) = self.txns.remove(&verdict.txn) else {
             return;
         };
-        let at = txn
-            .parties
-            .iter()
-            .position(|party| party.shard == verdict.shard);
+        let at = txn.parties.iter().position(|party| party.shard == verdict.shard);
         let at = at.expect("only participants are asked");
         let lockless = txn.parties[at].wants.is_empty();
         let released = lockless || (txn.parties.len() == 1 && txn.is_at_end());
@@ -453,9 +397,7 @@ impl Node {
     /// Asks one participant, waiting, and the next when it has answered.
     fn ask_in_order(&mut self, mut txn: Txn, at: usize) {
         if at == 0 {
-            txn.calls
-                .iter_mut()
-                .for_each(|planned| planned.results.clear());
+            txn.calls.iter_mut().for_each(|planned| planned.results.clear());
         }
         txn.phase = Phase::Ordered(at);
         let (shard, ask) = self.asks(&mut txn, at..at + 1, true).pop().expect("one");
@@ -488,15 +430,7 @@ impl Node {
             }
             party.holds &= !release;
             missing += usize::from(answer);
-            orders.push((
-                party.shard,
-                Do {
-                    txn: txn.id,
-                    work,
-                    release,
-                    answer,
-                },
-            ));
+            orders.push((party.shard, Do { txn: txn.id, work, release, answer }));
         }
         txn.phase = Phase::Running(missing);
         let id = txn.id;
@@ -517,9 +451,7 @@ impl Node {
             return;
         };
         txn.take_results(results);
-        let Phase::Running(missing) = &mut txn.phase else {
-            unreachable!("results of a round")
-        };
+        let Phase::Running(missing) = &mut txn.phase else { unreachable!("results of a round") };
         *missing -= 1;
         if *missing > 0 {
             self.txns.insert(txn.id, txn);
@@ -547,12 +479,7 @@ impl Node {
         for party in &mut txn.parties {
             if std::mem::take(&mut party.holds) {
                 let work = Work::default();
-                let order = Do {
-                    txn: txn.id,
-                    work,
-                    release: true,
-                    answer: false,
-                };
+                let order = Do { txn: txn.id, work, release: true, answer: false };
                 self.say(party.shard, Message::Do(order));
             }
         }
@@ -629,20 +556,15 @@ impl Node {
         }
         let gather = match planned.site {
             Site::Session => {
-                let Call {
-                    command,
-                    bytes,
-                    spans,
-                } = &planned.call;
+                let Call { command, bytes, spans } = &planned.call;
                 return self.run_session(client, command, &Args::new(bytes, spans), out);
             }
             Site::Parts(_, gather) | Site::All(_, gather) | Site::Sessions(_, gather) => gather,
             Site::Whole(_) | Site::Across(..) | Site::Watch(_) => Gather::InOrder,
         };
         let parts = &planned.results;
-        let texts = parts
-            .iter()
-            .map(|(results, part)| &results.replies.bytes()[part.from..part.to]);
+        let texts =
+            parts.iter().map(|(results, part)| &results.replies.bytes()[part.from..part.to]);
         match gather {
             Gather::InOrder => {
                 if matches!(planned.site, Site::Parts(..)) {
@@ -710,9 +632,7 @@ impl Txn {
             let mut one = Results::default();
             one.replies.append(&results.replies, part.from, part.to);
             let (from, to) = (0, part.to - part.from);
-            self.calls[part.call as usize]
-                .results
-                .push((one, PartReply { from, to, ..*part }));
+            self.calls[part.call as usize].results.push((one, PartReply { from, to, ..*part }));
         }
     }
 
@@ -720,27 +640,20 @@ impl Txn {
     fn decide(&mut self, at: usize) {
         let resp3 = self.resp3;
         let planned = &mut self.calls[at];
-        let Site::Across(across, _) = planned.site else {
-            unreachable!("only these read first")
-        };
+        let Site::Across(across, _) = planned.site else { unreachable!("only these read first") };
         planned.results.sort_by_key(|(_, part)| part.part);
         let mut out = ReplyBuf::default();
         if let Some((results, part)) = planned.results.iter().find(|(_, part)| part.failed) {
             out.append(&results.replies, part.from, part.to);
         } else {
-            let read: Vec<&[u8]> = planned
-                .results
-                .iter()
-                .map(|(results, _)| results.replies.bytes())
-                .collect();
+            let read: Vec<&[u8]> =
+                planned.results.iter().map(|(results, _)| results.replies.bytes()).collect();
             let args = Args::new(&planned.call.bytes, &planned.call.spans);
             let mut writes = Vec::new();
             let decided =
                 (across.finish)(&args, &read, &mut writes, &mut Reply::new(&mut out, resp3));
             match decided {
-                Ok(()) => self
-                    .writes
-                    .extend(writes.into_iter().map(|write| (at, write))),
+                Ok(()) => self.writes.extend(writes.into_iter().map(|write| (at, write))),
                 Err(error) => out = error_reply(&error),
             }
         }
@@ -777,10 +690,7 @@ fn error_reply(error: &Error) -> ReplyBuf {
 
 /// The shard a cursor points into; one that points nowhere goes to the first, which refuses it.
 pub(super) fn cursor_shard(args: &Args, shards: usize) -> usize {
-    let cursor = args
-        .get(0)
-        .and_then(crate::base::number::parse_u64)
-        .unwrap_or(0);
+    let cursor = args.get(0).and_then(crate::base::number::parse_u64).unwrap_or(0);
     let shard = (cursor >> 48) as usize;
     if shard < shards { shard } else { 0 }
 }
@@ -825,21 +735,11 @@ impl Node {
         args: &Args,
         out: &mut ReplyBuf,
     ) {
-        let Node {
-            clients,
-            config,
-            server,
-            now,
-            ..
-        } = self;
+        let Node { clients, config, server, now, .. } = self;
         let Some(client) = clients.get_mut(key.index as usize) else {
             return;
         };
-        let env = Env {
-            config,
-            server,
-            now: *now,
-        };
+        let env = Env { config, server, now: *now };
         let mark = out.mark();
         let Run::Session(handler) = command.run else {
             return Reply::new(out, client.session.resp3).ok();

@@ -23,19 +23,10 @@ impl Walk {
     pub(super) fn new(call: &Call) -> Walk {
         let args = Args::new(&call.bytes, &call.spans);
         // Redis's default is 10; what is no count fails where the command runs.
-        let count = (1..args.len())
-            .step_by(2)
-            .filter(|at| args.is(*at, "COUNT"));
-        let count = count
-            .last()
-            .and_then(|at| number::parse_usize(args.get(at + 1)?));
+        let count = (1..args.len()).step_by(2).filter(|at| args.is(*at, "COUNT"));
+        let count = count.last().and_then(|at| number::parse_usize(args.get(at + 1)?));
         let wanted = count.unwrap_or(10);
-        Walk {
-            wanted,
-            found: 0,
-            elements: Vec::new(),
-            cursor: Vec::new(),
-        }
+        Walk { wanted, found: 0, elements: Vec::new(), cursor: Vec::new() }
     }
 
     /// Takes in what one shard replied. Returns the shard to go on with, after pointing the call
@@ -51,10 +42,7 @@ impl Walk {
         call.bytes.clear();
         call.spans.clear();
         for word in std::iter::once(cursor).chain(rest.iter().map(Vec::as_slice)) {
-            let span = Span {
-                at: call.bytes.len() as u32,
-                len: word.len() as u32,
-            };
+            let span = Span { at: call.bytes.len() as u32, len: word.len() as u32 };
             call.spans.push(span);
             call.bytes.extend_from_slice(word);
         }

@@ -64,9 +64,7 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
     let listeners = listen::open(&config).map_err(BootError::Listen)?;
     let cpus = usable_cpus();
     let shards = match usize::from(config.shards()) {
-        0 => cpu_quota()
-            .map_or(cpus.len(), |quota| quota.min(cpus.len()))
-            .max(1),
+        0 => cpu_quota().map_or(cpus.len(), |quota| quota.min(cpus.len())).max(1),
         shards => shards,
     };
     if shards > limits::SHARDS_MAX {
@@ -102,11 +100,8 @@ fn run_shards(
         let (server, neighbours) = (Arc::clone(server), Arc::clone(&neighbours));
         let (door, arrivals) = (door.take(), arrivals.remove(0));
         // More shards than cores run wherever there is room.
-        let placement = if shards <= cpus.len() {
-            Placement::Fixed(cpus[number])
-        } else {
-            Placement::Unbound
-        };
+        let placement =
+            if shards <= cpus.len() { Placement::Fixed(cpus[number]) } else { Placement::Unbound };
         let stop = Arc::clone(&server);
         let thread = LocalExecutorBuilder::new(placement)
             .name(&format!("shard-{number}"))
@@ -141,9 +136,8 @@ fn usable_cpus() -> Vec<usize> {
     let Ok(set) = rustix::thread::sched_getaffinity(None) else {
         return vec![0];
     };
-    let cpus: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU)
-        .filter(|cpu| set.is_set(*cpu))
-        .collect();
+    let cpus: Vec<usize> =
+        (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect();
     if cpus.is_empty() { vec![0] } else { cpus }
 }
 
@@ -168,10 +162,7 @@ fn check_locked_memory() -> Result<(), BootError> {
     let Some(soft) = limit.current.filter(|soft| *soft < LOCKED_BYTES) else {
         return Ok(());
     };
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     match limit.maximum {
         Some(hard) if hard < LOCKED_BYTES => Err(BootError::Locked(hard)),
         _ => setrlimit(Resource::Memlock, raised).map_err(|_| BootError::Locked(soft)),
@@ -186,10 +177,7 @@ fn raise_files(config: &mut Config) {
         return;
     }
     let reachable = limit.maximum.map_or(needed, |hard| hard.min(needed));
-    let raised = Rlimit {
-        current: Some(reachable),
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: Some(reachable), maximum: limit.maximum };
     let granted = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => reachable,
         Err(_) => limit.current.unwrap_or(reachable),
@@ -214,11 +202,7 @@ fn stop_on_signals(server: &Arc<Server>) -> Result<(), BootError> {
     let server = Arc::clone(server);
     let wait = move || {
         for signal in signals.forever() {
-            let name = if signal == SIGTERM {
-                "SIGTERM"
-            } else {
-                "SIGINT"
-            };
+            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
             tracing::warn!("Received {name} scheduling shutdown...");
             server.request_stop();
         }
@@ -256,10 +240,7 @@ fn log_start(config: &Config, shards: usize) {
     }
     let inert = config.inert();
     if !inert.is_empty() {
-        tracing::warn!(
-            "These directives are known and have no effect here: {}",
-            inert.join(", ")
-        );
+        tracing::warn!("These directives are known and have no effect here: {}", inert.join(", "));
     }
 }
 

@@ -90,8 +90,7 @@ impl Connection {
         if wanted > room && have > 0 {
             let advance = wanted.min((2 * have).max(ADVANCE));
             self.drop_executed();
-            self.input
-                .reserve_exact(advance.saturating_sub(self.input.len()));
+            self.input.reserve_exact(advance.saturating_sub(self.input.len()));
         }
     }
 
@@ -133,10 +132,8 @@ impl Connection {
         if self.is_sending || replies.is_empty() {
             return None;
         }
-        let mut outgoing = self
-            .idle_send
-            .take()
-            .unwrap_or_else(|| Box::new(Outgoing::new(ReplyBuf::default())));
+        let mut outgoing =
+            self.idle_send.take().unwrap_or_else(|| Box::new(Outgoing::new(ReplyBuf::default())));
         outgoing.sent = 0;
         std::mem::swap(&mut outgoing.replies, replies);
         Some(outgoing)

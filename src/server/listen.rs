@@ -73,11 +73,7 @@ pub fn open(config: &Config) -> Result<Vec<Listener>, ListenError> {
             let address = SocketAddr::new(ip, config.port());
             match tcp(address, config.tcp_backlog()) {
                 Ok(socket) => {
-                    listeners.push(Listener {
-                        socket,
-                        name: address.to_string(),
-                        path: None,
-                    });
+                    listeners.push(Listener { socket, name: address.to_string(), path: None });
                 }
                 Err(error) if optional && is_unavailable(&error) => {}
                 Err(error) => return Err(ListenError::Tcp(address.to_string(), error)),
@@ -87,11 +83,7 @@ pub fn open(config: &Config) -> Result<Vec<Listener>, ListenError> {
     if let Some(path) = config.unixsocket() {
         let socket = unix(path, config).map_err(ListenError::Unix)?;
         let name = path.display().to_string();
-        listeners.push(Listener {
-            socket,
-            name,
-            path: Some(path.to_owned()),
-        });
+        listeners.push(Listener { socket, name, path: Some(path.to_owned()) });
     }
     if listeners.is_empty() {
         return Err(ListenError::Nowhere);
@@ -103,13 +95,7 @@ pub fn open(config: &Config) -> Result<Vec<Listener>, ListenError> {
 fn resolve(text: &str) -> Option<IpAddr> {
     use std::net::ToSocketAddrs;
     let literal = text.parse().ok();
-    literal.or_else(|| {
-        (text, 0)
-            .to_socket_addrs()
-            .ok()?
-            .next()
-            .map(|found| found.ip())
-    })
+    literal.or_else(|| (text, 0).to_socket_addrs().ok()?.next().map(|found| found.ip()))
 }
 
 /// Whether the machine does not have the address, or not the protocol.
@@ -121,11 +107,7 @@ fn is_unavailable(error: &io::Error) -> bool {
 }
 
 fn tcp(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for old connections; a second server on the port still fails.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -133,10 +115,7 @@ fn tcp(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
     }
     let give_up = Instant::now() + LINGER;
     loop {
-        match socket
-            .bind(&address.into())
-            .and_then(|()| socket.listen(backlog))
-        {
+        match socket.bind(&address.into()).and_then(|()| socket.listen(backlog)) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < give_up => {
                 std::thread::sleep(Duration::from_millis(10));
             }
@@ -184,10 +163,7 @@ pub fn prepare(fd: &impl std::os::fd::AsFd, keepalive: u32) {
 pub fn names(fd: &OwnedSocket, unix_path: Option<&Path>) -> (String, String) {
     let text = |address: io::Result<SockAddr>| match address.ok().and_then(|a| a.as_socket()) {
         Some(address) => address.to_string(),
-        None => format!(
-            "{}:0",
-            unix_path.map_or_else(String::new, |p| p.display().to_string())
-        ),
+        None => format!("{}:0", unix_path.map_or_else(String::new, |p| p.display().to_string())),
     };
     let socket = socket2::SockRef::from(fd);
     (text(socket.peer_addr()), text(socket.local_addr()))

@@ -98,12 +98,7 @@ impl Outgoing {
     pub fn new(replies: ReplyBuf) -> Outgoing {
         // SAFETY: an all-zero `msghdr` is a valid one: null pointers and zero lengths.
         let header = unsafe { std::mem::zeroed() };
-        Outgoing {
-            replies,
-            sent: 0,
-            iovecs: Vec::new(),
-            header,
-        }
+        Outgoing { replies, sent: 0, iovecs: Vec::new(), header }
     }
 
     /// Whether everything has been sent.
@@ -121,10 +116,7 @@ impl Outgoing {
             skip = skip.saturating_sub(piece.len());
             if !rest.is_empty() && iovecs.len() < IOVECS {
                 let iov_base = rest.as_ptr().cast_mut().cast();
-                iovecs.push(libc::iovec {
-                    iov_base,
-                    iov_len: rest.len(),
-                });
+                iovecs.push(libc::iovec { iov_base, iov_len: rest.len() });
             }
         };
         for (at, blob) in self.replies.attached() {
@@ -196,8 +188,7 @@ impl Ring {
         // SAFETY: fact 1: `entries` lives as long as the ring; it is page-aligned and has room for
         // `BUFFERS` entries.
         unsafe {
-            ring.submitter()
-                .register_buf_ring_with_flags(entries.0 as u64, BUFFERS, 0, 0)?;
+            ring.submitter().register_buf_ring_with_flags(entries.0 as u64, BUFFERS, 0, 0)?;
         }
         let mut ring = Ring {
             ring,
@@ -246,11 +237,8 @@ impl Ring {
         let mut ended_tick = false;
         let Ring { ring, sending, .. } = self;
         for completion in ring.completion() {
-            let (data, result, flags) = (
-                completion.user_data(),
-                completion.result(),
-                completion.flags(),
-            );
+            let (data, result, flags) =
+                (completion.user_data(), completion.result(), completion.flags());
             let number = (data >> TAG_BITS) as u32;
             let more = cqueue::more(flags);
             match data & ((1 << TAG_BITS) - 1) {
@@ -258,10 +246,7 @@ impl Ring {
                     let buffer = cqueue::buffer_select(flags);
                     match (result, buffer) {
                         (1.., Some(buffer)) => {
-                            let received = Received {
-                                buffer,
-                                len: result as usize,
-                            };
+                            let received = Received { buffer, len: result as usize };
                             events.push(Event::Received(number, received, more));
                         }
                         _ => events.push(Event::ReceiveEnded(number, ending(result))),
@@ -335,9 +320,7 @@ impl Ring {
     /// Ends a connection's receiving; an [`Event::ReceiveEnded`] follows.
     pub fn cancel_receive(&mut self, connection: u32) {
         let target = u64::from(connection) << TAG_BITS | Tag::Receive as u64;
-        let entry = opcode::AsyncCancel::new(target)
-            .build()
-            .user_data(Tag::Ignore as u64);
+        let entry = opcode::AsyncCancel::new(target).build().user_data(Tag::Ignore as u64);
         self.push(&entry);
     }
 
@@ -349,15 +332,11 @@ impl Ring {
         let entry = if outgoing.replies.attached().is_empty() {
             let rest = &outgoing.replies.bytes()[outgoing.sent..];
             let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
-            opcode::Send::new(Fd(descriptor), rest.as_ptr(), len)
-                .flags(flags)
-                .build()
+            opcode::Send::new(Fd(descriptor), rest.as_ptr(), len).flags(flags).build()
         } else {
             outgoing.aim();
             let header = std::ptr::from_ref(&outgoing.header);
-            opcode::SendMsg::new(Fd(descriptor), header)
-                .flags(flags as u32)
-                .build()
+            opcode::SendMsg::new(Fd(descriptor), header).flags(flags as u32).build()
         };
         self.sending.insert((connection, outgoing));
         self.fresh_sends += 1;

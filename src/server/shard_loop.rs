@@ -21,7 +21,7 @@ use crate::config::typed::ClientClass;
 use crate::resp::ReplyBuf;
 use crate::route::batch::ClientKey;
 use crate::route::mailbox::Mailbox;
-use crate::route::node::{Fed, Node};
+use crate::route::{feed::Fed, node::Node};
 use crate::session::{About, Close, Server};
 use rtrb::{Consumer, Producer};
 use slab::Slab;
@@ -60,24 +60,16 @@ impl Neighbours {
 
     /// Whether some shard has not made its ring yet.
     fn is_assembling(&self) -> bool {
-        self.rings
-            .iter()
-            .any(|ring| ring.load(Ordering::Acquire) < 0)
+        self.rings.iter().any(|ring| ring.load(Ordering::Acquire) < 0)
     }
 
     fn connections(&self) -> usize {
-        self.loads
-            .iter()
-            .map(|load| load.load(Ordering::Relaxed))
-            .sum()
+        self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
     }
 
     fn least_loaded(&self) -> usize {
         let loads = self.loads.iter().map(|load| load.load(Ordering::Relaxed));
-        loads
-            .enumerate()
-            .min_by_key(|(_, load)| *load)
-            .map_or(0, |(shard, _)| shard)
+        loads.enumerate().min_by_key(|(_, load)| *load).map_or(0, |(shard, _)| shard)
     }
 }
 
@@ -194,9 +186,7 @@ impl ShardLoop {
                     exchange.set_waiting(self.number, false);
                 }
                 let metrics = self.server.metrics.shard(self.number);
-                metrics
-                    .waited_ns
-                    .add(now.monotonic_ns.saturating_sub(began));
+                metrics.waited_ns.add(now.monotonic_ns.saturating_sub(began));
             }
             busy = self.turn(now);
         }
@@ -251,20 +241,10 @@ impl ShardLoop {
         self.node.publish_metrics();
         let metrics = self.server.metrics.shard(self.number);
         metrics.turns.add(1);
-        let stamp = if self.neighbours.rings.len() > 1 {
-            clock::monotonic_ns()
-        } else {
-            0
-        };
+        let stamp = if self.neighbours.rings.len() > 1 { clock::monotonic_ns() } else { 0 };
         self.unpublished = !self.node.end_turn(stamp);
-        for shard in self
-            .node
-            .mail()
-            .wakes()
-            .collect::<smallvec::SmallVec<[usize; 16]>>()
-        {
-            self.ring
-                .wake(self.neighbours.rings[shard].load(Ordering::Acquire));
+        for shard in self.node.mail().wakes().collect::<smallvec::SmallVec<[usize; 16]>>() {
+            self.ring.wake(self.neighbours.rings[shard].load(Ordering::Acquire));
         }
         if !self.unpublished {
             for client in self.node.take_dirty() {
@@ -302,11 +282,7 @@ impl ShardLoop {
         if self.ticks >= TICKS_PER_MEASURE {
             self.ticks = 0;
             let table = self.node.shard().table_memory() as u64;
-            self.server
-                .metrics
-                .shard(self.number)
-                .table_bytes
-                .set(table);
+            self.server.metrics.shard(self.number).table_bytes.set(table);
         }
         for listener in std::mem::take(&mut self.stuck) {
             self.arm(listener);
@@ -317,8 +293,7 @@ impl ShardLoop {
 
     fn arm(&mut self, listener: usize) {
         if let Some(door) = &self.door {
-            self.ring
-                .accept(listener, door.listeners[listener].descriptor());
+            self.ring.accept(listener, door.listeners[listener].descriptor());
         }
     }
 
@@ -348,8 +323,7 @@ impl ShardLoop {
             if way.push((owned.as_raw_fd(), listener)).is_ok() {
                 // It is the other shard's from here on.
                 let _ = std::os::fd::IntoRawFd::into_raw_fd(owned);
-                self.ring
-                    .wake(self.neighbours.rings[shard].load(Ordering::Acquire));
+                self.ring.wake(self.neighbours.rings[shard].load(Ordering::Acquire));
                 return;
             }
             // That shard does not keep up with its arrivals: this one takes it.
@@ -370,12 +344,7 @@ impl ShardLoop {
     fn adopt(&mut self, fd: OwnedFd) {
         listen::prepare(&fd, self.server.config().tcp_keepalive());
         let (addr, laddr) = listen::names(&fd, self.unix_path.as_deref());
-        let about = About {
-            addr,
-            laddr,
-            fd: i64::from(fd.as_raw_fd()),
-            ..About::default()
-        };
+        let about = About { addr, laddr, fd: i64::from(fd.as_raw_fd()), ..About::default() };
         let client = self.node.connect(about);
         let at = self.connections.insert(Connection::new(fd, client));
         let place = client.index as usize;
@@ -478,9 +447,7 @@ impl ShardLoop {
             return self.ring.give_back(received);
         };
         let metrics = self.server.metrics.shard(self.number);
-        metrics
-            .received
-            .add(received_len(&self.ring, &received) as u64);
+        metrics.received.add(received_len(&self.ring, &received) as u64);
         if connection.is_closing {
             self.ring.give_back(received);
             return self.release(at);
@@ -619,10 +586,7 @@ impl ShardLoop {
     }
 
     fn hard_limit(&self) -> u64 {
-        self.node
-            .config()
-            .output_limit(ClientClass::Normal)
-            .hard_bytes
+        self.node.config().output_limit(ClientClass::Normal).hard_bytes
     }
 
     fn sent(&mut self, at: u32, sent: std::io::Result<usize>, mut outgoing: Box<Outgoing>) {
@@ -637,11 +601,7 @@ impl ShardLoop {
         match sent {
             Ok(bytes) => {
                 outgoing.sent += bytes;
-                self.server
-                    .metrics
-                    .shard(self.number)
-                    .sent
-                    .add(bytes as u64);
+                self.server.metrics.shard(self.number).sent.add(bytes as u64);
                 if let Some(state) = self.node.client_mut(client) {
                     state.session.traffic.sent += bytes as u64;
                 }

@@ -35,11 +35,7 @@ pub struct Db<'a> {
 
 impl<'a> Db<'a> {
     pub(super) fn new(shard: &'a mut Shard, number: usize) -> Db<'a> {
-        Db {
-            shard,
-            number,
-            foreseen: (std::ptr::null(), 0, 0),
-        }
+        Db { shard, number, foreseen: (std::ptr::null(), 0, 0) }
     }
 
     /// Tells the hash of a key that the command at hand names.
@@ -51,11 +47,7 @@ impl<'a> Db<'a> {
     #[inline]
     fn hash(&self, key: &[u8]) -> u64 {
         let (at, len, hash) = self.foreseen;
-        if at == key.as_ptr() && len == key.len() {
-            hash
-        } else {
-            hash::of(key)
-        }
+        if at == key.as_ptr() && len == key.len() { hash } else { hash::of(key) }
     }
 
     /// The time this command runs at, milliseconds since the Unix epoch.
@@ -113,11 +105,7 @@ impl<'a> Db<'a> {
     #[inline]
     fn find(&mut self, hash: u64, key: &[u8]) -> Option<Place> {
         let place = self.table().find(hash, key)?;
-        let expired = self
-            .table()
-            .get(place)
-            .expiry()
-            .is_some_and(|at| at < self.now_ms());
+        let expired = self.table().get(place).expiry().is_some_and(|at| at < self.now_ms());
         if !expired {
             return Some(place);
         }
@@ -163,9 +151,7 @@ impl<'a> Db<'a> {
     #[inline]
     fn touch(&mut self, place: Place) {
         let (now_ms, lfu) = (self.now_ms(), self.shard.settings.lfu);
-        let Shard {
-            databases, random, ..
-        } = &mut *self.shard;
+        let Shard { databases, random, .. } = &mut *self.shard;
         let table = &mut databases[self.number].table;
         let before = table.get(place).access();
         let after = match lfu {
@@ -183,12 +169,7 @@ impl<'a> Db<'a> {
     pub fn edit<'b>(&'b mut self, key: &'b [u8]) -> Slot<'b, 'a> {
         let hash = self.hash(key);
         let place = self.find(hash, key);
-        Slot {
-            db: self,
-            key,
-            hash,
-            place,
-        }
+        Slot { db: self, key, hash, place }
     }
 
     /// Removes a key; returns whether it was there.
@@ -209,12 +190,7 @@ impl<'a> Db<'a> {
         // Where nearly every key has expired and none is removed yet, luck may take long: then any
         // key that is left does, as in Redis.
         for attempt in 0..100 {
-            let Shard {
-                databases,
-                random,
-                now,
-                ..
-            } = &mut *self.shard;
+            let Shard { databases, random, now, .. } = &mut *self.shard;
             let table = &databases[self.number].table;
             let entry = table.get(table.random(random)?);
             let key = entry.key().to_vec();
@@ -345,11 +321,7 @@ impl Slot<'_, '_> {
                 }
             }
             None => {
-                let expiry = if let Ttl::At(at_ms) = ttl {
-                    Some(at_ms)
-                } else {
-                    None
-                };
+                let expiry = if let Ttl::At(at_ms) = ttl { Some(at_ms) } else { None };
                 let entry = Entry::new(self.key, value, expiry, self.db.fresh_access());
                 let code = expiry.map_or(0, |at_ms| expiry::code(at_ms, now_ms));
                 let number = self.db.number;
@@ -411,9 +383,7 @@ impl Slot<'_, '_> {
     /// A string in the block is laid out anew; a long one grows in its own allocation, so appending
     /// to it costs what is appended.
     pub fn write_at(&mut self, offset: usize, bytes: &[u8]) -> usize {
-        let blob = self
-            .place
-            .and_then(|place| self.db.table_mut().get_mut(place).take_blob());
+        let blob = self.place.and_then(|place| self.db.table_mut().get_mut(place).take_blob());
         if let Some(mut blob) = blob {
             let len = overwrite(Arc::make_mut(&mut blob), offset, bytes);
             self.put(New::Heap(blob), Ttl::Keep);
@@ -485,22 +455,14 @@ fn lfu_minutes(now_ms: i64) -> u32 {
 /// The LFU counter as it stands now, given the minutes per decrement.
 pub fn lfu_count(access: u32, now_ms: i64, decay_minutes: u32) -> u32 {
     let idle = lfu_minutes(now_ms).wrapping_sub(access >> 8) & 0x3fff;
-    let decay = if decay_minutes == 0 {
-        0
-    } else {
-        idle / decay_minutes
-    };
+    let decay = if decay_minutes == 0 { 0 } else { idle / decay_minutes };
     (access & 0xff).saturating_sub(decay)
 }
 
 fn lfu_use(access: u32, now_ms: i64, (factor, decay): (u32, u32), random: &mut Random) -> u32 {
     let count = lfu_count(access, now_ms, decay);
     let odds = u64::from(count.saturating_sub(LFU_START)) * u64::from(factor) + 1;
-    let grown = if count < 255 && random.below(odds) == 0 {
-        count + 1
-    } else {
-        count
-    };
+    let grown = if count < 255 && random.below(odds) == 0 { count + 1 } else { count };
     lfu_minutes(now_ms) << 8 | grown
 }
 
@@ -519,20 +481,12 @@ mod tests {
 
     fn shard() -> Shard {
         let mut shard = Shard::new(0, 1, 2);
-        shard.set_now(Now {
-            unix_ms: 1_000_000,
-            monotonic_ns: 1,
-        });
+        shard.set_now(Now { unix_ms: 1_000_000, monotonic_ns: 1 });
         shard
     }
 
     fn text(db: &mut Db, key: &[u8]) -> Option<Vec<u8>> {
-        Some(
-            db.read(key)?
-                .string()
-                .bytes(&mut itoa::Buffer::new())
-                .to_vec(),
-        )
+        Some(db.read(key)?.string().bytes(&mut itoa::Buffer::new()).to_vec())
     }
 
     #[test]
@@ -544,10 +498,7 @@ mod tests {
         db.edit(b"k").put(value_of(b"12"), Ttl::Keep);
         assert_eq!(db.peek(b"k").and_then(|e| e.expiry()), Some(1_000_500));
         assert_eq!(shard.keys(0), (1, 1));
-        shard.set_now(Now {
-            unix_ms: 1_000_501,
-            monotonic_ns: 2,
-        });
+        shard.set_now(Now { unix_ms: 1_000_501, monotonic_ns: 2 });
         assert_eq!(text(&mut shard.db(0), b"k"), None);
         assert_eq!(shard.keys(0), (0, 0));
         assert_eq!(shard.stats().expired, 1);
@@ -572,18 +523,11 @@ mod tests {
         let mut shard = shard();
         for i in 0..5000u32 {
             let key = i.to_be_bytes();
-            let ttl = if i % 5 == 0 {
-                Ttl::Clear
-            } else {
-                Ttl::At(1_000_000 + i64::from(i))
-            };
+            let ttl = if i % 5 == 0 { Ttl::Clear } else { Ttl::At(1_000_000 + i64::from(i)) };
             shard.db(1).edit(&key).put(value_of(b"v"), ttl);
         }
         assert_eq!(shard.keys(1), (5000, 4000));
-        shard.set_now(Now {
-            unix_ms: 1_003_000,
-            monotonic_ns: 2,
-        });
+        shard.set_now(Now { unix_ms: 1_003_000, monotonic_ns: 2 });
         for _ in 0..3 {
             let mut done = false;
             while !done {

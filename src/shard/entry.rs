@@ -112,14 +112,7 @@ impl Shape {
     fn of(key_len: usize, value_len: usize, volatile: bool) -> (Shape, bool) {
         let long = key_len > KEY_MAX || value_len > VALUE_MAX;
         let key_at = if long { 13 } else { 5 } + if volatile { 8 } else { 0 };
-        (
-            Shape {
-                key_at,
-                key_len,
-                value_len,
-            },
-            long,
-        )
+        (Shape { key_at, key_len, value_len }, long)
     }
 
     fn total(&self) -> usize {
@@ -154,9 +147,7 @@ impl Entry {
         let layout = layout(shape.total());
         // SAFETY: the layout's size is not zero (a block is at least 16 bytes).
         let at = unsafe { alloc(layout) };
-        let Some(at) = NonNull::new(at) else {
-            handle_alloc_error(layout)
-        };
+        let Some(at) = NonNull::new(at) else { handle_alloc_error(layout) };
         let mut entry = Entry(at);
         entry.write(Some(key), value, expiry, access);
         entry
@@ -200,9 +191,7 @@ impl Entry {
                 header |= (shape.value_len as u64) << VALUE_AT | (shape.key_len as u64) << KEY_AT;
             }
             if let Some(expiry) = expiry {
-                at.add(shape.key_at - 8)
-                    .cast::<i64>()
-                    .write_unaligned(expiry);
+                at.add(shape.key_at - 8).cast::<i64>().write_unaligned(expiry);
             }
             let bytes = header.to_le_bytes();
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), at, 5);
@@ -229,16 +218,9 @@ impl Entry {
         // SAFETY: fact 1: a long block has both lengths behind its header.
         let (key_len, value_len) = unsafe {
             let at = self.0.as_ptr();
-            (
-                at.add(5).cast::<u32>().read_unaligned(),
-                at.add(9).cast::<u32>().read_unaligned(),
-            )
+            (at.add(5).cast::<u32>().read_unaligned(), at.add(9).cast::<u32>().read_unaligned())
         };
-        Shape {
-            key_at: 13 + expiry,
-            key_len: key_len as usize,
-            value_len: value_len as usize,
-        }
+        Shape { key_at: 13 + expiry, key_len: key_len as usize, value_len: value_len as usize }
     }
 
     /// The key.
@@ -278,9 +260,9 @@ impl Entry {
                 Kind::Inline | Kind::Edited => {
                     Str::Bytes(std::slice::from_raw_parts(at, shape.value_len))
                 }
-                Kind::Heap => Str::Blob(BlobRef::new(
-                    at.cast::<ManuallyDrop<Blob>>().read_unaligned(),
-                )),
+                Kind::Heap => {
+                    Str::Blob(BlobRef::new(at.cast::<ManuallyDrop<Blob>>().read_unaligned()))
+                }
             }
         }
     }
@@ -308,11 +290,7 @@ impl Entry {
         let shape = self.shape();
         // SAFETY: facts 1 to 3: an `Int` has 8 bytes of value.
         unsafe {
-            self.0
-                .as_ptr()
-                .add(shape.key_at + shape.key_len)
-                .cast::<i64>()
-                .write_unaligned(n);
+            self.0.as_ptr().add(shape.key_at + shape.key_len).cast::<i64>().write_unaligned(n);
         }
         true
     }
@@ -325,11 +303,7 @@ impl Entry {
         let shape = self.shape();
         // SAFETY: fact 4; writing kind `Int` right after means that nobody reads the `Blob` again.
         let blob = unsafe {
-            self.0
-                .as_ptr()
-                .add(shape.key_at + shape.key_len)
-                .cast::<Blob>()
-                .read_unaligned()
+            self.0.as_ptr().add(shape.key_at + shape.key_len).cast::<Blob>().read_unaligned()
         };
         self.set_header((self.header() & !15) | Kind::Int as u64);
         Some(blob)
@@ -474,14 +448,8 @@ mod tests {
     fn the_common_key_fits_eighty_bytes() {
         let entry = Entry::new(b"key:1234567", New::Inline(&[7; 64]), None, 5);
         assert_eq!(entry.footprint(), 80);
-        assert_eq!(
-            (entry.key(), text(&entry)),
-            (&b"key:1234567"[..], vec![7; 64])
-        );
-        assert_eq!(
-            (entry.kind(), entry.expiry(), entry.access()),
-            (Kind::Inline, None, 5)
-        );
+        assert_eq!((entry.key(), text(&entry)), (&b"key:1234567"[..], vec![7; 64]));
+        assert_eq!((entry.kind(), entry.expiry(), entry.access()), (Kind::Inline, None, 5));
     }
 
     #[test]
@@ -507,10 +475,7 @@ mod tests {
                 entry.set_expiry(Some(4));
                 assert!(entry.footprint() > 40_000);
                 entry = entry.renamed(b"another");
-                assert_eq!(
-                    (entry.key(), text(&entry)),
-                    (&b"another"[..], blob.to_vec())
-                );
+                assert_eq!((entry.key(), text(&entry)), (&b"another"[..], blob.to_vec()));
                 entry.replace(New::Edited(&value), None);
                 assert_eq!((entry.kind(), text(&entry)), (Kind::Edited, value.clone()));
                 assert_eq!(entry.inline_mut().map(|b| b.len()), Some(value_len));
@@ -522,14 +487,7 @@ mod tests {
 
     #[test]
     fn classes_are_what_allocators_round_to() {
-        for (total, size) in [
-            (1, 16),
-            (80, 80),
-            (81, 96),
-            (128, 128),
-            (129, 160),
-            (160, 160),
-        ] {
+        for (total, size) in [(1, 16), (80, 80), (81, 96), (128, 128), (129, 160), (160, 160)] {
             assert_eq!(class(total), size, "{total}");
         }
         assert_eq!((class(257), class(1000), class(1025)), (320, 1024, 1280));

@@ -71,11 +71,7 @@ fn due(passed_ms: i64, now_ms: i64) -> [u64; 4] {
 impl Codes {
     /// Codes for so many places.
     pub fn new(places: usize) -> Codes {
-        Codes {
-            codes: vec![0; places].into(),
-            present: [0; 4],
-            passed_ms: 0,
-        }
+        Codes { codes: vec![0; places].into(), present: [0; 4], passed_ms: 0 }
     }
 
     /// Bytes taken.
@@ -97,23 +93,15 @@ impl Codes {
 
     /// Takes over when the last pass was, from the codes these were copied from.
     pub fn seen_from(&mut self, old: &Codes) {
-        self.passed_ms = if self.passed_ms == 0 {
-            old.passed_ms
-        } else {
-            self.passed_ms.min(old.passed_ms)
-        };
+        self.passed_ms =
+            if self.passed_ms == 0 { old.passed_ms } else { self.passed_ms.min(old.passed_ms) };
     }
 
     /// Appends the indices of the places that are due at `now_ms` to `found`.
     pub fn pass(&mut self, now_ms: i64, found: &mut Vec<usize>) {
         let due = due(self.passed_ms, now_ms);
         self.passed_ms = now_ms;
-        if self
-            .present
-            .iter()
-            .zip(&due)
-            .all(|(present, due)| present & due == 0)
-        {
+        if self.present.iter().zip(&due).all(|(present, due)| present & due == 0) {
             return;
         }
         for (present, due) in self.present.iter_mut().zip(&due) {
@@ -133,9 +121,7 @@ mod tests {
     #[test]
     fn a_key_is_touched_a_few_times_and_found_in_time() {
         let start = 1_800_000_000_123;
-        for ttl in [
-            0, 1, 100, 128, 5_000, 8_063, 8_064, 60_000, 600_000, 7_200_000, 90_000_000,
-        ] {
+        for ttl in [0, 1, 100, 128, 5_000, 8_063, 8_064, 60_000, 600_000, 7_200_000, 90_000_000] {
             let at = start + ttl;
             let (mut codes, mut found, mut touched) = (Codes::new(9), Vec::new(), 0);
             codes.pass(start, &mut found);

@@ -96,12 +96,7 @@ impl Journal {
             out.extend_from_slice(b"\r\n");
         }
         let command = start..self.bytes.len();
-        self.frames.push(Frame {
-            stamp: self.stamp,
-            txn: self.txn,
-            db,
-            command,
-        });
+        self.frames.push(Frame { stamp: self.stamp, txn: self.txn, db, command });
     }
 
     /// The frames since the last [`Journal::clear`].

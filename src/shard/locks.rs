@@ -52,19 +52,13 @@ pub fn print(db: usize, key: &[u8]) -> u64 {
 
 /// A request for the whole shard.
 pub fn whole() -> Wants {
-    SmallVec::from_slice(&[Want {
-        print: WHOLE,
-        mode: Mode::Exclusive,
-    }])
+    SmallVec::from_slice(&[Want { print: WHOLE, mode: Mode::Exclusive }])
 }
 
 /// A request for keys: duplicates fold into the stronger mode.
 pub fn of_keys(keys: impl Iterator<Item = (u64, Mode)>) -> Wants {
     let mut wants: Wants = keys.map(|(print, mode)| Want { print, mode }).collect();
-    wants.push(Want {
-        print: WHOLE,
-        mode: Mode::Shared,
-    });
+    wants.push(Want { print: WHOLE, mode: Mode::Shared });
     wants.sort_unstable_by_key(|want| (want.print, std::cmp::Reverse(want.mode)));
     wants.dedup_by_key(|want| want.print);
     wants
@@ -144,9 +138,7 @@ impl<W> Locks<W> {
     /// Whether a command that holds nothing may run now.
     pub fn lets_through(&self, wants: &Wants) -> bool {
         wants.iter().all(|want| {
-            self.locks
-                .get(&want.print)
-                .is_none_or(|lock| lock.admits_newcomer(want.mode))
+            self.locks.get(&want.print).is_none_or(|lock| lock.admits_newcomer(want.mode))
         })
     }
 
@@ -162,11 +154,7 @@ impl<W> Locks<W> {
     /// Puts a request that could not be granted into the queues. `holder` is the transaction that
     /// holds the locks once granted, or `None` for a command that is only let through.
     pub fn wait(&mut self, wants: Wants, holder: Option<TxnId>, work: W) {
-        let id = self.waiters.insert(Waiter {
-            wants: wants.clone(),
-            holder,
-            work,
-        });
+        let id = self.waiters.insert(Waiter { wants: wants.clone(), holder, work });
         for want in &wants {
             let lock = self.locks.entry(want.print).or_default();
             lock.queue.push_back(id);
@@ -245,11 +233,7 @@ impl<W> Locks<W> {
             if waiter.wants.iter().all(|want| self.is_next(id, *want)) {
                 return Some(id);
             }
-            let here = waiter
-                .wants
-                .iter()
-                .find(|want| want.print == print)
-                .expect("queued here");
+            let here = waiter.wants.iter().find(|want| want.print == print).expect("queued here");
             if here.mode == Mode::Exclusive {
                 return None;
             }
@@ -267,16 +251,12 @@ impl<W> Locks<W> {
             return lock.queue.front() == Some(&id);
         }
         lock.exclusive_waiters == 0
-            || lock
-                .queue
-                .iter()
-                .take_while(|other| **other != id)
-                .all(|other| {
-                    self.waiters[*other]
-                        .wants
-                        .iter()
-                        .any(|theirs| theirs.print == want.print && theirs.mode == Mode::Shared)
-                })
+            || lock.queue.iter().take_while(|other| **other != id).all(|other| {
+                self.waiters[*other]
+                    .wants
+                    .iter()
+                    .any(|theirs| theirs.print == want.print && theirs.mode == Mode::Shared)
+            })
     }
 }
 
@@ -333,10 +313,7 @@ mod tests {
         let mut locks = Locks::default();
         assert!(locks.attempt(1, &keys(&[(7, X)])));
         locks.wait(whole(), Some(2), "whole");
-        assert!(
-            !locks.attempt(3, &keys(&[(9, S)])),
-            "an attempt would starve it"
-        );
+        assert!(!locks.attempt(3, &keys(&[(9, S)])), "an attempt would starve it");
         locks.wait(keys(&[(9, S)]), None, "late");
         locks.release(1);
         assert_eq!(locks.next_ready(), Some("whole"));
@@ -371,8 +348,7 @@ mod tests {
                 for (i, (_, a)) in holders.iter().enumerate() {
                     for (_, b) in &holders[..i] {
                         let clash = a.iter().any(|x| {
-                            b.iter()
-                                .any(|y| x.print == y.print && (x.mode == X || y.mode == X))
+                            b.iter().any(|y| x.print == y.print && (x.mode == X || y.mode == X))
                         });
                         assert!(!clash);
                     }

@@ -43,11 +43,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings {
-            bulk_max: limits::BULK_MAX as usize,
-            lfu: None,
-            active_expire: true,
-        }
+        Settings { bulk_max: limits::BULK_MAX as usize, lfu: None, active_expire: true }
     }
 }
 
@@ -149,10 +145,7 @@ impl Shard {
 
     /// Starts hits, misses and expirations anew (CONFIG RESETSTAT).
     pub fn reset_stats(&mut self) {
-        self.stats = Stats {
-            dirty: self.stats.dirty,
-            ..Stats::default()
-        };
+        self.stats = Stats { dirty: self.stats.dirty, ..Stats::default() };
     }
 
     /// The journal.
@@ -181,12 +174,7 @@ impl Shard {
     pub fn is_expired(&self, db: usize, key: &[u8]) -> bool {
         let table = &self.databases[db].table;
         let place = table.find(crate::base::hash::of(key), key);
-        place.is_some_and(|place| {
-            table
-                .get(place)
-                .expiry()
-                .is_some_and(|at| at < self.now.unix_ms)
-        })
+        place.is_some_and(|place| table.get(place).expiry().is_some_and(|at| at < self.now.unix_ms))
     }
 
     /// Exchanges two databases (SWAPDB).
@@ -199,10 +187,7 @@ impl Shard {
         let databases = &self.databases;
         let mut watches = std::mem::take(&mut self.watches);
         watches.touch_where(|db, key| {
-            (db == a || db == b)
-                && [a, b]
-                    .iter()
-                    .any(|side| databases[*side].contains(key, now))
+            (db == a || db == b) && [a, b].iter().any(|side| databases[*side].contains(key, now))
         });
         self.watches = watches;
         self.databases.swap(a, b);
@@ -257,14 +242,7 @@ impl Shard {
     fn expire_step(&mut self, db: usize) -> bool {
         use table::Due;
         let now_ms = self.now.unix_ms;
-        let Shard {
-            databases,
-            found,
-            stats,
-            watches,
-            journal,
-            ..
-        } = self;
+        let Shard { databases, found, stats, watches, journal, .. } = self;
         let Database { table, volatile } = &mut databases[db];
         table.pass_step(now_ms, found, |entry| match entry.expiry() {
             None => Due::Keep(0),

@@ -19,10 +19,7 @@ pub struct Watches {
 
 impl Default for Watches {
     fn default() -> Watches {
-        Watches {
-            keys: HashMap::with_hasher(hash::state().clone()),
-            next: 1,
-        }
+        Watches { keys: HashMap::with_hasher(hash::state().clone()), next: 1 }
     }
 }
 
@@ -39,10 +36,7 @@ impl Watches {
         let watched = self
             .keys
             .entry((db, key.into()))
-            .or_insert_with(|| Watched {
-                version: next,
-                watchers: 0,
-            });
+            .or_insert_with(|| Watched { version: next, watchers: 0 });
         watched.watchers += 1;
         watched.version
     }
@@ -60,9 +54,7 @@ impl Watches {
 
     /// The version of a watched key.
     pub fn version(&self, db: usize, key: &[u8]) -> Option<u64> {
-        self.keys
-            .get(&(db, key.into()))
-            .map(|watched| watched.version)
+        self.keys.get(&(db, key.into())).map(|watched| watched.version)
     }
 
     /// The key changed.

@@ -16,13 +16,7 @@ pub struct Item {
 pub fn all() -> Vec<Item> {
     let mut items = Vec::new();
     let mut add = |stranger: bool, name, input: Vec<u8>, last: &str, closes| {
-        items.push(Item {
-            name,
-            input,
-            stranger,
-            last: last.into(),
-            closes,
-        });
+        items.push(Item { name, input, stranger, last: last.into(), closes });
     };
     for (name, input, why) in REFUSED {
         let last = format!("-ERR Protocol error: {why}\r\n");
@@ -59,139 +53,53 @@ pub fn all() -> Vec<Item> {
     let mut multi = b"MULTI\r\n".to_vec();
     multi.extend_from_slice(&b"SET {a}k v\r\nSET b v\r\n".repeat(500));
     multi.extend_from_slice(b"EXEC\r\nPING\r\n");
-    add(
-        false,
-        "a long transaction",
-        multi,
-        "+OK\r\n+PONG\r\n",
-        false,
-    );
+    add(false, "a long transaction", multi, "+OK\r\n+PONG\r\n", false);
     items
 }
 
 /// Name, input, the protocol's complaint.
 const REFUSED: &[(&str, &str, &str)] = &[
     ("a count of letters", "*x\r\n", "invalid multibulk length"),
-    (
-        "a count with a blank",
-        "* 1\r\n",
-        "invalid multibulk length",
-    ),
+    ("a count with a blank", "* 1\r\n", "invalid multibulk length"),
     ("a count with a sign", "*+1\r\n", "invalid multibulk length"),
     ("a padded count", "*01\r\n", "invalid multibulk length"),
     ("no count", "*\r\n", "invalid multibulk length"),
-    (
-        "one argument too many",
-        "*2147483648\r\n",
-        "invalid multibulk length",
-    ),
-    (
-        "a count past 64 bits",
-        "*99999999999999999999\r\n",
-        "invalid multibulk length",
-    ),
+    ("one argument too many", "*2147483648\r\n", "invalid multibulk length"),
+    ("a count past 64 bits", "*99999999999999999999\r\n", "invalid multibulk length"),
     ("a length of letters", "*1\r\n$x\r\n", "invalid bulk length"),
     ("a negative length", "*1\r\n$-1\r\n", "invalid bulk length"),
     ("minus zero", "*1\r\n$-0\r\n", "invalid bulk length"),
     ("no length", "*1\r\n$\r\n", "invalid bulk length"),
-    (
-        "one byte too many",
-        "*1\r\n$1048577\r\n",
-        "invalid bulk length",
-    ),
-    (
-        "a length past 32 bits",
-        "*1\r\n$4294967297\r\n",
-        "invalid bulk length",
-    ),
-    (
-        "a length past 64 bits",
-        "*1\r\n$18446744073709551617\r\n",
-        "invalid bulk length",
-    ),
-    (
-        "a number for a bulk",
-        "*1\r\n:4\r\n",
-        "expected '$', got ':'",
-    ),
-    (
-        "an array in an array",
-        "*1\r\n*1\r\n$4\r\nPING\r\n",
-        "expected '$', got '*'",
-    ),
-    (
-        "a line end for a bulk",
-        "*1\r\n\r\n",
-        "expected '$', got ' '",
-    ),
-    (
-        "a bulk longer than said",
-        "*1\r\n$3\r\nPING\r\n",
-        "invalid CRLF in request",
-    ),
-    (
-        "no line feed",
-        "*1\r$4\r\nPING\r\n",
-        "invalid CRLF in request",
-    ),
-    (
-        "an open quote",
-        "SET k \"v\r\n",
-        "unbalanced quotes in request",
-    ),
-    (
-        "an open single quote",
-        "SET k 'v\r\n",
-        "unbalanced quotes in request",
-    ),
-    (
-        "a quote that is escaped away",
-        "SET k \"v\\\"\r\n",
-        "unbalanced quotes in request",
-    ),
-    (
-        "quotes in quotes",
-        "\"'\"'\"\r\n",
-        "unbalanced quotes in request",
-    ),
+    ("one byte too many", "*1\r\n$1048577\r\n", "invalid bulk length"),
+    ("a length past 32 bits", "*1\r\n$4294967297\r\n", "invalid bulk length"),
+    ("a length past 64 bits", "*1\r\n$18446744073709551617\r\n", "invalid bulk length"),
+    ("a number for a bulk", "*1\r\n:4\r\n", "expected '$', got ':'"),
+    ("an array in an array", "*1\r\n*1\r\n$4\r\nPING\r\n", "expected '$', got '*'"),
+    ("a line end for a bulk", "*1\r\n\r\n", "expected '$', got ' '"),
+    ("a bulk longer than said", "*1\r\n$3\r\nPING\r\n", "invalid CRLF in request"),
+    ("no line feed", "*1\r$4\r\nPING\r\n", "invalid CRLF in request"),
+    ("an open quote", "SET k \"v\r\n", "unbalanced quotes in request"),
+    ("an open single quote", "SET k 'v\r\n", "unbalanced quotes in request"),
+    ("a quote that is escaped away", "SET k \"v\\\"\r\n", "unbalanced quotes in request"),
+    ("quotes in quotes", "\"'\"'\"\r\n", "unbalanced quotes in request"),
 ];
 
 const REFUSED_STRANGERS: &[(&str, &str, &str)] = &[
-    (
-        "a stranger's many arguments",
-        "*11\r\n",
-        "unauthenticated multibulk length",
-    ),
-    (
-        "a stranger's long argument",
-        "*2\r\n$4\r\nAUTH\r\n$16385\r\n",
-        "unauthenticated bulk length",
-    ),
+    ("a stranger's many arguments", "*11\r\n", "unauthenticated multibulk length"),
+    ("a stranger's long argument", "*2\r\n$4\r\nAUTH\r\n$16385\r\n", "unauthenticated bulk length"),
     (
         "a stranger after a failed attempt",
         "*2\r\n$4\r\nAUTH\r\n$1\r\nx\r\n*11\r\n",
         "unauthenticated multibulk length",
     ),
-    (
-        "a stranger again",
-        "AUTH secret\r\nRESET\r\n*11\r\n",
-        "unauthenticated multibulk length",
-    ),
+    ("a stranger again", "AUTH secret\r\nRESET\r\n*11\r\n", "unauthenticated multibulk length"),
 ];
 
 /// Name, input, the end of the replies.
 const ANSWERED: &[(&str, &str, &str)] = &[
     ("nothing", "", ""),
-    (
-        "empty arrays",
-        "*0\r\n*-1\r\n*-2147483648\r\nPING\r\n",
-        "+PONG\r\n",
-    ),
-    (
-        "a negative count past 32 bits",
-        "*-9223372036854775808\r\nPING\r\n",
-        "+PONG\r\n",
-    ),
+    ("empty arrays", "*0\r\n*-1\r\n*-2147483648\r\nPING\r\n", "+PONG\r\n"),
+    ("a negative count past 32 bits", "*-9223372036854775808\r\nPING\r\n", "+PONG\r\n"),
     ("blanks only", " \t \r\nPING\r\n", "+PONG\r\n"),
     ("a lone line feed", "\nPING\n", "+PONG\r\n"),
     (
@@ -224,16 +132,6 @@ const UNFINISHED: &[(&str, &str)] = &[
 const TOO_LONG: &[(&str, &str, u8, &str)] = &[
     ("an endless line", "", b'a', "too big inline request"),
     ("an endless count", "*", b'1', "too big mbulk count string"),
-    (
-        "an endless length",
-        "*1\r\n$",
-        b'1',
-        "too big bulk count string",
-    ),
-    (
-        "an endless wrong sign",
-        "*1\r\n#",
-        b'1',
-        "too big bulk count string",
-    ),
+    ("an endless length", "*1\r\n$", b'1', "too big bulk count string"),
+    ("an endless wrong sign", "*1\r\n#", b'1', "too big bulk count string"),
 ];

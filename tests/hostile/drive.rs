@@ -8,7 +8,7 @@ use redshard::config::parse::{Start, start_line};
 use redshard::resp::ReplyBuf;
 use redshard::route::batch::ClientKey;
 use redshard::route::mailbox;
-use redshard::route::node::{Fed, Node};
+use redshard::route::{feed::Fed, node::Node};
 use redshard::session::{About, Close, Identity, Server};
 use std::sync::Arc;
 
@@ -80,17 +80,9 @@ impl Host {
             .enumerate()
             .map(|(number, mail)| Node::new(number, mail, Arc::clone(&server)))
             .collect();
-        let now = Now {
-            unix_ms: UNIX_MS,
-            monotonic_ns: 1,
-        };
+        let now = Now { unix_ms: UNIX_MS, monotonic_ns: 1 };
         nodes.iter_mut().for_each(|node| node.begin_turn(now));
-        Host {
-            nodes,
-            clock_ns: 1,
-            housekeeping: false,
-            feed_bytes_max: 0,
-        }
+        Host { nodes, clock_ns: 1, housekeeping: false, feed_bytes_max: 0 }
     }
 
     pub fn shards(&self) -> usize {
@@ -119,10 +111,7 @@ impl Host {
     /// One turn of one shard. Returns whether anything happened.
     pub fn turn(&mut self, number: usize, peers: &mut [Peer]) -> bool {
         self.clock_ns += 1_000;
-        let now = Now {
-            unix_ms: UNIX_MS,
-            monotonic_ns: self.clock_ns,
-        };
+        let now = Now { unix_ms: UNIX_MS, monotonic_ns: self.clock_ns };
         let node = &mut self.nodes[number];
         node.begin_turn(now);
         node.collect();
@@ -217,10 +206,7 @@ impl Peer {
         };
         if fed == Fed::Closed {
             let close = node.client(self.key).map(|client| client.session.close);
-            assert!(
-                close.is_none_or(|close| close != Close::No),
-                "closed, and not to be closed"
-            );
+            assert!(close.is_none_or(|close| close != Close::No), "closed, and not to be closed");
             self.closed = true;
             self.pending.clear();
         }

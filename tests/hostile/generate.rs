@@ -66,31 +66,18 @@ pub fn pipeline(random: &mut Random) -> Vec<u8> {
             0 => split("MULTI"),
             1 | 2 if depth > 0 => split("EXEC"),
             3 => vec![b"WATCH".to_vec(), key(random), key(random)],
-            4 => split(pick(
-                random,
-                &["HELLO 3", "HELLO 2", "HELLO 3 AUTH default secret"],
-            )),
-            5 if chance(random, 3) => split(pick(
-                random,
-                &["CLIENT REPLY OFF", "CLIENT REPLY ON", "CLIENT REPLY SKIP"],
-            )),
+            4 => split(pick(random, &["HELLO 3", "HELLO 2", "HELLO 3 AUTH default secret"])),
+            5 if chance(random, 3) => {
+                split(pick(random, &["CLIENT REPLY OFF", "CLIENT REPLY ON", "CLIENT REPLY SKIP"]))
+            }
             6 if chance(random, 3) => split(pick(random, &["RESET", "QUIT"])),
-            7 => split(pick(
-                random,
-                &["AUTH secret", "AUTH wrong", "SELECT 1", "SELECT 9"],
-            )),
-            8 => vec![
-                b"SET".to_vec(),
-                key(random),
-                vec![b'v'; 16_384 + random.below(4000) as usize],
-            ],
+            7 => split(pick(random, &["AUTH secret", "AUTH wrong", "SELECT 1", "SELECT 9"])),
+            8 => {
+                vec![b"SET".to_vec(), key(random), vec![b'v'; 16_384 + random.below(4000) as usize]]
+            }
             _ => command_words(random),
         };
-        depth = if words[0] == b"MULTI" {
-            8
-        } else {
-            depth - i32::from(depth > 0)
-        };
+        depth = if words[0] == b"MULTI" { 8 } else { depth - i32::from(depth > 0) };
         if words.len() < 8 && chance(random, 12) && inline(&mut bytes, &words) {
             continue;
         }
@@ -118,9 +105,7 @@ fn command_words(random: &mut Random) -> Vec<Vec<u8>> {
     };
     let mut words = split(command.name);
     if chance(random, 4) {
-        words
-            .iter_mut()
-            .for_each(|word| word.make_ascii_lowercase());
+        words.iter_mut().for_each(|word| word.make_ascii_lowercase());
     }
     let least = usize::from(command.arity.unsigned_abs()) - words.len();
     let mut count = least;
@@ -158,18 +143,8 @@ fn argument(random: &mut Random, command: &Command) -> Vec<u8> {
             }
             pick(random, &tokens).into()
         }
-        15 => pick(
-            random,
-            &["3.0", "-1.5e3", "inf", "nan", "1e400", "0x10", " 1", "+5"],
-        )
-        .into(),
-        16 => pick(
-            random,
-            &[
-                "*", "k*", "[a-z]?", "\\", "[", "string", "GET", "get", "x y",
-            ],
-        )
-        .into(),
+        15 => pick(random, &["3.0", "-1.5e3", "inf", "nan", "1e400", "0x10", " 1", "+5"]).into(),
+        16 => pick(random, &["*", "k*", "[a-z]?", "\\", "[", "string", "GET", "get", "x y"]).into(),
         17 => noise(random, 12),
         18 => Vec::new(),
         _ => vec![b'z'; random.below(300) as usize],
@@ -219,9 +194,7 @@ fn number(random: &mut Random) -> Vec<u8> {
 }
 
 fn noise(random: &mut Random, most: u64) -> Vec<u8> {
-    (0..random.below(most))
-        .map(|_| random.next() as u8)
-        .collect()
+    (0..random.below(most)).map(|_| random.next() as u8).collect()
 }
 
 fn announcement(random: &mut Random) -> Vec<u8> {
@@ -229,20 +202,8 @@ fn announcement(random: &mut Random) -> Vec<u8> {
     for _ in 0..random.below(3) {
         bytes.extend_from_slice(b"*1\r\n$4\r\nPING\r\n");
     }
-    let count = pick(
-        random,
-        &[
-            "1",
-            "3",
-            "10",
-            "11",
-            "1048576",
-            "2147483647",
-            "2147483648",
-            "-5",
-            "1e3",
-        ],
-    );
+    let count =
+        pick(random, &["1", "3", "10", "11", "1048576", "2147483647", "2147483648", "-5", "1e3"]);
     bytes.extend_from_slice(format!("*{count}\r\n").as_bytes());
     for _ in 0..random.below(4) {
         let sent = random.below(40) as usize;
@@ -320,11 +281,7 @@ fn long(random: &mut Random) -> Vec<u8> {
         encode(&mut bytes, &split("SET k1 v"));
     }
     bytes.extend_from_slice(
-        pick(
-            random,
-            &["", "*", "*1\r\n$", "*2\r\n$3\r\nGET\r\n#", "GET '"],
-        )
-        .as_bytes(),
+        pick(random, &["", "*", "*1\r\n$", "*2\r\n$3\r\nGET\r\n#", "GET '"]).as_bytes(),
     );
     let length = 65_536 - 4 + random.below(9) as usize;
     bytes.extend(std::iter::repeat_n(pick(random, b"1a '"), length));
@@ -351,15 +308,10 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
         }
         // A number in a header becomes another.
         6 => {
-            let header = bytes[at..]
-                .iter()
-                .position(|byte| matches!(byte, b'*' | b'$'));
+            let header = bytes[at..].iter().position(|byte| matches!(byte, b'*' | b'$'));
             if let Some(header) = header.map(|header| at + header) {
                 let line = &bytes[header..];
-                let end = line
-                    .iter()
-                    .position(|byte| *byte == b'\r')
-                    .unwrap_or(line.len());
+                let end = line.iter().position(|byte| *byte == b'\r').unwrap_or(line.len());
                 let new = number(random);
                 bytes.splice(header + 1..header + end.max(1), new);
             }
@@ -382,9 +334,7 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
 pub fn cuts(random: &mut Random, len: usize) -> Vec<usize> {
     let mut cuts: Vec<usize> = match random.below(10) {
         0 if len < 400 => (1..len).collect(),
-        _ => (0..1 + random.below(8))
-            .map(|_| random.below(len as u64 + 1) as usize)
-            .collect(),
+        _ => (0..1 + random.below(8)).map(|_| random.below(len as u64 + 1) as usize).collect(),
     };
     cuts.sort_unstable();
     cuts.push(len);

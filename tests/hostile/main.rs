@@ -51,9 +51,7 @@ fn alone() -> MutexGuard<'static, ()> {
 
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} is a number")),
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is a number")),
         Err(_) => default,
     }
 }
@@ -91,10 +89,7 @@ fn for_every_seed(what: &str, inputs: u64, mut case: impl FnMut(u64) -> Result<(
 fn shown(input: &[u8]) -> String {
     let (mut text, mut at) = (String::new(), 0);
     while at < input.len() {
-        let run = input[at..]
-            .iter()
-            .take_while(|byte| **byte == input[at])
-            .count();
+        let run = input[at..].iter().take_while(|byte| **byte == input[at]).count();
         let byte = std::ascii::escape_default(input[at]);
         if run > 20 {
             text.push_str(&format!("<{byte} {run} times>"));
@@ -119,9 +114,7 @@ fn run(input: &[u8], cuts: &[usize], config: &Setup, mut random: Option<Random>)
     let mut peers = [host.connect(config.home)];
     let mut from = 0;
     for &cut in cuts {
-        peers[0].patient = random
-            .as_mut()
-            .is_none_or(|random| !generate::chance(random, 4));
+        peers[0].patient = random.as_mut().is_none_or(|random| !generate::chance(random, 4));
         peers[0].send(&input[from..cut]);
         from = cut;
         let turns = random.as_mut().map_or(0, |random| random.below(4));
@@ -132,11 +125,7 @@ fn run(input: &[u8], cuts: &[usize], config: &Setup, mut random: Option<Random>)
     // The last bytes are what it asked for or too few.
     host.settle(&mut peers);
     let [peer] = peers;
-    Run {
-        out: peer.out,
-        closed: peer.closed,
-        feed_bytes_max: host.feed_bytes_max,
-    }
+    Run { out: peer.out, closed: peer.closed, feed_bytes_max: host.feed_bytes_max }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -161,20 +150,13 @@ impl Setup {
 fn check(input: &[u8], cuts: &[usize], setup: Setup, random: Random) -> Result<Verdict, String> {
     let describe = |wrong| format!("{wrong}\n{setup:?}, cut at {cuts:?}\n{}", shown(input));
     let whole = run(input, &[input.len()], &setup, None);
-    let verdict = judge(
-        input,
-        &whole.out,
-        whole.closed,
-        setup.password,
-        Lines::Whole,
-    )
-    .map_err(|wrong| describe(format!("in one piece: {wrong}")))?;
+    let verdict = judge(input, &whole.out, whole.closed, setup.password, Lines::Whole)
+        .map_err(|wrong| describe(format!("in one piece: {wrong}")))?;
     let split = run(input, cuts, &setup, Some(random));
     let in_pieces = |lines| judge(input, &split.out, split.closed, setup.password, lines).map(drop);
     let mut judged = in_pieces(Lines::Whole);
-    let has_long_line = input
-        .split(|byte| *byte == b'\n')
-        .any(|line| line.len() > oracle::LINE_MAX);
+    let has_long_line =
+        input.split(|byte| *byte == b'\n').any(|line| line.len() > oracle::LINE_MAX);
     if has_long_line {
         judged = judged.or_else(|_| in_pieces(Lines::Pieces));
     } else if !verdict.loose {
@@ -205,11 +187,7 @@ fn same(whole: &[u8], split: &[u8], volatile: bool) -> Result<(), String> {
     if whole.len() == split.len() {
         return Ok(());
     }
-    Err(format!(
-        "{} replies, or {} in pieces",
-        whole.len(),
-        split.len()
-    ))
+    Err(format!("{} replies, or {} in pieces", whole.len(), split.len()))
 }
 
 #[test]
@@ -270,11 +248,9 @@ fn a_crowd_gets_an_answer_each() {
             peer.send(&input[*sent..]);
         }
         host.settle(&mut peers);
-        let killers = inputs.iter().any(|(input, _)| {
-            input
-                .windows(4)
-                .any(|word| word.eq_ignore_ascii_case(b"KILL"))
-        });
+        let killers = inputs
+            .iter()
+            .any(|(input, _)| input.windows(4).any(|word| word.eq_ignore_ascii_case(b"KILL")));
         for ((peer, (input, _)), gone) in peers.iter().zip(&inputs).zip(gone) {
             let judged = match gone || killers {
                 // Cut short by somebody: what did come is well-formed all the same.
@@ -296,16 +272,8 @@ fn the_corpus_is_refused_in_the_protocols_words_wherever_it_is_cut() {
     let _alone = alone();
     for item in corpus::all() {
         for setup in [
-            Setup {
-                shards: 1,
-                home: 0,
-                password: item.stranger,
-            },
-            Setup {
-                shards: 3,
-                home: 1,
-                password: item.stranger,
-            },
+            Setup { shards: 1, home: 0, password: item.stranger },
+            Setup { shards: 3, home: 1, password: item.stranger },
         ] {
             let step = 1 + item.input.len() / 64;
             for cut in (0..=item.input.len()).step_by(step) {
@@ -315,11 +283,7 @@ fn the_corpus_is_refused_in_the_protocols_words_wherever_it_is_cut() {
             }
             let run = run(&item.input, &[item.input.len()], &setup, None);
             let shown = run.out.escape_ascii();
-            assert!(
-                run.out.ends_with(item.last.as_bytes()),
-                "{}: {shown}",
-                item.name
-            );
+            assert!(run.out.ends_with(item.last.as_bytes()), "{}: {shown}", item.name);
             assert_eq!(run.closed, item.closes, "{}: {shown}", item.name);
         }
     }
@@ -418,9 +382,7 @@ fn a_live_server_survives_it_all() {
         for_every_seed("a live server", inputs, |seed| {
             let mut random = random_of(seed ^ 0x5EED);
             let (_, input) = generate::input(&mut random);
-            let killer = input
-                .windows(4)
-                .any(|word| word.eq_ignore_ascii_case(b"KILL"));
+            let killer = input.windows(4).any(|word| word.eq_ignore_ascii_case(b"KILL"));
             // It would take the control connection with it.
             if killer {
                 return Ok(());

@@ -73,11 +73,7 @@ fn multibulk(
                 Err(Step::End) => return Err(Step::End),
                 _ => {}
             }
-            let shown = if matches!(sigil, b'\r' | b'\n') {
-                ' '
-            } else {
-                char::from(sigil)
-            };
+            let shown = if matches!(sigil, b'\r' | b'\n') { ' ' } else { char::from(sigil) };
             return refused(&format!("expected '$', got '{shown}'"));
         }
         here += 1;
@@ -221,10 +217,7 @@ pub fn replies(stream: &[u8]) -> Result<Vec<Reply<'_>>, String> {
     while at < stream.len() {
         let (start, mut resp3) = (at, false);
         reply(stream, &mut at, &mut resp3, 0)?;
-        found.push(Reply {
-            bytes: &stream[start..at],
-            resp3,
-        });
+        found.push(Reply { bytes: &stream[start..at], resp3 });
     }
     Ok(found)
 }
@@ -262,18 +255,12 @@ fn reply(stream: &[u8], at: &mut usize, resp3: &mut bool, depth: usize) -> Resul
         b'$' | b'*' if text == b"-1" => Ok(()),
         b'$' | b'!' | b'=' => {
             let size = size()?;
-            let body = stream[*at..]
-                .get(..size + 2)
-                .ok_or_else(|| wrong("cut short"))?;
+            let body = stream[*at..].get(..size + 2).ok_or_else(|| wrong("cut short"))?;
             *at += size + 2;
             if kind == b'=' && body.get(3) != Some(&b':') {
                 return Err(wrong("verbatim without a kind"));
             }
-            if body.ends_with(b"\r\n") {
-                Ok(())
-            } else {
-                Err(wrong("a body that does not end"))
-            }
+            if body.ends_with(b"\r\n") { Ok(()) } else { Err(wrong("a body that does not end")) }
         }
         b'*' | b'~' | b'>' | b'%' => {
             let size = size()? * (1 + usize::from(kind == b'%'));
@@ -315,12 +302,7 @@ pub fn judge(
     let found = replies(out)?;
     let (mut replies, mut at) = (found.iter(), 0);
     let (mut stranger, mut queueing, mut mode, mut hello) = (password, false, Mode::On, false);
-    let mut verdict = Verdict {
-        commands: 0,
-        refused: false,
-        volatile: false,
-        loose: false,
-    };
+    let mut verdict = Verdict { commands: 0, refused: false, volatile: false, loose: false };
     let over = |mut rest: std::slice::Iter<Reply>, wanted: bool| {
         if closed != wanted {
             return Err(format!("closed: {closed}, not {wanted}"));
@@ -391,20 +373,12 @@ pub fn judge(
                 if verdict.loose && closed {
                     return Ok(verdict);
                 }
-                let shown: Vec<String> = words
-                    .iter()
-                    .map(|word| word.escape_ascii().to_string())
-                    .collect();
-                return Err(format!(
-                    "no reply to command {}: {shown:?}",
-                    verdict.commands
-                ));
+                let shown: Vec<String> =
+                    words.iter().map(|word| word.escape_ascii().to_string()).collect();
+                return Err(format!("no reply to command {}: {shown:?}", verdict.commands));
             };
             if reply.resp3 && !hello {
-                return Err(format!(
-                    "RESP3 before HELLO: {}",
-                    reply.bytes.escape_ascii()
-                ));
+                return Err(format!("RESP3 before HELLO: {}", reply.bytes.escape_ascii()));
             }
             failed = reply.is_error();
         }
@@ -421,9 +395,7 @@ pub fn judge(
 /// Whether a stranger's command that did not fail, as far as was seen, let it in.
 fn logs_in(words: &[Vec<u8>], seen: bool) -> bool {
     let is = |at: usize, word: &str| {
-        words
-            .get(at)
-            .is_some_and(|found| found.eq_ignore_ascii_case(word.as_bytes()))
+        words.get(at).is_some_and(|found| found.eq_ignore_ascii_case(word.as_bytes()))
     };
     if is(0, "AUTH") {
         return seen

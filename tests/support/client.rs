@@ -43,20 +43,12 @@ impl Client {
         let stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let reader: Box<dyn Read + Send> = Box::new(stream.try_clone()?);
-        Ok(Client {
-            reader: BufReader::new(reader),
-            writer: Box::new(stream),
-            tcp: None,
-        })
+        Ok(Client { reader: BufReader::new(reader), writer: Box::new(stream), tcp: None })
     }
 
     /// The socket itself, to be used from another thread.
     pub fn tcp(&self) -> TcpStream {
-        self.tcp
-            .as_ref()
-            .expect("a TCP connection")
-            .try_clone()
-            .expect("clone the socket")
+        self.tcp.as_ref().expect("a TCP connection").try_clone().expect("clone the socket")
     }
 
     /// Closes our sending direction: the server sees the end of input, we still read.
@@ -71,8 +63,7 @@ impl Client {
     /// Sends one command and returns its reply.
     #[track_caller]
     pub fn cmd(&mut self, args: &[&str]) -> Value {
-        self.try_cmd(args)
-            .unwrap_or_else(|e| panic!("{args:?}: {e}"))
+        self.try_cmd(args).unwrap_or_else(|e| panic!("{args:?}: {e}"))
     }
 
     #[track_caller]
@@ -116,18 +107,13 @@ impl Client {
     #[track_caller]
     pub fn check_ttl(&mut self, key: &str, seconds: i64) {
         let left = self.cmd(&["TTL", key]).int();
-        assert!(
-            (seconds - 5..=seconds).contains(&left),
-            "TTL {key}: {left} s left of {seconds}"
-        );
+        assert!((seconds - 5..=seconds).contains(&left), "TTL {key}: {left} s left of {seconds}");
     }
 
     /// Polls a command until it gives this reply: for effects that take their time, such as a time to live.
     #[track_caller]
     pub fn wait_for(&mut self, line: &str, expected: Value) {
-        wait_until(&format!("{line} gives {expected:?}"), || {
-            self.run(line) == expected
-        });
+        wait_until(&format!("{line} gives {expected:?}"), || self.run(line) == expected);
     }
 
     /// Sends a line without reading the reply.
@@ -148,16 +134,12 @@ impl Client {
 
     /// Sends what the server may refuse half way by closing, which is then seen when reading.
     pub fn send_raw_lossy(&mut self, bytes: &[u8]) {
-        let _ = self
-            .writer
-            .write_all(bytes)
-            .and_then(|()| self.writer.flush());
+        let _ = self.writer.write_all(bytes).and_then(|()| self.writer.flush());
     }
 
     #[track_caller]
     pub fn read_reply(&mut self) -> Value {
-        self.try_read_reply()
-            .unwrap_or_else(|e| panic!("read a reply: {e}"))
+        self.try_read_reply().unwrap_or_else(|e| panic!("read a reply: {e}"))
     }
 
     #[track_caller]
@@ -195,21 +177,14 @@ impl Client {
                 break;
             }
         }
-        assert_eq!(
-            got.escape_ascii().to_string(),
-            expected.escape_ascii().to_string()
-        );
+        assert_eq!(got.escape_ascii().to_string(), expected.escape_ascii().to_string());
     }
 
     /// The server has closed: the end of the stream or a reset, after nothing more than what was read already.
     #[track_caller]
     pub fn expect_closed(&mut self) {
         let rest = self.read_to_close();
-        assert!(
-            rest.is_empty(),
-            "bytes before the close: {}",
-            rest.escape_ascii()
-        );
+        assert!(rest.is_empty(), "bytes before the close: {}", rest.escape_ascii());
     }
 
     /// Everything up to the server's close.

@@ -31,11 +31,7 @@ static SEQUENCE: AtomicUsize = AtomicUsize::new(0);
 /// The shard counts every behaviour is checked with: no crossing at all, one boundary, several. A reference server has
 /// no shards, so it runs once.
 pub fn shard_counts() -> &'static [usize] {
-    if reference().is_some() {
-        &[1]
-    } else {
-        &[1, 2, 4]
-    }
+    if reference().is_some() { &[1] } else { &[1, 2, 4] }
 }
 
 /// Runs `body` against a fresh server of each shard count.
@@ -61,10 +57,7 @@ pub fn reference() -> Option<PathBuf> {
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(
-            Instant::now() < deadline,
-            "waited {PATIENCE:?} in vain: {what}"
-        );
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -115,10 +108,7 @@ pub struct Launch {
 
 impl Launch {
     pub fn new(shards: usize) -> Launch {
-        Launch {
-            shards,
-            args: Vec::new(),
-        }
+        Launch { shards, args: Vec::new() }
     }
 
     /// Adds arguments, which replace the harness's own of the same name.
@@ -157,9 +147,7 @@ impl Launch {
             command.args(["--bind", "127.0.0.1"]);
         }
         let out = File::create(log).expect("create the server's log");
-        let err = out
-            .try_clone()
-            .expect("share the log between stdout and stderr");
+        let err = out.try_clone().expect("share the log between stdout and stderr");
         command
             .args(&self.args)
             .stdin(Stdio::null())
@@ -175,21 +163,13 @@ impl Launch {
         for _ in 0..8 {
             let (dir, port) = (TempDir::new(), free_port());
             let log = dir.path().join("server.log");
-            let mut server = Server {
-                child: self.spawn(port, dir.path(), &log),
-                port,
-                log,
-                dir,
-            };
+            let mut server = Server { child: self.spawn(port, dir.path(), &log), port, log, dir };
             if server.came_up() {
                 return server;
             }
             let said = server.log();
             // Somebody else may have taken the port between our look and the server's bind.
-            assert!(
-                said.to_lowercase().contains("in use"),
-                "the server did not start:\n{said}"
-            );
+            assert!(said.to_lowercase().contains("in use"), "the server did not start:\n{said}");
         }
         panic!("no free port in eight attempts");
     }
@@ -234,13 +214,9 @@ impl Server {
     /// Sends a signal by its number.
     pub fn signal(&self, signal: i32) {
         // The shell's own kill: a minimal container has no other.
-        let sent = Command::new("sh")
-            .args(["-c", &format!("kill -{signal} {}", self.pid())])
-            .status();
-        assert!(
-            sent.expect("run a shell").success(),
-            "the server was gone before signal {signal}"
-        );
+        let sent =
+            Command::new("sh").args(["-c", &format!("kill -{signal} {}", self.pid())]).status();
+        assert!(sent.expect("run a shell").success(), "the server was gone before signal {signal}");
     }
 
     /// Waits for the process to end by itself.
@@ -257,11 +233,8 @@ impl Server {
             .lines()
             .find(|line| line.starts_with("VmRSS:"))
             .expect("VmRSS is in the status file");
-        let kib: u64 = line
-            .split_whitespace()
-            .nth(1)
-            .and_then(|n| n.parse().ok())
-            .expect("VmRSS is a number");
+        let kib: u64 =
+            line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("VmRSS is a number");
         kib * 1024
     }
 
@@ -270,12 +243,7 @@ impl Server {
     fn came_up(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            if self
-                .child
-                .try_wait()
-                .expect("ask for the server's state")
-                .is_some()
-            {
+            if self.child.try_wait().expect("ask for the server's state").is_some() {
                 return false;
             }
             // With a password set the answer is an error, which is an answer all the same.

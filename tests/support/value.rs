@@ -77,14 +77,12 @@ impl Value {
     #[track_caller]
     pub fn field(&self, name: &str) -> &Value {
         let found = match self {
-            Value::Map(pairs) => pairs
-                .iter()
-                .find(|(key, _)| key.text() == name)
-                .map(|(_, value)| value),
-            Value::Array(items) => items
-                .chunks(2)
-                .find(|pair| pair[0].text() == name)
-                .map(|pair| &pair[1]),
+            Value::Map(pairs) => {
+                pairs.iter().find(|(key, _)| key.text() == name).map(|(_, value)| value)
+            }
+            Value::Array(items) => {
+                items.chunks(2).find(|pair| pair[0].text() == name).map(|pair| &pair[1])
+            }
             other => panic!("expected a map, got {other:?}"),
         };
         found.unwrap_or_else(|| panic!("no field {name} in {self:?}"))
@@ -123,10 +121,7 @@ impl fmt::Debug for Value {
             Value::NilArray => f.write_str("*-1"),
             Value::Null => f.write_str("_"),
             Value::Array(items) => f.debug_list().entries(items).finish(),
-            Value::Map(pairs) => f
-                .debug_map()
-                .entries(pairs.iter().map(|(k, v)| (k, v)))
-                .finish(),
+            Value::Map(pairs) => f.debug_map().entries(pairs.iter().map(|(k, v)| (k, v))).finish(),
             Value::Set(items) => f.debug_set().entries(items).finish(),
             Value::Push(items) => {
                 f.write_str(">")?;
@@ -184,9 +179,7 @@ pub fn bulks(items: &[&str]) -> Value {
 
 /// The reply to a command called with too few or too many arguments.
 pub fn wrong_arity(command: &str) -> Value {
-    error(&format!(
-        "ERR wrong number of arguments for '{command}' command"
-    ))
+    error(&format!("ERR wrong number of arguments for '{command}' command"))
 }
 
 pub fn syntax_error() -> Value {

@@ -101,10 +101,7 @@ enum Test {
 impl Filter {
     /// Takes the connection from an address.
     pub fn of_address(addr: &[u8]) -> Filter {
-        Filter {
-            tests: vec![(true, Test::Addr(addr.to_vec()))],
-            skip_me: false,
-        }
+        Filter { tests: vec![(true, Test::Addr(addr.to_vec()))], skip_me: false }
     }
 
     /// Reads filters; `skip_me` unless they say otherwise.
@@ -112,10 +109,7 @@ impl Filter {
     /// # Errors
     /// When they cannot be understood.
     pub fn parse(args: &Args, env: &Env, skip_me: bool) -> Result<Filter, Error> {
-        let mut filter = Filter {
-            tests: Vec::new(),
-            skip_me,
-        };
+        let mut filter = Filter { tests: Vec::new(), skip_me };
         let mut at = 0;
         while at < args.len() {
             let word = args.at(at).to_ascii_uppercase();
@@ -187,10 +181,7 @@ impl Filter {
     /// Whether a session is meant, when the one of id `asker` asks.
     pub fn takes(&self, session: &Session, asker: u64, env: &Env) -> bool {
         !(self.skip_me && session.id == asker)
-            && self
-                .tests
-                .iter()
-                .all(|(wanted, test)| test.holds(session, env) == *wanted)
+            && self.tests.iter().all(|(wanted, test)| test.holds(session, env) == *wanted)
     }
 }
 
@@ -209,9 +200,7 @@ impl Test {
             Test::LibVer(version) => is(&about.lib_ver, version),
             Test::Letters(wanted) => {
                 let letters = letters(session);
-                wanted
-                    .iter()
-                    .all(|letter| letters.as_bytes().contains(letter))
+                wanted.iter().all(|letter| letters.as_bytes().contains(letter))
             }
             Test::Db(db) => session.db as i64 == *db,
             Test::AgeSeconds(seconds) => seconds_since(session.created_ms) >= *seconds,
@@ -225,9 +214,7 @@ impl Test {
 /// The address without its port, or a socket's path.
 fn ip_of(addr: &str) -> &str {
     let host = addr.rsplit_once(':').map_or(addr, |(host, _)| host);
-    host.strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host)
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// An id; `None` for what is not a number and so begins something else.
@@ -254,15 +241,9 @@ fn known(what: &str, name: &str, wanted: bool, text: &[u8], all: &[u8]) -> Resul
     if text.iter().all(|letter| all.contains(letter)) {
         return Ok(());
     }
-    let filter = if wanted {
-        "provided".to_owned()
-    } else {
-        format!("NOT-{name}")
-    };
+    let filter = if wanted { "provided".to_owned() } else { format!("NOT-{name}") };
     let text = String::from_utf8_lossy(text);
-    Err(Error::owned(format!(
-        "ERR Unknown {what} found in the {filter} filter: {text}"
-    )))
+    Err(Error::owned(format!("ERR Unknown {what} found in the {filter} filter: {text}")))
 }
 
 fn parse_db(text: &[u8], wanted: bool, env: &Env) -> Result<i64, Error> {

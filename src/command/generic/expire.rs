@@ -94,21 +94,14 @@ impl Condition {
                 return Err(Error::owned(format!("ERR Unsupported option {word}")));
             }
         }
-        let Condition {
-            absent,
-            present,
-            later,
-            earlier,
-        } = condition;
+        let Condition { absent, present, later, earlier } = condition;
         if absent && (present || later || earlier) {
             return Err(Error::text(
                 "ERR NX and XX, GT or LT options at the same time are not compatible",
             ));
         }
         if later && earlier {
-            return Err(Error::text(
-                "ERR GT and LT options at the same time are not compatible",
-            ));
+            return Err(Error::text("ERR GT and LT options at the same time are not compatible"));
         }
         Ok(condition)
     }
@@ -176,26 +169,8 @@ mod tests {
     #[test]
     fn conditions() {
         let none = Condition::default();
-        let (nx, xx) = (
-            Condition {
-                absent: true,
-                ..none
-            },
-            Condition {
-                present: true,
-                ..none
-            },
-        );
-        let (gt, lt) = (
-            Condition {
-                later: true,
-                ..none
-            },
-            Condition {
-                earlier: true,
-                ..none
-            },
-        );
+        let (nx, xx) = (Condition { absent: true, ..none }, Condition { present: true, ..none });
+        let (gt, lt) = (Condition { later: true, ..none }, Condition { earlier: true, ..none });
         for (condition, before, expected) in [
             (none, None, true),
             (none, Some(9), true),
@@ -211,37 +186,16 @@ mod tests {
             (lt, Some(9), false),
             (lt, Some(10), false),
             (lt, Some(11), true),
-            (
-                Condition {
-                    present: true,
-                    ..lt
-                },
-                None,
-                false,
-            ),
-            (
-                Condition {
-                    present: true,
-                    ..lt
-                },
-                Some(11),
-                true,
-            ),
+            (Condition { present: true, ..lt }, None, false),
+            (Condition { present: true, ..lt }, Some(11), true),
         ] {
-            assert_eq!(
-                condition.holds(before, 10),
-                expected,
-                "{condition:?} {before:?}"
-            );
+            assert_eq!(condition.holds(before, 10), expected, "{condition:?} {before:?}");
         }
     }
 
     #[test]
     fn seconds_are_rounded_without_overflow() {
-        assert_eq!(
-            (to_seconds(499), to_seconds(500), to_seconds(1499)),
-            (0, 1, 1)
-        );
+        assert_eq!((to_seconds(499), to_seconds(500), to_seconds(1499)), (0, 1, 1));
         assert_eq!(to_seconds(i64::MAX), 9_223_372_036_854_776);
     }
 }

@@ -151,15 +151,12 @@ pub const FAMILY: Family = Family {
             .with(KEYSPACE)
             .since("2.6.0")
             .summary("Milliseconds until a key expires."),
-        Command::new(
-            "RANDOMKEY",
-            Run::All(scan::randomkey, Gather::With(scan::pick)),
-        )
-        .usage("")
-        .reads()
-        .with(KEYSPACE)
-        .keyed("")
-        .summary("Any key of the database."),
+        Command::new("RANDOMKEY", Run::All(scan::randomkey, Gather::With(scan::pick)))
+            .usage("")
+            .reads()
+            .with(KEYSPACE)
+            .keyed("")
+            .summary("Any key of the database."),
         Command::new("RENAME", Run::Across(&rename::RENAME))
             .usage("key newkey:key")
             .removes()
@@ -244,9 +241,6 @@ fn touch(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 
 /// TYPE.
 fn type_(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    reply.simple(
-        db.peek(args.at(0))
-            .map_or("none", |entry| type_name(entry.kind())),
-    );
+    reply.simple(db.peek(args.at(0)).map_or("none", |entry| type_name(entry.kind())));
     Ok(Effect::Read)
 }

@@ -70,16 +70,8 @@ fn rename_writes(args: &Args, from: &[u8], writes: &mut Vec<Write>) -> Result<()
         return Err(Error::NoSuchKey);
     }
     let (old, new) = (args.at(0).to_vec(), args.at(1).to_vec());
-    writes.push(Write {
-        key: 0,
-        handler: delete,
-        args: vec![old],
-    });
-    writes.push(Write {
-        key: 1,
-        handler: restore,
-        args: vec![new, from.to_vec()],
-    });
+    writes.push(Write { key: 0, handler: delete, args: vec![old] });
+    writes.push(Write { key: 1, handler: restore, args: vec![new, from.to_vec()] });
     Ok(())
 }
 
@@ -112,11 +104,7 @@ pub static COPY: Across = Across {
         let fine = !is_absent(read[0]) && (options.replace || is_absent(read[1]));
         if fine {
             let args = vec![args.at(1).to_vec(), read[0].to_vec()];
-            writes.push(Write {
-                key: 1,
-                handler: restore,
-                args,
-            });
+            writes.push(Write { key: 1, handler: restore, args });
         }
         reply.integer(i64::from(fine));
         Ok(())
@@ -151,10 +139,7 @@ struct CopyOptions {
 
 impl CopyOptions {
     fn parse(args: &Args, databases: usize) -> Result<CopyOptions, Error> {
-        let mut options = CopyOptions {
-            to: None,
-            replace: false,
-        };
+        let mut options = CopyOptions { to: None, replace: false };
         let mut at = 2;
         while at < args.len() {
             if args.is(at, "REPLACE") {
@@ -179,10 +164,7 @@ fn database(text: &[u8], databases: usize) -> Result<usize, Error> {
             "ERR value is out of range, value must between -2147483648 and 2147483647",
         ));
     }
-    usize::try_from(number)
-        .ok()
-        .filter(|n| *n < databases)
-        .ok_or(Error::DbOutOfRange)
+    usize::try_from(number).ok().filter(|n| *n < databases).ok_or(Error::DbOutOfRange)
 }
 
 /// MOVE. The key keeps its owner: which shard has a key does not depend on the database.
@@ -253,13 +235,7 @@ fn restore(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     db.edit(key).put(new, ttl);
     match ttl {
         Ttl::At(at_ms) => {
-            db.effect(&[
-                b"SET",
-                key,
-                value,
-                b"PXAT",
-                Digits::new().format(at_ms).as_bytes(),
-            ]);
+            db.effect(&[b"SET", key, value, b"PXAT", Digits::new().format(at_ms).as_bytes()]);
         }
         _ => db.effect(&[b"SET", key, value]),
     }
@@ -306,11 +282,8 @@ mod tests {
             let spans = [Span { at: 0, len: 3 }, Span { at: 3, len }];
             let mut db = there.db(0);
             let mut ok = ReplyBuf::default();
-            let done = restore(
-                &mut db,
-                &Args::new(&bytes, &spans),
-                &mut Reply::new(&mut ok, false),
-            );
+            let done =
+                restore(&mut db, &Args::new(&bytes, &spans), &mut Reply::new(&mut ok, false));
             assert_eq!(done, Ok(Effect::Wrote));
 
             let after = db.edit(b"new").take().expect("just put there");

@@ -21,14 +21,9 @@ pub fn keys(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         }
         return Ok(Effect::Read);
     }
-    let filter = Filter {
-        pattern: Some(pattern),
-        ..Filter::default()
-    };
+    let filter = Filter { pattern: Some(pattern), ..Filter::default() };
     let mut found = Found::new(filter, reply.is_resp3());
-    db.scan(0, usize::MAX, |entry| {
-        found.visit(entry.key(), type_name(entry.kind()))
-    });
+    db.scan(0, usize::MAX, |entry| found.visit(entry.key(), type_name(entry.kind())));
     found.write(reply);
     Ok(Effect::Read)
 }
@@ -38,9 +33,7 @@ pub fn scan(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let cursor = parse_u64(args.at(0)).ok_or(Error::InvalidCursor)?;
     let (count, filter) = Filter::parse(&args.from(1))?;
     let mut found = Found::new(filter, reply.is_resp3());
-    let next = db.scan(cursor, count, |entry| {
-        found.visit(entry.key(), type_name(entry.kind()))
-    });
+    let next = db.scan(cursor, count, |entry| found.visit(entry.key(), type_name(entry.kind())));
     reply.array(2);
     reply.bulk(itoa::Buffer::new().format(next).as_bytes());
     found.write(reply);
@@ -111,12 +104,7 @@ struct Found<'a> {
 
 impl<'a> Found<'a> {
     fn new(filter: Filter<'a>, resp3: bool) -> Found<'a> {
-        Found {
-            filter,
-            count: 0,
-            names: ReplyBuf::default(),
-            resp3,
-        }
+        Found { filter, count: 0, names: ReplyBuf::default(), resp3 }
     }
 
     fn visit(&mut self, key: &[u8], type_name: &str) {
@@ -146,13 +134,10 @@ pub fn randomkey(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
 /// the database is as likely as any other.
 pub fn pick(parts: &[&[u8]], reply: &mut Reply) {
     let candidates = || {
-        parts
-            .iter()
-            .filter_map(|part| part.split_first_chunk::<8>())
-            .map(|(count, key)| {
-                // Expired keys may have gone between counting and choosing: one is there at least.
-                (u64::from_le_bytes(*count).max(1), key)
-            })
+        parts.iter().filter_map(|part| part.split_first_chunk::<8>()).map(|(count, key)| {
+            // Expired keys may have gone between counting and choosing: one is there at least.
+            (u64::from_le_bytes(*count).max(1), key)
+        })
     };
     let total: u64 = candidates().map(|(count, _)| count).sum();
     let mut at = seed().below(total);
@@ -168,9 +153,7 @@ pub fn pick(parts: &[&[u8]], reply: &mut Reply) {
 /// Gathering happens outside any shard, so there is no generator to draw from: the clock's
 /// nanoseconds, mixed with this process's hash, are one that nobody can steer.
 fn seed() -> Random {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Random::new(hash::of(&now.as_nanos().to_le_bytes()))
 }
 
@@ -192,9 +175,7 @@ mod tests {
         let one = [&1u64.to_le_bytes()[..], b"a"].concat();
         let many = [&99u64.to_le_bytes()[..], b"b"].concat();
         assert_eq!(picked(&[b"", &one]), b"$1\r\na\r\n");
-        let hits = (0..2000)
-            .filter(|_| picked(&[&one, b"", &many]) == b"$1\r\na\r\n")
-            .count();
+        let hits = (0..2000).filter(|_| picked(&[&one, b"", &many]) == b"$1\r\na\r\n").count();
         assert!((1..100).contains(&hits), "{hits}");
     }
 
@@ -202,10 +183,7 @@ mod tests {
     fn a_scan_in_steps_sees_every_key_once() {
         let mut shard = Shard::new(0, 1, 1);
         for i in 0..3000u32 {
-            shard
-                .db(0)
-                .edit(&i.to_be_bytes())
-                .put(value_of(b"v"), Ttl::Clear);
+            shard.db(0).edit(&i.to_be_bytes()).put(value_of(b"v"), Ttl::Clear);
         }
         let (mut cursor, mut seen) = (0, std::collections::HashSet::new());
         loop {

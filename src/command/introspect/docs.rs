@@ -43,28 +43,20 @@ enum Kind {
 /// COMMAND DOCS.
 pub fn docs(_: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome {
     let commands: Vec<&Command> = if args.is_empty() {
-        all()
-            .iter()
-            .filter(|command| command.name_words() == 1)
-            .collect()
+        all().iter().filter(|command| command.name_words() == 1).collect()
     } else {
         args.iter().filter_map(named).collect()
     };
     reply.map(commands.len());
-    commands
-        .into_iter()
-        .for_each(|command| describe(command, reply));
+    commands.into_iter().for_each(|command| describe(command, reply));
     Ok(Effect::Read)
 }
 
 /// A command's name and its documentation.
 fn describe(command: &Command, reply: &mut Reply) {
     // A container's own line only says that there is a subcommand.
-    let arguments = if let Run::Container = command.run {
-        Vec::new()
-    } else {
-        arguments(command.usage)
-    };
+    let arguments =
+        if let Run::Container = command.run { Vec::new() } else { arguments(command.usage) };
     let subs = subcommands(command).count();
     reply.bulk(command.full_name().as_bytes());
     reply.map(4 + usize::from(!arguments.is_empty()) + usize::from(subs > 0));
@@ -99,20 +91,9 @@ fn describe_all(arguments: &[Argument], specs: usize, keys: &mut usize, reply: &
             (argument.multiple, "multiple"),
             (argument.multiple_token, "multiple_token"),
         ];
-        let flags: Vec<&str> = flags
-            .into_iter()
-            .filter(|(on, _)| *on)
-            .map(|(_, f)| f)
-            .collect();
-        let fields = [
-            true,
-            true,
-            !composed,
-            is_key,
-            argument.token.is_some(),
-            !flags.is_empty(),
-            composed,
-        ];
+        let flags: Vec<&str> = flags.into_iter().filter(|(on, _)| *on).map(|(_, f)| f).collect();
+        let fields =
+            [true, true, !composed, is_key, argument.token.is_some(), !flags.is_empty(), composed];
         reply.map(fields.into_iter().filter(|on| *on).count());
         pair("name", &argument.name, reply);
         pair("type", argument.kind.name(), reply);
@@ -253,11 +234,7 @@ fn word(word: &str) -> Argument {
         };
     }
     let (name, kind) = word.split_once(':').unwrap_or((word, word));
-    Argument {
-        name: name.to_owned(),
-        kind: Kind::of(kind),
-        ..Argument::default()
-    }
+    Argument { name: name.to_owned(), kind: Kind::of(kind), ..Argument::default() }
 }
 
 /// Gives each token to the arguments that follow it and cannot be absent: to one directly, to
@@ -275,10 +252,7 @@ fn attach_tokens(items: Vec<Argument>) -> Vec<Argument> {
         }
         if follow.len() == 1 {
             let name = item.name;
-            item = Argument {
-                token: item.token,
-                ..follow.remove(0)
-            };
+            item = Argument { token: item.token, ..follow.remove(0) };
             if item.is_composed() {
                 item.name = name;
             }
@@ -292,42 +266,26 @@ fn attach_tokens(items: Vec<Argument>) -> Vec<Argument> {
 }
 
 fn block(parts: Vec<Argument>) -> Argument {
-    Argument {
-        name: joined(&parts),
-        kind: Kind::Block,
-        parts,
-        ..Argument::default()
-    }
+    Argument { name: joined(&parts), kind: Kind::Block, parts, ..Argument::default() }
 }
 
 fn choice(branches: &mut [Vec<Argument>]) -> Argument {
     let parts: Vec<Argument> = branches
         .iter_mut()
-        .map(|branch| {
-            if branch.len() == 1 {
-                branch.remove(0)
-            } else {
-                block(std::mem::take(branch))
-            }
-        })
+        .map(
+            |branch| {
+                if branch.len() == 1 { branch.remove(0) } else { block(std::mem::take(branch)) }
+            },
+        )
         .collect();
-    let has = |token: &str| {
-        parts
-            .iter()
-            .any(|part| part.token.as_deref() == Some(token))
-    };
+    let has = |token: &str| parts.iter().any(|part| part.token.as_deref() == Some(token));
     let name = match () {
         () if has("NX") || has("XX") => "condition".to_owned(),
         () if has("EX") || has("PX") => "expiration".to_owned(),
         () if has("ON") && parts.len() == 2 => "enabled".to_owned(),
         () => joined(&parts),
     };
-    Argument {
-        name,
-        kind: Kind::OneOf,
-        parts,
-        ..Argument::default()
-    }
+    Argument { name, kind: Kind::OneOf, parts, ..Argument::default() }
 }
 
 fn joined(parts: &[Argument]) -> String {
@@ -351,11 +309,9 @@ mod tests {
             if let Some(token) = &argument.token {
                 text += &format!("={token}");
             }
-            for (on, mark) in [
-                (argument.optional, "?"),
-                (argument.multiple, "*"),
-                (argument.multiple_token, "+"),
-            ] {
+            for (on, mark) in
+                [(argument.optional, "?"), (argument.multiple, "*"), (argument.multiple_token, "+")]
+            {
                 if on {
                     text += mark;
                 }
@@ -400,10 +356,7 @@ mod tests {
                 "protover-auth-clientname:block?(protover:integer \
                  auth:block=AUTH?(username:string password:string) clientname:string=SETNAME?)",
             ),
-            (
-                "NOW | ABORT",
-                "now-abort:oneof(now:pure-token=NOW abort:pure-token=ABORT)",
-            ),
+            ("NOW | ABORT", "now-abort:oneof(now:pure-token=NOW abort:pure-token=ABORT)"),
             (
                 "key (ROW row | BOX width:double height:double)",
                 "key:key row-box:oneof(row:string=ROW box:block=BOX(width:double height:double))",
@@ -421,11 +374,7 @@ mod tests {
                 let letters = |c: char| !c.is_ascii_alphanumeric() && c != '-';
                 text.split(letters).filter(|word| !word.is_empty()).count()
             };
-            assert!(
-                words(&tree) >= words(command.usage) / 2,
-                "{}: {tree}",
-                command.name
-            );
+            assert!(words(&tree) >= words(command.usage) / 2, "{}: {tree}", command.name);
             assert!(!tree.contains("::"), "{}: {tree}", command.name);
         }
     }
@@ -433,9 +382,7 @@ mod tests {
     #[test]
     fn a_commands_documentation() {
         let mut out = crate::resp::ReplyBuf::default();
-        let rename = Command::new("RENAME", Run::Container)
-            .summary("S.")
-            .complexity("O(1)");
+        let rename = Command::new("RENAME", Run::Container).summary("S.").complexity("O(1)");
         describe(&rename, &mut Reply::new(&mut out, true));
         assert_eq!(
             out.bytes(),
@@ -447,11 +394,7 @@ mod tests {
         let mut reply = Reply::new(&mut out, false);
         describe_all(&arguments("a:key b:key c:key"), 2, &mut 0, &mut reply);
         let text = String::from_utf8_lossy(out.bytes());
-        let places: Vec<&str> = text
-            .split("key_spec_index\r\n")
-            .skip(1)
-            .map(|t| &t[..2])
-            .collect();
+        let places: Vec<&str> = text.split("key_spec_index\r\n").skip(1).map(|t| &t[..2]).collect();
         assert_eq!(places, [":0", ":1", ":1"]);
     }
 }

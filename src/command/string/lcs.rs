@@ -120,11 +120,7 @@ fn compare(
         reply.bulk(&common);
         return Ok(());
     }
-    let shown = || {
-        ranges
-            .iter()
-            .filter(|range| range.len >= options.range_len_min)
-    };
+    let shown = || ranges.iter().filter(|range| range.len >= options.range_len_min);
     reply.map(2);
     reply.bulk(b"matches");
     reply.array(shown().count());
@@ -215,13 +211,7 @@ impl Rows {
             i -= 1;
             j -= 1;
             match ranges.last_mut() {
-                Some(range) if extends => {
-                    *range = Range {
-                        a: i,
-                        b: j,
-                        len: range.len + 1,
-                    }
-                }
+                Some(range) if extends => *range = Range { a: i, b: j, len: range.len + 1 },
                 _ => ranges.push(Range { a: i, b: j, len: 1 }),
             }
             extends = true;
@@ -257,11 +247,7 @@ impl Places {
                 bits[usize::from(row) * words + column / 64] |= 1 << (column % 64);
             }
         }
-        Places {
-            bits,
-            row_of,
-            words,
-        }
+        Places { bits, row_of, words }
     }
 
     fn of(&self, byte: u8) -> &[u64] {
@@ -295,11 +281,7 @@ mod tests {
                 j -= 1;
                 match ranges.last_mut() {
                     Some(range) if (range.a, range.b) == (i + 1, j + 1) => {
-                        *range = Range {
-                            a: i,
-                            b: j,
-                            len: range.len + 1,
-                        }
+                        *range = Range { a: i, b: j, len: range.len + 1 }
                     }
                     _ => ranges.push(Range { a: i, b: j, len: 1 }),
                 }
@@ -333,12 +315,7 @@ mod tests {
     fn widths_at_the_edge_of_a_word() {
         for width in [0, 1, 63, 64, 65, 127, 128, 129] {
             let a = vec![b'x'; width];
-            for b in [
-                vec![b'x'; 64],
-                vec![b'x'; 128],
-                vec![b'x'; 65],
-                vec![b'y'; 70],
-            ] {
+            for b in [vec![b'x'; 64], vec![b'x'; 128], vec![b'x'; 65], vec![b'y'; 70]] {
                 let expected = if b[0] == b'x' { width.min(b.len()) } else { 0 };
                 assert_eq!(Rows::new(&a, &b, false).len(), expected);
                 assert_eq!(Rows::new(&b, &a, true).len(), expected);

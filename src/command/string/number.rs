@@ -30,9 +30,7 @@ pub fn incrby(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 pub fn decrby(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let amount = parse_i64(args.at(1)).ok_or(Error::NotInteger)?;
     // The one number whose negative is none.
-    let amount = amount
-        .checked_neg()
-        .ok_or(Error::text("ERR decrement would overflow"))?;
+    let amount = amount.checked_neg().ok_or(Error::text("ERR decrement would overflow"))?;
     add(db, args.at(0), amount, reply)
 }
 
@@ -43,10 +41,7 @@ fn add(db: &mut Db, key: &[u8], amount: i64, reply: &mut Reply) -> Outcome {
         Some(entry) => match string_of(&entry)? {
             Str::Int(n) => (n, true),
             // Digits that an APPEND or INCRBYFLOAT left are a number to a client all the same.
-            text => (
-                parse_i64(text.bytes(&mut Digits::new())).ok_or(Error::NotInteger)?,
-                false,
-            ),
+            text => (parse_i64(text.bytes(&mut Digits::new())).ok_or(Error::NotInteger)?, false),
         },
         None => (0, false),
     };

@@ -120,9 +120,6 @@ mod tests {
     fn lengths_stop_at_the_limit() {
         assert_eq!(check_len(10, 90, 100), Ok(()));
         assert_eq!(check_len(11, 90, 100), Err(Error::StringTooLong));
-        assert_eq!(
-            check_len(usize::MAX, 1, usize::MAX),
-            Err(Error::StringTooLong)
-        );
+        assert_eq!(check_len(usize::MAX, 1, usize::MAX), Err(Error::StringTooLong));
     }
 }

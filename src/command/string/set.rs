@@ -22,9 +22,7 @@ pub fn set(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 /// MSET, one key.
 pub fn mset_one(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     if args.len() != 2 {
-        return Err(Error::text(
-            "ERR wrong number of arguments for 'mset' command",
-        ));
+        return Err(Error::text("ERR wrong number of arguments for 'mset' command"));
     }
     db.edit(args.at(0)).put(value_of(args.at(1)), Ttl::Clear);
     reply.ok();
@@ -78,13 +76,7 @@ pub fn setex(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 
 /// PSETEX.
 pub fn psetex(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    set_for(
-        db,
-        args,
-        Time::milliseconds_from_now(args.at(1)),
-        "psetex",
-        reply,
-    )
+    set_for(db, args, Time::milliseconds_from_now(args.at(1)), "psetex", reply)
 }
 
 fn set_for(
@@ -169,13 +161,7 @@ fn journal(db: &mut Db, key: &[u8], value: &[u8], expiry: Ttl) {
     match expiry {
         Ttl::At(at_ms) if at_ms <= db.now_ms() => db.effect(&[b"DEL", key]),
         Ttl::At(at_ms) => {
-            db.effect(&[
-                b"SET",
-                key,
-                value,
-                b"PXAT",
-                Digits::new().format(at_ms).as_bytes(),
-            ]);
+            db.effect(&[b"SET", key, value, b"PXAT", Digits::new().format(at_ms).as_bytes()]);
         }
         Ttl::Keep => db.effect(&[b"SET", key, value, b"KEEPTTL"]),
         Ttl::Clear => db.effect(&[b"SET", key, value]),
@@ -213,8 +199,7 @@ fn msetnx(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         return Ok(Effect::Read);
     }
     for key in (0..args.len()).step_by(2) {
-        db.edit(args.at(key))
-            .put(value_of(args.at(key + 1)), Ttl::Clear);
+        db.edit(args.at(key)).put(value_of(args.at(key + 1)), Ttl::Clear);
     }
     reply.integer(1);
     Ok(Effect::Wrote)
@@ -224,9 +209,7 @@ fn check_pairs(args: &Args) -> Result<(), Error> {
     if args.len().is_multiple_of(2) {
         Ok(())
     } else {
-        Err(Error::text(
-            "ERR wrong number of arguments for 'msetnx' command",
-        ))
+        Err(Error::text("ERR wrong number of arguments for 'msetnx' command"))
     }
 }
 
@@ -245,9 +228,7 @@ pub static MSETEX: Across = Across {
     db_of: |_, _, db| Ok(db),
     finish: |args, read, writes, reply| {
         let all = Several::parse(args)?;
-        let fine = read
-            .iter()
-            .all(|there| all.options.condition.allows(there[0] == 1));
+        let fine = read.iter().all(|there| all.options.condition.allows(there[0] == 1));
         reply.integer(i64::from(fine));
         if !fine {
             return Ok(());
@@ -274,10 +255,7 @@ fn msetex(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let all = Several::parse(args)?;
     let expiry = all.options.expiry.resolve(db.now_ms(), "msetex")?;
     let keys = (0..all.count).map(|key| args.at(1 + 2 * key));
-    if !keys
-        .clone()
-        .all(|key| all.options.condition.allows(db.edit(key).exists()))
-    {
+    if !keys.clone().all(|key| all.options.condition.allows(db.edit(key).exists())) {
         reply.integer(0);
         return Ok(Effect::Read);
     }
@@ -399,19 +377,11 @@ struct Time<'a> {
 
 impl<'a> Time<'a> {
     fn seconds_from_now(text: &'a [u8]) -> Time<'a> {
-        Time {
-            text,
-            seconds: true,
-            from_now: true,
-        }
+        Time { text, seconds: true, from_now: true }
     }
 
     fn milliseconds_from_now(text: &'a [u8]) -> Time<'a> {
-        Time {
-            text,
-            seconds: false,
-            from_now: true,
-        }
+        Time { text, seconds: false, from_now: true }
     }
 
     /// Milliseconds since the Unix epoch. `command` names who complains.
@@ -420,13 +390,7 @@ impl<'a> Time<'a> {
         let base = if self.from_now { now_ms } else { 0 };
         Some(number)
             .filter(|n| *n > 0)
-            .and_then(|n| {
-                if self.seconds {
-                    n.checked_mul(1000)
-                } else {
-                    Some(n)
-                }
-            })
+            .and_then(|n| if self.seconds { n.checked_mul(1000) } else { Some(n) })
             .and_then(|ms| ms.checked_add(base))
             .ok_or(Error::InvalidExpire(command))
     }
@@ -436,11 +400,8 @@ impl<'a> Options<'a> {
     /// Reads all options. Each may be repeated; what contradicts another, or is not taken, is a
     /// syntax error.
     fn parse(args: &Args<'a>, taken: Taken) -> Result<Options<'a>, Error> {
-        let mut options = Options {
-            condition: Condition::Always,
-            get: false,
-            expiry: Expiry::Unsaid,
-        };
+        let mut options =
+            Options { condition: Condition::Always, get: false, expiry: Expiry::Unsaid };
         let mut at = 0;
         while at < args.len() {
             let next = args.get(at + 1);
@@ -479,11 +440,7 @@ impl<'a> Options<'a> {
             b"PXAT" => (false, false),
             _ => return None,
         };
-        let time = Time {
-            text: next?,
-            seconds,
-            from_now,
-        };
+        let time = Time { text: next?, seconds, from_now };
         self.set_expiry(Expiry::At(time)).then_some(2)
     }
 
@@ -520,10 +477,7 @@ mod tests {
         let mut spans = Vec::new();
         let mut at = 0;
         for word in line.split(' ').filter(|word| !word.is_empty()) {
-            spans.push(Span {
-                at: at as u32,
-                len: word.len() as u32,
-            });
+            spans.push(Span { at: at as u32, len: word.len() as u32 });
             at += word.len() + 1;
         }
         let options = Options::parse(&Args::new(bytes, &spans), taken)?;
@@ -538,23 +492,13 @@ mod tests {
     #[test]
     fn options_that_fit_together() {
         assert_eq!(parse("", FOR_SET), Ok((false, -1)));
-        assert_eq!(
-            parse("nx NX get GET eX 10 ex 20", FOR_SET),
-            Ok((true, 1_020_000))
-        );
+        assert_eq!(parse("nx NX get GET eX 10 ex 20", FOR_SET), Ok((true, 1_020_000)));
         assert_eq!(parse("XX keepttl KEEPTTL", FOR_SET), Ok((false, -2)));
         assert_eq!(parse("IFEQ NX PXAT 7", FOR_SET), Ok((false, 7)));
         assert_eq!(parse("PX 5 NX", FOR_MSETEX), Ok((false, 1_000_005)));
         assert_eq!(parse("EXAT 5", FOR_GETEX), Ok((false, 5000)));
-        for wrong in [
-            "NX XX",
-            "XX IFEQ 1",
-            "IFEQ 1 NX",
-            "IFEQ",
-            "EX",
-            "EX 1 PX 1",
-            "KEEPTTL EX 1",
-        ] {
+        for wrong in ["NX XX", "XX IFEQ 1", "IFEQ 1 NX", "IFEQ", "EX", "EX 1 PX 1", "KEEPTTL EX 1"]
+        {
             assert_eq!(parse(wrong, FOR_SET), Err(Error::Syntax), "{wrong}");
         }
         assert_eq!(parse("PERSIST", FOR_SET), Err(Error::Syntax));
@@ -564,23 +508,10 @@ mod tests {
 
     #[test]
     fn times_that_are_none() {
-        for wrong in [
-            "EX 0",
-            "PX -1",
-            "EX 9223372036854776",
-            "PX 9223372036854775807",
-            "EXAT 0",
-        ] {
-            assert_eq!(
-                parse(wrong, FOR_SET),
-                Err(Error::InvalidExpire("set")),
-                "{wrong}"
-            );
+        for wrong in ["EX 0", "PX -1", "EX 9223372036854776", "PX 9223372036854775807", "EXAT 0"] {
+            assert_eq!(parse(wrong, FOR_SET), Err(Error::InvalidExpire("set")), "{wrong}");
         }
         assert_eq!(parse("EX 1.5", FOR_SET), Err(Error::NotInteger));
-        assert_eq!(
-            parse("PXAT 9223372036854775807", FOR_SET),
-            Ok((false, i64::MAX))
-        );
+        assert_eq!(parse("PXAT 9223372036854775807", FOR_SET), Ok((false, i64::MAX)));
     }
 }

@@ -149,10 +149,7 @@ impl Bucket {
 
     #[inline]
     fn set_address(&mut self, place: usize, address: u64) {
-        assert!(
-            address >> 48 == 0,
-            "a block beyond 48 bits of address space"
-        );
+        assert!(address >> 48 == 0, "a block beyond 48 bits of address space");
         let at = ADDRESSES + 6 * place;
         self.0[at..at + 6].copy_from_slice(&address.to_le_bytes()[..6]);
     }
@@ -188,19 +185,13 @@ impl Bucket {
         assert!(self.0[place] != 0, "the place is in use");
         // SAFETY: as in `get`, and the borrow is exclusive.
         let entry = unsafe { Entry::from_address(self.address(place)) };
-        LentMut {
-            entry: ManuallyDrop::new(entry),
-            bucket: self,
-            place,
-        }
+        LentMut { entry: ManuallyDrop::new(entry), bucket: self, place }
     }
 
     /// Asks the processor to fetch the block at a place, without waiting for it.
     #[inline]
     pub fn prefetch_block(&self, place: usize) {
-        prefetch(std::ptr::with_exposed_provenance::<u8>(
-            self.address(place) as usize
-        ));
+        prefetch(std::ptr::with_exposed_provenance::<u8>(self.address(place) as usize));
     }
 }
 

@@ -38,9 +38,7 @@ impl Buckets {
 
     /// The bucket at an index, if there is one.
     pub fn get(&self, index: usize) -> Option<&Bucket> {
-        self.0
-            .get(index / CHUNK)
-            .map(|chunk| &chunk.0[index % CHUNK])
+        self.0.get(index / CHUNK).map(|chunk| &chunk.0[index % CHUNK])
     }
 }
 

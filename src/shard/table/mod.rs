@@ -90,11 +90,7 @@ impl Table {
     #[inline]
     fn number(&self, hash: u64) -> usize {
         // A shift by 64 is not one: the directory of one entry is indexed by no bits.
-        let index = if self.depth == 0 {
-            0
-        } else {
-            hash >> (64 - self.depth)
-        };
+        let index = if self.depth == 0 { 0 } else { hash >> (64 - self.depth) };
         self.directory[index as usize] as usize
     }
 
@@ -116,10 +112,7 @@ impl Table {
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<Place> {
         let segment = self.number(hash);
         let spot = self.segments[segment].find(hash, key)?;
-        Some(Place {
-            segment: segment as u32,
-            spot,
-        })
+        Some(Place { segment: segment as u32, spot })
     }
 
     /// The entry at a place.
@@ -147,10 +140,7 @@ impl Table {
         }
         self.len += 1;
         let spot = self.segments[segment].insert(hash, entry, code);
-        Place {
-            segment: segment as u32,
-            spot,
-        }
+        Place { segment: segment as u32, spot }
     }
 
     /// Takes a key out.
@@ -179,11 +169,7 @@ impl Table {
 
     fn split(&mut self, number: usize, hash: u64) {
         if self.segments[number].depth() == self.depth {
-            self.directory = self
-                .directory
-                .iter()
-                .flat_map(|number| [*number; 2])
-                .collect();
+            self.directory = self.directory.iter().flat_map(|number| [*number; 2]).collect();
             self.depth += 1;
         }
         let other = self.segments[number].split();
@@ -215,11 +201,7 @@ impl Table {
             // A third of the largest segment: far from splitting again.
             let total = self.segments[number].len() + self.segments[buddy].len();
             if self.segments[buddy].depth() == depth && total < 384 {
-                let (low, high) = if buddy_hash < hash {
-                    (buddy, number)
-                } else {
-                    (number, buddy)
-                };
+                let (low, high) = if buddy_hash < hash { (buddy, number) } else { (number, buddy) };
                 let gone = std::mem::replace(&mut self.segments[high], Segment::new(0));
                 self.free.push(high as u32);
                 self.segments[low].merge(gone);
@@ -273,10 +255,7 @@ impl Table {
             let index = random.below(segment.places() as u64) as usize;
             // An empty segment among full ones is rare (it would have merged), so this ends soon.
             if let Some(spot) = segment.spot_from(index) {
-                return Some(Place {
-                    segment: number as u32,
-                    spot,
-                });
+                return Some(Place { segment: number as u32, spot });
             }
         }
     }
@@ -401,10 +380,7 @@ mod tests {
             assert_eq!(table.len(), map.len());
             let keys = walk(&table);
             assert_eq!(keys.len(), map.len());
-            assert_eq!(
-                keys.into_iter().collect::<HashSet<_>>(),
-                map.keys().cloned().collect()
-            );
+            assert_eq!(keys.into_iter().collect::<HashSet<_>>(), map.keys().cloned().collect());
             for (key, value) in &map {
                 let place = table.find(hash::of(key), key).expect("present");
                 let entry = table.get(place);
@@ -440,11 +416,7 @@ mod tests {
             }
             met.retain(|key| key.starts_with(b"stay:"));
             assert_eq!(met.len(), 3000, "seed {seed}");
-            assert_eq!(
-                met.into_iter().collect::<HashSet<_>>().len(),
-                3000,
-                "seed {seed}"
-            );
+            assert_eq!(met.into_iter().collect::<HashSet<_>>().len(), 3000, "seed {seed}");
         }
     }
 
@@ -462,10 +434,7 @@ mod tests {
         }
         assert_eq!(seen.len(), 100);
         assert_eq!((table.drain(30), table.len()), (30, 70));
-        assert_eq!(
-            (table.drain(1000), table.drain(1000), table.len()),
-            (70, 0, 0)
-        );
+        assert_eq!((table.drain(1000), table.drain(1000), table.len()), (70, 0, 0));
     }
 
     #[test]

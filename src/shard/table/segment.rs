@@ -22,15 +22,7 @@ const FRACTION_BITS: u32 = 24;
 /// together: with doubling alone a table that has just grown is half empty, and since hashes spread
 /// evenly all segments grow at about the same time. This way 70 to 87 % of the places are in use
 /// between the worst and the best moment, for about two more moves per key in its life.
-const SIZES: [usize; 7] = [
-    CHUNK,
-    2 * CHUNK,
-    4 * CHUNK,
-    5 * CHUNK,
-    6 * CHUNK,
-    7 * CHUNK,
-    8 * CHUNK,
-];
+const SIZES: [usize; 7] = [CHUNK, 2 * CHUNK, 4 * CHUNK, 5 * CHUNK, 6 * CHUNK, 7 * CHUNK, 8 * CHUNK];
 
 /// Places in use, in percent, at which a segment grows or splits. At nine to a bucket, 87 % costs
 /// a found key 1.15 lines on average.
@@ -65,12 +57,7 @@ pub struct Segment {
 impl Segment {
     /// An empty segment for keys that share `depth` top bits.
     pub fn new(depth: u8) -> Segment {
-        Segment {
-            buckets: Buckets::default(),
-            depth,
-            len: 0,
-            codes: None,
-        }
+        Segment { buckets: Buckets::default(), depth, len: 0, codes: None }
     }
 
     /// How many top bits of the hash all keys here share.
@@ -113,11 +100,7 @@ impl Segment {
 
     #[inline]
     fn after(&self, bucket: usize) -> usize {
-        if bucket + 1 == self.buckets.len() {
-            0
-        } else {
-            bucket + 1
-        }
+        if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
     }
 
     /// Fetches the line a search for `hash` begins with.
@@ -153,10 +136,7 @@ impl Segment {
             while mask != 0 {
                 let place = mask.trailing_zeros();
                 if bucket.get(place as usize).key() == key {
-                    return Some(Spot {
-                        bucket: at as u32,
-                        place,
-                    });
+                    return Some(Spot { bucket: at as u32, place });
                 }
                 mask &= mask - 1;
             }
@@ -203,10 +183,7 @@ impl Segment {
         };
         self.buckets[at].put(place, tag(hash), entry);
         self.len += 1;
-        let spot = Spot {
-            bucket: at as u32,
-            place: place as u32,
-        };
+        let spot = Spot { bucket: at as u32, place: place as u32 };
         if code != 0 {
             self.set_code(spot, code);
         }
@@ -237,19 +214,13 @@ impl Segment {
 
     /// The spot of a code's index.
     pub fn spot(index: usize) -> Spot {
-        Spot {
-            bucket: (index / PLACES) as u32,
-            place: (index % PLACES) as u32,
-        }
+        Spot { bucket: (index / PLACES) as u32, place: (index % PLACES) as u32 }
     }
 
     /// Moves all keys to the next larger size.
     pub fn grow(&mut self) {
         let now = self.buckets.len();
-        let next = SIZES
-            .into_iter()
-            .find(|size| *size > now)
-            .unwrap_or(now * 2);
+        let next = SIZES.into_iter().find(|size| *size > now).unwrap_or(now * 2);
         self.resize(next);
     }
 
@@ -287,11 +258,7 @@ impl Segment {
         let mut other = Segment::new(self.depth);
         other.buckets = Buckets::new(half);
         pour(old, codes.as_deref(), |hash, entry, code| {
-            let target = if hash & bit == 0 {
-                &mut *self
-            } else {
-                &mut other
-            };
+            let target = if hash & bit == 0 { &mut *self } else { &mut other };
             // Hashes spread evenly, but nothing promises it.
             if target.len() == target.places() {
                 target.grow();
@@ -368,10 +335,7 @@ impl Segment {
             let at = (index / PLACES + step) % count;
             let from = if step == 0 { index % PLACES } else { 0 };
             let mask = self.buckets[at].used() >> from << from;
-            (mask != 0).then(|| Spot {
-                bucket: at as u32,
-                place: mask.trailing_zeros(),
-            })
+            (mask != 0).then(|| Spot { bucket: at as u32, place: mask.trailing_zeros() })
         })
     }
 

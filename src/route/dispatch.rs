@@ -1,0 +1,307 @@
+//! One command: what it is, whether it may run, and where.
+
+use super::batch::{ClientKey, Item, RunItem};
+use super::exec::{self, Job, Ran};
+use super::feed::Ahead;
+use super::node::{Node, owner_of};
+use super::order::Deferred;
+use super::rules::{Rule, broken};
+use super::txn::Goal;
+use super::walk::Walk;
+use crate::base::error::Error;
+use crate::command::{self, Command, Control, Run, flag};
+use crate::metrics::error_code;
+use crate::resp::{Args, Reply, ReplyBuf, Span};
+use crate::session::{Call, Close, ReplyMode};
+use crate::shard::locks::Locks;
+
+impl Node {
+    /// Runs one command, or sends it where it runs.
+    pub(super) fn dispatch(&mut self, key: ClientKey, input: &[u8], spans: &[Span], ahead: Ahead) {
+        let session = &mut self.clients[key.index as usize].session;
+        if session.reply_mode == ReplyMode::On {
+            return self.run_command(key, input, spans, ahead);
+        }
+        if session.reply_mode == ReplyMode::SkipNext {
+            session.reply_mode = ReplyMode::Skip;
+        }
+        self.run_command(key, input, spans, ahead);
+        if let Some(client) = self.client_mut(key)
+            && client.session.reply_mode == ReplyMode::Skip
+        {
+            client.session.reply_mode = ReplyMode::On;
+        }
+    }
+
+    #[inline]
+    fn run_command(&mut self, key: ClientKey, input: &[u8], spans: &[Span], ahead: Ahead) {
+        let words = ahead.words(input, spans);
+        self.commands += 1;
+        let now_ms = self.now.unix_ms;
+        let client = &mut self.clients[key.index as usize];
+        let session = &mut client.session;
+        session.active_ms = now_ms;
+        session.traffic.commands += 1;
+        let mode = session.reply_mode;
+        let stranger = !session.authenticated && !self.config.requirepass().is_empty();
+        let command = match resolve(ahead.command, &words) {
+            Ok(command) if stranger && !command.is(flag::NO_AUTH) => {
+                return self.reject(key, mode, Some(command), &Error::NoAuth);
+            }
+            Ok(command) => command,
+            Err(Unresolved::Http) => {
+                // A browser that was tricked into talking to us: nothing of it runs.
+                session.close = Close::Now;
+                return self.soil(key);
+            }
+            Err(Unresolved::Arity(command)) if !stranger || command.is(flag::NO_AUTH) => {
+                return self.refuse_arity(key, mode, command);
+            }
+            Err(Unresolved::Unknown(error)) if !stranger => {
+                return self.reject(key, mode, None, &error);
+            }
+            Err(_) => return self.reject(key, mode, None, &Error::NoAuth),
+        };
+        session.last_command = Some(command.id);
+        let args = words.from(command.name_words());
+        if self.over_memory && command.is(flag::DENYOOM) {
+            return self.reject(key, mode, Some(command), &Error::OutOfMemory);
+        }
+        // QUIT does not wait for EXEC.
+        let at_once = matches!(command.run, Run::Control(_)) || command.name == "QUIT";
+        if session.multi.is_some() && !at_once {
+            return self.queue(key, mode, command, &args);
+        }
+        match command.run {
+            Run::Owner(_) => {
+                let Some(at) = command.first_key() else {
+                    return self.route(key, mode, command, &args);
+                };
+                let owner = owner_of(args.at(at), self.mail.shards());
+                self.run_at(key, mode, owner, command, &args, ahead.hash);
+            }
+            Run::Session(_) => {
+                let mut out = ReplyBuf::default();
+                self.run_session(key, command, &args, &mut out);
+                let Some(client) = self.client_mut(key) else {
+                    return;
+                };
+                // CLIENT REPLY decides about its own reply.
+                let mode = client.session.reply_mode;
+                client.replies.now(mode, |to| to.append(&out, 0, out.mark()));
+            }
+            Run::Control(control) => self.control(key, mode, control, command, &args),
+            Run::Cursor(_) if self.mail.shards() == 1 => {
+                self.run_at(key, mode, self.number, command, &args, None);
+            }
+            Run::Cursor(_) => {
+                let call = own_call(command, &args);
+                let goal = Goal::Walk(Walk::new(&call));
+                self.begin(key, goal, vec![call], Vec::new());
+            }
+            Run::Each(..) | Run::Across(_) | Run::All(..) | Run::Sessions(..) => {
+                self.route(key, mode, command, &args);
+            }
+            Run::Container => unreachable!("resolved to a subcommand"),
+        }
+        self.hear_local();
+    }
+
+    /// A command that may concern several shards: one that does not is an ordinary one after all.
+    fn route(&mut self, key: ClientKey, mode: ReplyMode, command: &'static Command, args: &Args) {
+        let shards = self.mail.shards();
+        let alone = match command.run {
+            Run::Sessions(..) => None,
+            _ if shards == 1 => Some(self.number),
+            Run::All(..) => None,
+            _ => match command.key_places(args) {
+                // Its handler says what is wrong, anywhere.
+                Err(_) => Some(self.number),
+                Ok(places) => {
+                    let first = owner_of(args.at(places[0]), shards);
+                    let same = |at: &usize| owner_of(args.at(*at), shards) == first;
+                    places[1..].iter().all(same).then_some(first)
+                }
+            },
+        };
+        match alone {
+            Some(shard) => self.run_at(key, mode, shard, command, args, None),
+            None => {
+                let call = own_call(command, args);
+                self.begin(key, Goal::Single, vec![call], Vec::new());
+            }
+        }
+    }
+
+    /// Runs a command whose data is all on one shard: here, or by sending it there.
+    #[inline]
+    fn run_at(
+        &mut self,
+        key: ClientKey,
+        mode: ReplyMode,
+        owner: usize,
+        command: &'static Command,
+        args: &Args,
+        hash: Option<u64>,
+    ) {
+        let Node { clients, shard, number, locks, mail, .. } = self;
+        let client = &mut clients[key.index as usize];
+        let (db, resp3) = (client.session.db, client.session.resp3);
+        if owner != *number {
+            let seq = client.replies.promise(mode);
+            let first = command.first_key().and_then(|at| args.get(at));
+            let hash = hash.or_else(|| first.map(crate::base::hash::of));
+            let batch = mail.batch(owner);
+            let args = batch.add_args(args);
+            batch.items.push(Item::Run(RunItem {
+                client: key,
+                seq,
+                db: db as u16,
+                resp3,
+                late: false,
+                command,
+                hash: hash.unwrap_or(0),
+                args,
+                reply: (0, 0),
+            }));
+            self.hops += 1;
+            return;
+        }
+        let job = Job { command, args: *args, db, resp3, hash, txn: 0 };
+        if !locks.is_idle()
+            && let Some(wants) = blocked(locks, &job)
+        {
+            let seq = client.replies.promise(mode);
+            let call = Box::new(own_call(command, args));
+            let from = self.number;
+            let deferred = Deferred::Run { from, client: key, seq, call, db, resp3 };
+            return self.locks.wait(wants, None, deferred);
+        }
+        let ran = client.replies.now(mode, |out| exec::run_whole(shard, &job, out));
+        self.count(command, ran);
+    }
+
+    #[inline]
+    pub(super) fn count(&mut self, command: &Command, ran: Ran) {
+        let metrics = self.server.metrics.command(self.number, command.id);
+        metrics.calls.add(1);
+        if let Ran::Failed(code) = ran {
+            metrics.failed.add(1);
+            self.errors += 1;
+            self.server.metrics.count_error(self.number, code);
+        }
+    }
+
+    /// Refuses a command with too few or too many words. EXEC ends the transaction all the same.
+    #[cold]
+    fn refuse_arity(&mut self, key: ClientKey, mode: ReplyMode, command: &'static Command) {
+        let mut error = command.wrong_arity();
+        if let Run::Control(Control::Exec) = command.run {
+            let text = error.to_string();
+            let reason = text.strip_prefix("ERR ").unwrap_or(&text);
+            error = Error::owned(format!("EXECABORT Transaction discarded because of: {reason}"));
+            if let Some(client) = self.client_mut(key) {
+                client.session.multi = None;
+                let watched = std::mem::take(&mut client.session.watched);
+                self.unwatch(watched);
+            }
+        }
+        self.reject(key, mode, Some(command), &error);
+    }
+
+    /// Refuses a command before it runs; a transaction that is being queued will not run either.
+    #[cold]
+    pub(super) fn reject(
+        &mut self,
+        key: ClientKey,
+        mode: ReplyMode,
+        command: Option<&Command>,
+        error: &Error,
+    ) {
+        self.errors += 1;
+        let code = error_code(error.to_string().as_bytes());
+        self.server.metrics.count_error(self.number, code);
+        if let Some(command) = command {
+            self.server.metrics.command(self.number, command.id).rejected.add(1);
+        }
+        let Some(client) = self.client_mut(key) else {
+            return;
+        };
+        if let Some(queue) = &mut client.session.multi {
+            queue.failed = true;
+        }
+        let resp3 = client.session.resp3;
+        client.replies.now(mode, |out| Reply::new(out, resp3).error(error));
+    }
+}
+
+/// Why words are no command.
+enum Unresolved {
+    /// Nobody knows it, or not that part of it.
+    Unknown(Error),
+    /// It is known, and takes another number of words.
+    Arity(&'static Command),
+    /// It is HTTP.
+    Http,
+}
+
+/// The command that the words are, if they can be one.
+fn resolve(found: Option<&'static Command>, words: &Args) -> Result<&'static Command, Unresolved> {
+    let Some(mut command) = found else {
+        let name = words.at(0);
+        if name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:") {
+            return Err(Unresolved::Http);
+        }
+        return Err(Unresolved::Unknown(unknown(words)));
+    };
+    if let Run::Container = command.run
+        && words.len() > 1
+    {
+        command = command::find_sub(command, words.at(1)).ok_or_else(|| {
+            let sub = String::from_utf8_lossy(&words.at(1)[..words.at(1).len().min(128)]);
+            let name = command.name;
+            let text = format!("ERR unknown subcommand '{sub}'. Try {name} HELP.");
+            Unresolved::Unknown(Error::owned(text))
+        })?;
+    }
+    if matches!(command.run, Run::Container) || !command.takes(words.len()) {
+        return Err(Unresolved::Arity(command));
+    }
+    Ok(command)
+}
+
+/// Names the command and begins to list its arguments, as Redis does: up to about 128 bytes.
+fn unknown(words: &Args) -> Error {
+    let show = |word: &[u8], most: usize| {
+        String::from_utf8_lossy(&word[..word.len().min(most)]).into_owned()
+    };
+    let mut args = String::new();
+    for word in words.from(1).iter() {
+        if args.len() >= 128 {
+            break;
+        }
+        let most = 128 - args.len();
+        args.push_str(&format!("'{}' ", show(word, most)));
+    }
+    let name = show(words.at(0), 128);
+    Error::owned(format!("ERR unknown command '{name}', with args beginning with: {args}"))
+}
+
+/// The locks a command has to wait for, if it has to.
+#[cold]
+pub(super) fn blocked(locks: &Locks<Deferred>, job: &Job) -> Option<crate::shard::locks::Wants> {
+    if broken(Rule::Queues) {
+        return None;
+    }
+    // Arguments that do not say where the keys are fail in the handler, which needs no lock.
+    let wants = exec::wants(job.command, &job.args, job.db).ok()?;
+    (!locks.lets_through(&wants)).then_some(wants)
+}
+
+/// A command with arguments of its own.
+pub(super) fn own_call(command: &'static Command, args: &Args) -> Call {
+    let total = args.iter().map(<[u8]>::len).sum();
+    let (mut bytes, mut spans) = (Vec::with_capacity(total), Vec::with_capacity(args.len()));
+    args.copy_to(&mut bytes, &mut spans);
+    Call { command, bytes, spans }
+}
