@@ -535,3 +535,11 @@ fn used_memory_follows_the_data() {
         wait_until("the memory is given back", || used(c) < before + 2_000_000);
     });
 }
+
+#[test]
+fn nobody_is_blocked_and_no_file_is_rewritten() {
+    each_client(|c| {
+        c.check("CLIENT UNBLOCK 123456", int(0));
+        c.check("CONFIG REWRITE", error("ERR The server is running without a config file"));
+    });
+}

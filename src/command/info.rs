@@ -430,7 +430,7 @@ mod tests {
     #[test]
     fn every_line_is_a_heading_a_pair_or_empty() {
         let server = Server::new(Config::default(), 2, identity());
-        server.metrics.count_error(1, b"-WRONGTYPE x");
+        server.metrics.count_error(1, crate::metrics::error_code(b"-WRONGTYPE x"));
         server.metrics.command(0, 0).calls.add(3);
         let text = ask(&server, &["everything"]);
         for line in text.split("\r\n") {
@@ -461,7 +461,7 @@ mod tests {
             metrics.database(shard, 5).keys.set(n);
             metrics.database(shard, 5).volatile.set(1);
             metrics.command(shard, 0).calls.add(n);
-            metrics.count_error(shard, b"-ERR something");
+            metrics.count_error(shard, crate::metrics::error_code(b"-ERR something"));
         }
         let of_command = format!("cmdstat_{}", crate::command::all()[0].full_name());
         assert_eq!(value("clients", "connected_clients").unwrap(), "7");

@@ -106,8 +106,11 @@ pub struct Across {
     /// The database that key number `usize` is in, given the client's own.
     pub db_of: fn(&Args, usize, usize) -> Result<usize, Error>,
     /// Makes the reply from what was read, and says what to write. Writes nothing itself.
-    pub finish: fn(&Args, &[&[u8]], &mut Vec<Write>, &mut Reply) -> Result<(), Error>,
+    pub finish: Finish,
 }
+
+/// The deciding half of an [`Across`]: arguments and what was read, to writes and a reply.
+pub type Finish = fn(&Args, &[&[u8]], &mut Vec<Write>, &mut Reply) -> Result<(), Error>;
 
 /// One write that a command over several shards has decided on.
 #[derive(Debug)]

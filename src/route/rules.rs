@@ -9,16 +9,10 @@ pub enum Rule {
     Locks,
     /// A single-shard command that meets a lock waits in the key's queue.
     Queues,
-    /// All batches of a turn become visible together.
-    PublishTogether,
-    /// Replies of a turn go out after its batches.
-    PublishBeforeReplies,
     /// A receiver takes what is stamped up to its cut, and nothing later.
     Cut,
     /// What was taken runs in the order of stamps, before the shard's own input.
     StampOrder,
-    /// Own-shard commands of a pipeline run before the turn's batches are published.
-    OwnAtOnce,
     /// A multi-shard command holds back the later commands of its pipeline.
     HoldBack,
 }

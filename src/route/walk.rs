@@ -24,7 +24,8 @@ impl Walk {
         let args = Args::new(&call.bytes, &call.spans);
         // Redis's default is 10; what is no count fails where the command runs.
         let count = (1..args.len()).step_by(2).filter(|at| args.is(*at, "COUNT"));
-        let count = count.last().and_then(|at| number::parse_usize(args.get(at + 1)?));
+        let mut count = count;
+        let count = count.next_back().and_then(|at| number::parse_usize(args.get(at + 1)?));
         let wanted = count.unwrap_or(10);
         Walk { wanted, found: 0, elements: Vec::new(), cursor: Vec::new() }
     }

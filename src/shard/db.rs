@@ -197,7 +197,6 @@ impl<'a> Db<'a> {
             if entry.expiry().is_none_or(|at| at >= now.unix_ms) {
                 return Some(key);
             }
-            drop(entry);
             if attempt < 99 {
                 self.edit(&key);
             }
@@ -455,7 +454,7 @@ fn lfu_minutes(now_ms: i64) -> u32 {
 /// The LFU counter as it stands now, given the minutes per decrement.
 pub fn lfu_count(access: u32, now_ms: i64, decay_minutes: u32) -> u32 {
     let idle = lfu_minutes(now_ms).wrapping_sub(access >> 8) & 0x3fff;
-    let decay = if decay_minutes == 0 { 0 } else { idle / decay_minutes };
+    let decay = idle.checked_div(decay_minutes).unwrap_or(0);
     (access & 0xff).saturating_sub(decay)
 }
 

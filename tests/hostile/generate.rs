@@ -194,7 +194,7 @@ fn number(random: &mut Random) -> Vec<u8> {
 }
 
 fn noise(random: &mut Random, most: u64) -> Vec<u8> {
-    (0..random.below(most)).map(|_| random.next() as u8).collect()
+    (0..random.below(most)).map(|_| random.next_u64() as u8).collect()
 }
 
 fn announcement(random: &mut Random) -> Vec<u8> {
@@ -299,7 +299,7 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
         0 | 1 => bytes[at] ^= 1 << random.below(8),
         2 => bytes.truncate(at),
         3 => _ = bytes.remove(at),
-        4 => bytes.insert(at, random.next() as u8),
+        4 => bytes.insert(at, random.next_u64() as u8),
         5 => {
             let other = pipeline(random);
             let from = random.below(other.len() as u64) as usize;

@@ -60,7 +60,7 @@ fn setting(name: &str, default: u64) -> u64 {
 fn random_of(seed: u64) -> Random {
     let mut random = Random::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03);
     for _ in 0..4 {
-        random.next();
+        random.next_u64();
     }
     random
 }

@@ -250,7 +250,7 @@ impl Table {
             return None;
         }
         loop {
-            let number = self.number(random.next());
+            let number = self.number(random.next_u64());
             let segment = &self.segments[number];
             let index = random.below(segment.places() as u64) as usize;
             // An empty segment among full ones is rare (it would have merged), so this ends soon.
@@ -370,7 +370,7 @@ mod tests {
                 let key = format!("key:{}", random.below(20_000)).into_bytes();
                 // Phases that mostly grow alternate with phases that mostly shrink.
                 if random.below(10) < if phase % 2 == 0 { 8 } else { 1 } {
-                    let value = random.next() as i64;
+                    let value = random.next_u64() as i64;
                     put(&mut table, &key, value);
                     map.insert(key, value);
                 } else {
