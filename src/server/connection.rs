@@ -81,6 +81,11 @@ impl Connection {
         self.waiting() > 0 && self.waiting() >= self.wanted
     }
 
+    /// Whether its socket is to be read: little waits, or what waits is no whole command yet.
+    pub fn wants_input(&self, backlog: usize) -> bool {
+        self.waiting() < backlog || !self.is_worth_feeding()
+    }
+
     /// Says how many bytes the command under way needs at least.
     pub fn set_wanted(&mut self, wanted: usize) {
         self.wanted = wanted;

@@ -375,7 +375,7 @@ impl ShardLoop {
         connection.is_receiving = false;
         if connection.is_closing {
             self.release(at);
-        } else if connection.waiting() < BACKLOG {
+        } else if connection.wants_input(BACKLOG) {
             self.receive(at);
         }
     }
@@ -497,7 +497,7 @@ impl ShardLoop {
         let Some(connection) = self.connections.get(at as usize) else {
             return;
         };
-        if connection.waiting() < BACKLOG {
+        if connection.wants_input(BACKLOG) {
             self.receive(at);
         }
         self.after_feed(at, client);
@@ -531,13 +531,12 @@ impl ShardLoop {
         state.session.traffic.query = waiting;
         state.session.traffic.query_capacity = capacity;
         let spans = state.parser.memory();
-        let mid_command = state.parser.is_mid_command();
         if (waiting + spans) as u64 > most {
             self.server.metrics.shard(self.number).query_closed.add(1);
             return self.close(at);
         }
         let connection = &mut self.connections[at as usize];
-        if waiting >= BACKLOG && !mid_command && connection.is_receiving {
+        if !connection.wants_input(BACKLOG) && connection.is_receiving {
             self.ring.cancel_receive(at);
         }
         if self.connections[at as usize].ended {
@@ -641,7 +640,7 @@ impl ShardLoop {
         if connection.is_worth_feeding() && !std::mem::replace(&mut connection.is_ready, true) {
             self.ready.push(at);
         }
-        if connection.waiting() < BACKLOG {
+        if connection.wants_input(BACKLOG) {
             self.receive(at);
         }
     }

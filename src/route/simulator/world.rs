@@ -125,7 +125,7 @@ impl World {
     pub fn new(shards: usize, seed: u64, broken: Option<Break>) -> World {
         let mut random = Random::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5EED);
         for _ in 0..4 {
-            random.next();
+            random.next_u64();
         }
         rules::break_rule(match broken {
             Some(Break::Router(rule)) => Some(rule),
