@@ -33,5 +33,7 @@ mod multi;
 pub mod node;
 mod order;
 mod rules;
+#[cfg(test)]
+mod simulator;
 mod txn;
 mod walk;

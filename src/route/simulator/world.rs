@@ -3,7 +3,8 @@
 
 use super::super::batch::ClientKey;
 use super::super::mailbox;
-use super::super::node::{Fed, Node, owner_of};
+use super::super::feed::Fed;
+use super::super::node::{Node, owner_of};
 use super::super::rules::{self, Rule};
 use crate::base::clock::Now;
 use crate::base::hash::Random;
