@@ -175,11 +175,8 @@ impl Node {
                 shard
             };
             let site = match (command.run, &txn.goal) {
-                (_, Goal::Watch(_)) => {
-                    let shard = owner_of(args.at(0), shards);
-                    involved[shard] = true;
-                    Site::Watch(shard)
-                }
+                // Shared locks: a watch keeps its place among the commands on its key.
+                (_, Goal::Watch(_)) => Site::Watch(lock(args.at(0), db)),
                 (Run::Session(_) | Run::Control(_) | Run::Container, _) => Site::Session,
                 (Run::Sessions(handler, gather), _) => {
                     involved.fill(true);
@@ -345,7 +342,11 @@ impl Node {
                         works.to(shard).add(unit(shard, act), args.iter());
                     }
                 }
-                Site::Watch(shard) => works.to(*shard).add(unit(0, Act::Watch), args.iter()),
+                Site::Watch(shard) => {
+                    // It leaves a mark: an attempt that is refused elsewhere must not.
+                    reads = false;
+                    works.to(*shard).add(unit(0, Act::Watch), args.iter());
+                }
                 Site::Across(across, keys) => {
                     txn.reading = Some(at);
                     for (i, (shard, db)) in keys.iter().enumerate() {

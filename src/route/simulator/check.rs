@@ -167,10 +167,8 @@ impl Op {
             .filter(|key| keys & 1 << key != 0)
             .map(|key| owner_of(names[key].as_bytes(), shards));
         let first = owners.next();
-        matches!(
-            self,
-            Op::FlushAll | Op::DbSize | Op::Watch(_) | Op::Unwatch | Op::Exec(_)
-        ) || owners.any(|owner| Some(owner) != first)
+        matches!(self, Op::FlushAll | Op::DbSize | Op::Watch(_) | Op::Unwatch | Op::Exec(_))
+            || owners.any(|owner| Some(owner) != first)
     }
 }
 
@@ -201,7 +199,9 @@ impl State {
         let text = |value: Option<i64>| value.map_or(Answer::Nil, Answer::Text);
         match op {
             Op::Get(key) => text(self.values[*key]),
-            Op::Mget(keys) => Answer::List(keys.iter().map(|key| text(self.values[*key])).collect()),
+            Op::Mget(keys) => {
+                Answer::List(keys.iter().map(|key| text(self.values[*key])).collect())
+            }
             Op::Set(key, value) => {
                 self.put(*key, Some(*value));
                 Answer::Status
@@ -256,8 +256,7 @@ impl State {
                 Answer::Int(1)
             }
             Op::Copy(from, to, replace) => {
-                let fine =
-                    self.values[*from].is_some() && (*replace || self.values[*to].is_none());
+                let fine = self.values[*from].is_some() && (*replace || self.values[*to].is_none());
                 if fine {
                     self.put(*to, self.values[*from]);
                 }
@@ -405,13 +404,7 @@ mod tests {
     fn event(client: usize, op: Op, times: (u64, u64), answer: Answer) -> Event {
         let answered = Some((times.1, answer));
         let (invoked, after) = (times.0, 0);
-        Event {
-            client,
-            op,
-            invoked,
-            answered,
-            after,
-        }
+        Event { client, op, invoked, answered, after }
     }
 
     #[test]

@@ -214,11 +214,7 @@ fn pipelines(seed: u64, broken: Option<Break>) -> Result<Counts, String> {
     let home = world.random.below(SHARDS as u64) as usize;
     let writer = world.connect(home);
     let mut readers: Vec<Reader> = (0..SHARDS)
-        .map(|shard| Reader {
-            connection: world.connect(shard),
-            received: Vec::new(),
-            asked: None,
-        })
+        .map(|shard| Reader { connection: world.connect(shard), received: Vec::new(), asked: None })
         .collect();
     // In which order the keys are written, and whether the first of them go as one command.
     let mut order: Vec<usize> = (0..SHARDS).collect();

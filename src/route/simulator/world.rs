@@ -2,8 +2,8 @@
 //! logical clock, and dice that say who moves next. Everything that happens follows from the seed.
 
 use super::super::batch::ClientKey;
-use super::super::mailbox;
 use super::super::feed::Fed;
+use super::super::mailbox;
 use super::super::node::{Node, owner_of};
 use super::super::rules::{self, Rule};
 use crate::base::clock::Now;
@@ -302,10 +302,7 @@ impl World {
             At::Begin => {
                 self.counts.turns += 1;
                 let monotonic_ns = self.read_clock();
-                let now = Now {
-                    unix_ms: 1_000_000,
-                    monotonic_ns,
-                };
+                let now = Now { unix_ms: 1_000_000, monotonic_ns };
                 self.actors[shard].node.begin_turn(now);
                 self.shuffle_peers(shard);
                 At::Collect
@@ -413,13 +410,7 @@ impl World {
     }
 
     fn take_input(&mut self, shard: usize) {
-        let World {
-            actors,
-            connections,
-            random,
-            broken,
-            ..
-        } = self;
+        let World { actors, connections, random, broken, .. } = self;
         let actor = &mut actors[shard];
         actor.feeds.extend(actor.ready.drain(..));
         for (number, connection) in connections.iter_mut().enumerate() {
@@ -452,10 +443,7 @@ impl World {
     /// The connections whose clients may go on.
     fn resumed(&mut self, shard: usize) -> Vec<usize> {
         let resumed = self.actors[shard].node.take_resumed();
-        resumed
-            .into_iter()
-            .filter_map(|key| self.connection_of(shard, key))
-            .collect()
+        resumed.into_iter().filter_map(|key| self.connection_of(shard, key)).collect()
     }
 
     fn connection_of(&self, shard: usize, key: ClientKey) -> Option<usize> {
@@ -486,19 +474,12 @@ impl World {
         };
         let connection = &mut self.connections[number];
         if !connection.hung_up {
-            connection
-                .outbound
-                .extend_from_slice(client.replies.out.bytes());
+            connection.outbound.extend_from_slice(client.replies.out.bytes());
         }
         client.replies.out.clear();
     }
 
     // ---- the end -----------------------------------------------------------------------------
-
-    /// Whether everything under way to a client has been received.
-    pub fn is_silent(&self, connection: usize) -> bool {
-        self.connections[connection].outbound.is_empty()
-    }
 
     /// What is left behind although nobody has anything to do: there must be nothing.
     pub fn leftovers(&mut self, with_clients: bool) -> Result<(), String> {
@@ -508,22 +489,13 @@ impl World {
                 ("locks", usize::from(!node.locks.is_idle())),
                 ("waiting requests", node.locks.waiting()),
                 ("transactions", node.txns.len()),
-                (
-                    "held clients",
-                    node.clients.iter().filter(|(_, client)| client.held).count(),
-                ),
+                ("held clients", node.clients.iter().filter(|(_, client)| client.held).count()),
                 (
                     "promised replies",
-                    node.clients
-                        .iter()
-                        .map(|(_, client)| client.replies.outstanding())
-                        .sum(),
+                    node.clients.iter().map(|(_, client)| client.replies.outstanding()).sum(),
                 ),
                 ("unposted batches", usize::from(node.mail.has_outgoing())),
-                (
-                    "watches",
-                    usize::from(!with_clients && !node.shard.watches().is_idle()),
-                ),
+                ("watches", usize::from(!with_clients && !node.shard.watches().is_idle())),
                 ("clients", if with_clients { 0 } else { node.clients() }),
             ];
             if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
