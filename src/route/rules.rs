@@ -2,7 +2,7 @@
 //! that no serial order explains. Outside tests nothing is ever broken and the question costs
 //! nothing.
 
-/// A rule of [`super`]'s list.
+/// A rule that the router keeps. Those of whoever runs its turns are broken by the simulator itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// Multi-shard commands lock their keys.
