@@ -386,13 +386,6 @@ pub fn replay_journals(world: &mut World, names: &[String]) -> Result<(), String
     Ok(())
 }
 
-/// The value of a key, in a world at rest.
-pub fn get(world: &mut World, name: &str) -> Answer {
-    let shard = owner_of(name.as_bytes(), world.shards());
-    let get = command(&["GET".to_owned(), name.to_owned()]);
-    ask(world.node(shard), &get).0
-}
-
 /// Runs a command that needs no other shard, on a quiet one.
 fn ask(node: &mut Node, command: &[u8]) -> (Answer, usize) {
     let client = node.connect(About::default());

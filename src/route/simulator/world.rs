@@ -157,7 +157,8 @@ impl World {
                 }
             })
             .collect();
-        let (stall_one_in, stall_most) = (3 + random.below(40), 10 + random.below(150));
+        // From many short pauses to a few that outlast several turns of everybody else.
+        let (stall_one_in, stall_most) = (3 + random.below(120), 10 + random.below(1_000));
         World {
             random,
             counts: Counts::default(),
