@@ -77,7 +77,8 @@ impl Node {
                 let Some(at) = command.first_key() else {
                     return self.route(key, mode, command, &args);
                 };
-                let owner = owner_of(args.at(at), self.mail.shards());
+                let owner = ahead.owner;
+                let owner = owner.unwrap_or_else(|| owner_of(args.at(at), self.mail.shards()));
                 self.run_at(key, mode, owner, command, &args, ahead.hash);
             }
             Run::Session(_) => {

@@ -28,6 +28,8 @@ pub(super) struct Ahead {
     pub(super) command: Option<&'static Command>,
     /// The hash of its first key, where it has been computed.
     pub(super) hash: Option<u64>,
+    /// The shard that owns it, likewise.
+    pub(super) owner: Option<usize>,
 }
 
 /// What became of a client's input.
@@ -152,29 +154,41 @@ impl Node {
                 continue;
             }
             let words = (first as u32, (spans.len() - first) as u32);
-            window.push(Ahead { end: at, start, words, unquoted, command: None, hash: None });
+            window.push(Ahead {
+                end: at,
+                start,
+                words,
+                unquoted,
+                command: None,
+                hash: None,
+                owner: None,
+            });
         }
         let shards = mail.shards();
         for ahead in window.iter_mut() {
             let words = ahead.words(input, spans);
             let found = command::find(words.at(0));
-            let mut hash = None;
+            let (mut hash, mut owner) = (None, None);
             if let Some(found) = found
                 && let Run::Owner(_) = found.run
                 && let Some(at) = found.first_key()
                 && let Some(first) = words.get(at + 1)
             {
                 let of_first = crate::base::hash::of(first);
-                hash = Some(of_first);
-                if shards == 1 || owner_of(first, shards) == *number {
+                let owner_of_first = owner_of(first, shards);
+                (hash, owner) = (Some(of_first), Some(owner_of_first));
+                if owner_of_first == *number {
                     shard.prefetch(client.session.db, of_first);
                 }
             }
-            (ahead.command, ahead.hash) = (found, hash);
+            (ahead.command, ahead.hash, ahead.owner) = (found, hash, owner);
         }
         if window.len() > 2 {
             for ahead in window.iter() {
-                if let Some(hash) = ahead.hash {
+                // Other shards' keys are theirs to fetch: here they would only miss.
+                if let (Some(hash), Some(owner)) = (ahead.hash, ahead.owner)
+                    && owner == *number
+                {
                     shard.prefetch_block(client.session.db, hash);
                 }
             }

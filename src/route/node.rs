@@ -58,6 +58,9 @@ pub struct Node {
     pub(super) errors: u64,
 }
 
+/// Commands of a batch between asking for a bucket and asking for the block it names.
+const FETCH_AHEAD: usize = 8;
+
 /// The shard that owns a key.
 #[inline]
 pub fn owner_of(key: &[u8], shards: usize) -> usize {
@@ -310,10 +313,15 @@ impl Node {
         let from = batch.from;
         let mut items = std::mem::take(&mut batch.items);
         let mut answers = false;
-        for item in &items {
-            if let Item::Run(run) = item {
-                self.shard.prefetch(run.db as usize, run.hash);
+        for (i, item) in items.iter().enumerate() {
+            self.prefetch(item, Shard::prefetch);
+            // A few lines behind, when what that asked for has come.
+            if let Some(before) = i.checked_sub(FETCH_AHEAD) {
+                self.prefetch(&items[before], Shard::prefetch_block);
             }
+        }
+        for item in items.iter().rev().take(FETCH_AHEAD) {
+            self.prefetch(item, Shard::prefetch_block);
         }
         for item in &mut items {
             match item {
@@ -344,6 +352,13 @@ impl Node {
             self.mail.answer(batch);
         } else {
             self.mail.recycle(batch);
+        }
+    }
+
+    /// Asks for memory that a command of a batch will touch.
+    fn prefetch(&self, item: &Item, how: fn(&Shard, usize, u64)) {
+        if let Item::Run(run) = item {
+            how(&self.shard, run.db as usize, run.hash);
         }
     }
 
