@@ -18,6 +18,10 @@ use std::sync::Arc;
 const RESERVED_FILES: u64 = 64;
 /// Locked memory glommio needs per process, in bytes.
 const LOCKED_BYTES: u64 = 512 * 1024;
+/// A shard's loop is the only task of its executor and must not be asked to make way: glommio 0.9
+/// parks an executor that is asked before its first task ran, and with the default of 100 ms a
+/// machine under load starts a shard that never wakes.
+const NEVER: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
 /// Connections on their way to a shard that has not taken them yet.
 const ARRIVALS: usize = 1024;
 
@@ -106,7 +110,7 @@ fn run_shards(
         let thread = LocalExecutorBuilder::new(placement)
             .name(&format!("shard-{number}"))
             .io_memory(64 << 10)
-            .preempt_timer(std::time::Duration::from_millis(1))
+            .preempt_timer(NEVER)
             .blocking_thread_pool_placement(glommio::PoolPlacement::Unbound(1))
             .spawn(move || async move {
                 let shard = ShardLoop::new(number, mail, server, neighbours, door, arrivals);
