@@ -37,6 +37,7 @@ macro_rules! metrics {
 
 /// Fields with one number. A field that INFO does not have is left out.
 const FIELDS: &[Metric] = metrics! {
+    "server_time_usec" => Gauge "redshard_time_seconds" times 1e-6: "The server's clock.";
     "uptime_in_seconds" => Gauge "redis_uptime_in_seconds": "Seconds since the start.";
     "io_threads_active" => Gauge "redis_io_threads_active": "Whether I/O threads are active.";
     "shards" => Gauge "redshard_shards": "Shards, each on a thread of its own.";
@@ -161,7 +162,13 @@ struct Group {
 }
 
 const GROUPS: &[Group] = &[
-    Group { prefix: "shard", label: "shard", fields: SHARD_FIELDS, others: Some("redshard_shard_"), whole: false },
+    Group {
+        prefix: "shard",
+        label: "shard",
+        fields: SHARD_FIELDS,
+        others: Some("redshard_shard_"),
+        whole: false,
+    },
     Group { prefix: "cmdstat_", label: "cmd", fields: COMMAND_FIELDS, others: None, whole: false },
     Group { prefix: "errorstat_", label: "err", fields: ERROR_FIELDS, others: None, whole: false },
     Group { prefix: "db", label: "db", fields: DATABASE_FIELDS, others: None, whole: true },
@@ -170,7 +177,8 @@ const GROUPS: &[Group] = &[
 /// Renders INFO's text. Whatever it says, the result is well-formed.
 pub fn from_info(info: &str) -> String {
     let lines: Vec<(&str, &str)> = info.lines().filter_map(|line| line.split_once(':')).collect();
-    let value = |field: &str| lines.iter().find(|(name, _)| *name == field).map(|(_, value)| *value);
+    let value =
+        |field: &str| lines.iter().find(|(name, _)| *name == field).map(|(_, value)| *value);
     let mut out = Out(String::with_capacity(2 * info.len()));
     out.head("redis_up", "gauge", "Whether the server answers.");
     out.sample("redis_up", &[], 1.0);
@@ -179,7 +187,9 @@ pub fn from_info(info: &str) -> String {
     out.head("redis_instance_info", "gauge", "What the server is.");
     out.sample("redis_instance_info", &labels, 1.0);
     let seconds = |field: &str, scale: f64| Some(value(field)?.parse::<f64>().ok()? * scale);
-    if let (Some(now), Some(up)) = (seconds("server_time_usec", 1e-6), seconds("uptime_in_seconds", 1.0)) {
+    if let (Some(now), Some(up)) =
+        (seconds("server_time_usec", 1e-6), seconds("uptime_in_seconds", 1.0))
+    {
         out.head("redis_start_time_seconds", "gauge", "When the server started.");
         out.sample("redis_start_time_seconds", &[], (now - up).floor());
     }
@@ -359,7 +369,9 @@ mod tests {
 
     #[test]
     fn every_metric_has_one_head_before_its_samples() {
-        let text = from_info("shard0:keys=1\r\nshard1:keys=2\r\nkeyspace_hits:4\r\ndb0:keys=1\r\ndb1:keys=2\r\n");
+        let text = from_info(
+            "shard0:keys=1\r\nshard1:keys=2\r\nkeyspace_hits:4\r\ndb0:keys=1\r\ndb1:keys=2\r\n",
+        );
         let mut heads = std::collections::HashSet::new();
         let mut current = "";
         for line in text.lines() {
@@ -379,7 +391,9 @@ mod tests {
 
     #[test]
     fn anything_may_be_in_it() {
-        let text = from_info("shard:x=1\nshardx:keys=1\nshard0:=1,a b=2,keys=nan\ndb:\ncmdstat_:calls=1\n::\n\u{0}:1");
+        let text = from_info(
+            "shard:x=1\nshardx:keys=1\nshard0:=1,a b=2,keys=nan\ndb:\ncmdstat_:calls=1\n::\n\u{0}:1",
+        );
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let (_, number) = line.rsplit_once(' ').expect("a name and a number");
             assert!(number.parse::<f64>().is_ok(), "{line}");

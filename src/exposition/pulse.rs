@@ -44,7 +44,9 @@ impl Pulse {
             lasting: Duration::from_nanos(now_ns.saturating_sub(*since_ns)),
             began: *turns > 0,
         });
-        stalls.filter(|stall| !stall.began || stall.lasting > patience).max_by_key(|stall| stall.lasting)
+        stalls
+            .filter(|stall| !stall.began || stall.lasting > patience)
+            .max_by_key(|stall| stall.lasting)
     }
 }
 
@@ -71,7 +73,8 @@ mod tests {
         let mut look = |now_s: u64, patience_s: u64| {
             pulse.look(&metrics, now_s * SECOND, Duration::from_secs(patience_s))
         };
-        let turn = |shards: &[usize]| shards.iter().for_each(|shard| metrics.shard(*shard).turns.add(1));
+        let turn =
+            |shards: &[usize]| shards.iter().for_each(|shard| metrics.shard(*shard).turns.add(1));
 
         turn(&[0, 2]);
         let stall = look(1, 5).expect("shard 1 has not begun");
@@ -85,6 +88,10 @@ mod tests {
         assert_eq!(stall.to_string(), "shard 1 has not turned for 2.0 s");
         turn(&[1, 2]);
         assert_eq!(look(5, 1), None);
-        assert_eq!(look(5, 0).map(|stall| stall.shard), Some(0), "at 4 s it had, at 5 s it had not");
+        assert_eq!(
+            look(5, 0).map(|stall| stall.shard),
+            Some(0),
+            "at 4 s it had, at 5 s it had not"
+        );
     }
 }

@@ -68,8 +68,7 @@ pub fn serve(server: &Arc<Server>, sockets: Vec<Socket>) -> io::Result<()> {
     }
     let server = Arc::clone(server);
     let pulse = Pulse::new(&server.metrics, clock::monotonic_ns());
-    let admin =
-        Admin { server, sockets, connections: VecDeque::new(), pulse, accepts: true };
+    let admin = Admin { server, sockets, connections: VecDeque::new(), pulse, accepts: true };
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || admin.run()).map(drop)
 }
 

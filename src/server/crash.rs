@@ -96,7 +96,10 @@ fn on_panic(panic: &PanicHookInfo) {
         std::thread::sleep(REPORT_WITHIN);
         std::process::abort();
     }
-    let text = panic.payload_as_str().unwrap_or("for no given reason");
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("for no given reason");
     let place = panic.location().map_or_else(String::new, ToString::to_string);
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("unnamed");
@@ -168,13 +171,15 @@ fn on_signal(context: &CrashContext) -> CrashEventResult {
         "{pid}:signal-handler ({now_s}) # Redshard {VERSION} crashed by signal: {}, si_code: {}\n",
         info.ssi_signo, info.ssi_code
     ));
+    // The crate copies the kernel's siginfo_t over a signalfd_siginfo: what lies behind the code on a
+    // 64-bit machine, from its 16th byte on, is called `uid` and `fd` there.
+    let (first, second) = (info.ssi_uid, info.ssi_fd as u32);
     if info.ssi_code > 0 {
-        let address = info.ssi_addr;
+        let address = u64::from(second) << 32 | u64::from(first);
         say(format_args!("{pid}:signal-handler ({now_s}) # Accessing address: {address:#x}\n"));
     } else {
-        let (from, user) = (info.ssi_pid, info.ssi_uid);
         say(format_args!(
-            "{pid}:signal-handler ({now_s}) # Killed by PID: {from}, UID: {user}\n"
+            "{pid}:signal-handler ({now_s}) # Killed by PID: {first}, UID: {second}\n"
         ));
     }
     let now = Now { doing: doing::what(), up_ms: up_ms() };
@@ -213,7 +218,8 @@ impl Ready {
     /// Writes to the log and to standard error. What cannot be written is lost.
     fn write(&self, bytes: &[u8]) {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC;
-        let file = self.file.as_deref().map(|path| rustix::fs::open(path, flags, Mode::from(0o644)));
+        let file =
+            self.file.as_deref().map(|path| rustix::fs::open(path, flags, Mode::from(0o644)));
         match file {
             Some(Ok(file)) => _ = rustix::io::write(&file, bytes),
             Some(Err(_)) => {}
@@ -231,16 +237,18 @@ fn name_frames(mut frames: PipeReader, mut named: PipeWriter) {
     let Ok(used) = frames.read(&mut bytes) else { return };
     for (number, address) in bytes[..used].chunks_exact(size_of::<usize>()).enumerate() {
         let address = usize::from_ne_bytes(address.try_into().unwrap_or_default());
-        let mut text = format!("{number:4}: {address:#x}");
+        let mut text = format!("{number:4}: {address:#x}\n");
+        // Several where functions were inlined.
         backtrace::resolve(address as *mut _, |symbol| {
-            if let Some(name) = symbol.name() {
-                let _ = write!(text, " {name:#}");
+            match symbol.name() {
+                Some(name) => _ = write!(text, "      {name:#}"),
+                None => text.push_str("      ?"),
             }
             if let (Some(file), Some(line)) = (symbol.filename(), symbol.lineno()) {
                 let _ = write!(text, " at {}:{line}", file.display());
             }
+            text.push('\n');
         });
-        text.push('\n');
         if let Some(ready) = READY.get() {
             ready.write(text.as_bytes());
         }
@@ -312,12 +320,17 @@ mod tests {
     }
 
     fn check(output: &Output, wanted: &[&str]) {
-        let said = String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned();
+        let said =
+            String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned();
         for text in wanted {
             assert!(said.contains(text), "{text:?} is missing in:\n{said}");
         }
         assert!(!output.status.success(), "{:?}", output.status);
-        assert_eq!(said.matches("BUG REPORT END").count() % 2, 0, "in the log and on stderr:\n{said}");
+        assert_eq!(
+            said.matches("BUG REPORT END").count() % 2,
+            0,
+            "in the log and on stderr:\n{said}"
+        );
     }
 
     #[test]

@@ -71,7 +71,9 @@ pub fn open(config: &Config) -> io::Result<()> {
         .with_writer(Target)
         .log_internal_errors(false);
     // Nobody else subscribes in this process; if somebody did, it keeps its log.
-    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(filter).with(lines));
+    let _ = tracing::subscriber::set_global_default(
+        tracing_subscriber::registry().with(filter).with(lines),
+    );
     Ok(())
 }
 
@@ -281,7 +283,8 @@ mod tests {
         let now = jiff::Timestamp::from_millisecond(1_795_560_671_091).expect("in range");
         let style = Style { level: LogLevel::Notice, format, timestamp };
         let mut out = String::new();
-        write_line(&mut out, style, level, &now.to_zoned(offset), text).expect("a string takes all");
+        write_line(&mut out, style, level, &now.to_zoned(offset), text)
+            .expect("a string takes all");
         out.replace(&std::process::id().to_string(), "PID")
     }
 
@@ -291,9 +294,18 @@ mod tests {
         use {LogFormat::*, LogTimestamp as T};
         let text = "Server initialized";
         let cases = [
-            (line(Legacy, T::Legacy, Level::INFO, text), "PID:M 25 Nov 2026 03:51:11.091 * Server initialized\n"),
-            (line(Legacy, T::Iso8601, Level::WARN, text), "PID:M 2026-11-25T03:51:11.091+05:00 # Server initialized\n"),
-            (line(Legacy, T::Milliseconds, Level::DEBUG, text), "PID:M 1795560671091 - Server initialized\n"),
+            (
+                line(Legacy, T::Legacy, Level::INFO, text),
+                "PID:M 25 Nov 2026 03:51:11.091 * Server initialized\n",
+            ),
+            (
+                line(Legacy, T::Iso8601, Level::WARN, text),
+                "PID:M 2026-11-25T03:51:11.091+05:00 # Server initialized\n",
+            ),
+            (
+                line(Legacy, T::Milliseconds, Level::DEBUG, text),
+                "PID:M 1795560671091 - Server initialized\n",
+            ),
             (
                 line(Logfmt, T::Legacy, Level::TRACE, text),
                 "pid=PID role=primary timestamp=\"25 Nov 2026 03:51:11.091\" level=debug message=\"Server initialized\"\n",
