@@ -5,7 +5,7 @@ use super::process::{self, PidFile};
 use super::ring::{self, Ring};
 use super::shard_loop::{Door, Neighbours, ShardLoop};
 use super::supervise::{self, Supervisor};
-use super::{admin, crash, logs};
+use super::{admin, crash, logs, title};
 use crate::base::limits;
 use crate::config::Config;
 use crate::config::parse::VERSION;
@@ -85,6 +85,8 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
         // Before there is a second thread: only this one would arrive.
         process::into_background().map_err(BootError::Background)?;
     }
+    // This moves the environment, for which nobody else may be there either.
+    title::begin(&config);
     if let Err(error) = crash::install(&config) {
         tracing::warn!("Crashes by signals will not be reported: {error}");
     }
@@ -119,6 +121,7 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
 /// What the process does about a changed configuration, before it is taken.
 fn put_into_effect(old: &Config, new: &Config) -> Result<(), crate::base::error::Error> {
     process::follow_oom_score(old, new)?;
+    title::follow(old, new)?;
     // From here on nothing fails.
     logs::follow(new);
     crash::follow(new);

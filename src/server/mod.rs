@@ -10,3 +10,4 @@ mod process;
 mod ring;
 mod shard_loop;
 mod supervise;
+mod title;
