@@ -3,6 +3,7 @@
 //! to its sender with the replies in it and is used again.
 
 use super::order::Message;
+use crate::base::limits;
 use crate::command::Command;
 use crate::resp::{Args, ReplyBuf, Span};
 
@@ -35,7 +36,7 @@ pub struct RunItem {
     /// Its arguments: the first span and how many.
     pub args: (u32, u32),
     /// Once it has run: where its reply lies.
-    pub reply: (u32, u32),
+    pub reply: (usize, usize),
 }
 
 /// One thing in a batch. Their order is the order in which the sender's clients said them.
@@ -47,7 +48,7 @@ pub enum Item {
     Order(Box<Message>),
     /// The reply to a command of an earlier batch that had to wait: its place in this batch's own
     /// replies.
-    Late(ClientKey, u32, (u32, u32)),
+    Late(ClientKey, u32, (usize, usize)),
     /// A client of the sender no longer watches a key.
     Unwatch(u16, u32),
 }
@@ -89,6 +90,12 @@ impl Batch {
     #[inline]
     pub fn args(&self, (first, count): (u32, u32)) -> Args<'_> {
         Args::new(&self.bytes, &self.spans[first as usize..(first + count) as usize])
+    }
+
+    /// Whether so much is in it that no more should be added this turn.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() > limits::BATCH_BYTES || self.items.len() >= limits::BATCH_ITEMS
     }
 
     /// Forgets its content and keeps its memory; says whether that is worth keeping.

@@ -145,7 +145,7 @@ impl Node {
         args: &Args,
         hash: Option<u64>,
     ) {
-        let Node { clients, shard, number, locks, mail, .. } = self;
+        let Node { clients, shard, number, locks, mail, input_waits, .. } = self;
         let client = &mut clients[key.index as usize];
         let (db, resp3) = (client.session.db, client.session.resp3);
         if owner != *number {
@@ -165,6 +165,7 @@ impl Node {
                 args,
                 reply: (0, 0),
             }));
+            *input_waits |= batch.is_full();
             self.hops += 1;
             return;
         }

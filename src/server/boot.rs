@@ -100,7 +100,8 @@ fn run_shards(
     ways[0] = None;
     let mut door = Some(Door { listeners, ways });
     let mut threads = Vec::with_capacity(shards);
-    for (number, mail) in mailbox::exchange(shards).into_iter().enumerate() {
+    for (number, mail) in mailbox::exchange(shards, limits::MAILBOX_BATCHES).into_iter().enumerate()
+    {
         let (server, neighbours) = (Arc::clone(server), Arc::clone(&neighbours));
         let (door, arrivals) = (door.take(), arrivals.remove(0));
         // More shards than cores run wherever there is room.

@@ -524,7 +524,7 @@ impl ShardLoop {
         };
         let waiting = connection.waiting();
         let capacity = connection.input_capacity();
-        let most = self.server_query_limit();
+        let most = self.node.query_limit();
         let Some(state) = self.node.client_mut(client) else {
             return;
         };
@@ -543,10 +543,6 @@ impl ShardLoop {
             // Its end came with these bytes: what they lack will not come.
             self.maybe_finish(at);
         }
-    }
-
-    fn server_query_limit(&self) -> u64 {
-        self.node.config().client_query_buffer_limit()
     }
 
     // ---- output ------------------------------------------------------------------------------

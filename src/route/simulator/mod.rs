@@ -331,6 +331,8 @@ fn every_rule_is_needed() {
         Break::Router(Rule::Queues),
         Break::Router(Rule::HoldBack),
         Break::Router(Rule::Cut),
+        Break::Router(Rule::Backlog),
+        Break::Router(Rule::Spill),
         Break::Router(Rule::StampOrder),
         Break::PublishTogether,
         Break::PublishBeforeReplies,

@@ -139,7 +139,9 @@ impl World {
             executable: String::new(),
         };
         let server = Arc::new(Server::new(Config::default(), shards, identity));
-        let actors = mailbox::exchange(shards).into_iter().enumerate();
+        // From queues that nothing fits into to ones that are never full.
+        let batches = mailbox::PART << random.below(5);
+        let actors = mailbox::exchange(shards, batches).into_iter().enumerate();
         let actors = actors
             .map(|(number, mail)| {
                 let mut node = Node::new(number, mail, Arc::clone(&server));
