@@ -14,7 +14,7 @@ use super::order::{Deferred, Message};
 use super::rules::{Rule, broken};
 use super::txn::Txn;
 use crate::base::clock::Now;
-use crate::base::{limits, slot};
+use crate::base::{doing, limits, slot};
 use crate::command::Run;
 use crate::config::Config;
 use crate::resp::{Parser, ReplyBuf, Span};
@@ -120,6 +120,7 @@ impl Node {
     pub fn begin_turn(&mut self, now: Now) {
         self.now = now;
         self.input_waits = false;
+        doing::nothing();
         self.shard.set_now(now);
         if self.generation != self.server.generation() {
             self.follow_config();
@@ -339,6 +340,8 @@ impl Node {
     /// Runs what another shard asks for, and sends its batch back with the replies.
     fn run_batch(&mut self, mut batch: Box<Batch>) {
         self.batches += 1;
+        // Nor is it anything that a client of this shard has asked for.
+        doing::nothing();
         let from = batch.from;
         let mut items = std::mem::take(&mut batch.items);
         let mut answers = false;
