@@ -10,3 +10,4 @@ pub mod limits;
 pub mod memory;
 pub mod number;
 pub mod slot;
+pub mod ticks;
