@@ -8,7 +8,7 @@ use crate::base::error::Error;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::resp::Span;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// One client's state.
@@ -187,6 +187,8 @@ pub struct Server {
     pub metrics: Metrics,
     /// Who monitors.
     pub monitors: monitors::Monitors,
+    /// Whether expired keys are looked for (DEBUG SET-ACTIVE-EXPIRE).
+    active_expire: AtomicBool,
     /// Asked to stop: 0 no, 1 yes.
     stop: AtomicU64,
     next_client: AtomicU64,
@@ -216,6 +218,7 @@ impl Server {
             generation: AtomicU64::new(1),
             metrics,
             monitors: monitors::Monitors::default(),
+            active_expire: AtomicBool::new(true),
             stop: AtomicU64::new(0),
             next_client: AtomicU64::new(1),
             identity,
@@ -254,6 +257,18 @@ impl Server {
         *current = Arc::new(next);
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether expired keys are looked for.
+    pub fn active_expire(&self) -> bool {
+        self.active_expire.load(Ordering::Relaxed)
+    }
+
+    /// Says whether expired keys are looked for.
+    pub fn set_active_expire(&self, on: bool) {
+        self.active_expire.store(on, Ordering::Relaxed);
+        // Shards follow it like a change of configuration.
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Asks the whole process to stop.

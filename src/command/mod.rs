@@ -9,17 +9,23 @@
 //! **To add a family**: a file, and its name in [`FAMILIES`].
 
 pub mod client;
+pub mod commandlog;
 pub mod connection;
+pub mod debug;
 pub mod generic;
 pub mod info;
 pub mod introspect;
 pub mod keyspace;
+pub mod latency;
+pub mod memory;
+pub mod monitor;
 pub mod server;
 pub mod string;
 pub mod transactions;
 pub mod usage;
 
 use crate::base::error::Error;
+use crate::config::Config;
 use crate::resp::{Args, Reply};
 use crate::session::{Env, Session};
 use crate::shard::db::Db;
@@ -34,6 +40,11 @@ const FAMILIES: &[Family] = &[
     transactions::FAMILY,
     server::FAMILY,
     info::FAMILY,
+    commandlog::FAMILY,
+    latency::FAMILY,
+    monitor::FAMILY,
+    memory::FAMILY,
+    debug::FAMILY,
     introspect::FAMILY,
 ];
 
@@ -70,6 +81,9 @@ pub type SessionHandler = fn(&mut Session, &Env, &Args, &mut Reply) -> Outcome;
 pub type SessionsHandler =
     fn(&mut dyn Iterator<Item = &mut Session>, u64, &Env, &Args, &mut Reply) -> Outcome;
 
+/// Chooses a command's form by its arguments, or says that the client may not use it.
+pub type Choose = fn(&Session, &Config, &Args) -> Result<&'static Command, Error>;
+
 /// Where a command runs and how its parts come together: the routing plan, as data.
 #[derive(Clone, Copy, Debug)]
 pub enum Run {
@@ -90,6 +104,8 @@ pub enum Run {
     Sessions(SessionsHandler, Gather),
     /// Done by the router itself.
     Control(Control),
+    /// As the command that this chooses says: one of several forms that count as one command.
+    Chosen(Choose),
     /// Only its subcommands run.
     Container,
 }
@@ -482,6 +498,23 @@ const COMMANDS_FOR_INDEX: [&str; COUNT] = {
     }
     names
 };
+
+/// The number of a command, for declarations that stand for it.
+const fn number_of(name: &str) -> u16 {
+    let mut n = 0;
+    while n < COUNT {
+        let (one, other) = (COMMANDS_FOR_INDEX[n].as_bytes(), name.as_bytes());
+        let mut at = 0;
+        while at < one.len() && at < other.len() && one[at] == other[at] {
+            at += 1;
+        }
+        if at == one.len() && at == other.len() {
+            return n as u16;
+        }
+        n += 1;
+    }
+    panic!("no such command")
+}
 
 /// Ignores case: bit 5 is what distinguishes the cases of a letter.
 #[inline]

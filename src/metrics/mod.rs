@@ -75,8 +75,6 @@ counters! {
     stalls,
     /// Time that turns took, in ticks: everything but waiting and the kernel's part.
     turn_ticks,
-    /// The part of it in which commands ran.
-    command_ticks,
     /// The longest turn, in ticks.
     turn_ticks_max,
     /// Time spent in the search for expired keys and in freeing flushed ones, in ticks.

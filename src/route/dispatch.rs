@@ -13,7 +13,8 @@ use crate::base::error::Error;
 use crate::command::{self, Command, Control, Run, flag};
 use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf, Span};
-use crate::session::{Call, Close, ReplyMode};
+use crate::config::Config;
+use crate::session::{Call, Close, ReplyMode, Session};
 use crate::shard::locks::Locks;
 
 impl Node {
@@ -45,7 +46,7 @@ impl Node {
         session.traffic.commands += 1;
         let mode = session.reply_mode;
         let stranger = !session.authenticated && !self.config.requirepass().is_empty();
-        let command = match resolve(ahead.command, &words) {
+        let command = match resolve(ahead.command, &words, session, &self.config) {
             Ok(command) if stranger && !command.is(flag::NO_AUTH) => {
                 return self.reject(key, mode, Some(command), &Error::NoAuth);
             }
@@ -111,7 +112,7 @@ impl Node {
             Run::Each(..) | Run::Across(_) | Run::All(..) | Run::Sessions(..) => {
                 self.route(key, mode, command, &args);
             }
-            Run::Container => unreachable!("resolved to a subcommand"),
+            Run::Chosen(_) | Run::Container => unreachable!("resolved to what runs"),
         }
         self.hear_local();
     }
@@ -256,7 +257,12 @@ enum Unresolved {
 }
 
 /// The command that the words are, if they can be one.
-fn resolve(found: Option<&'static Command>, words: &Args) -> Result<&'static Command, Unresolved> {
+fn resolve(
+    found: Option<&'static Command>,
+    words: &Args,
+    session: &Session,
+    config: &Config,
+) -> Result<&'static Command, Unresolved> {
     let Some(mut command) = found else {
         let name = words.at(0);
         if name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:") {
@@ -273,6 +279,11 @@ fn resolve(found: Option<&'static Command>, words: &Args) -> Result<&'static Com
             let text = format!("ERR unknown subcommand '{sub}'. Try {name} HELP.");
             Unresolved::Unknown(Error::owned(text))
         })?;
+    }
+    if let Run::Chosen(choose) = command.run
+        && command.takes(words.len())
+    {
+        command = choose(session, config, &words.from(1)).map_err(Unresolved::Unknown)?;
     }
     if matches!(command.run, Run::Container) || !command.takes(words.len()) {
         return Err(Unresolved::Arity(command));

@@ -161,6 +161,7 @@ impl Node {
 
     /// Tells the owners that a client of ours no longer watches these keys.
     pub(super) fn unwatch(&mut self, watched: Vec<Watch>) {
+        self.watching = self.watching.saturating_sub(u64::from(!watched.is_empty()));
         for watch in watched {
             let owner = owner_of(&watch.key, self.mail.shards());
             if owner == self.number {

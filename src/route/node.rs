@@ -15,7 +15,6 @@ use super::order::{Deferred, Message};
 use super::rules::{Rule, broken};
 use super::txn::Txn;
 use crate::base::clock::Now;
-use crate::base::slot;
 use crate::command::Run;
 use crate::config::Config;
 use crate::resp::{Args, Parser, ReplyBuf, Span};
@@ -58,6 +57,8 @@ pub struct Node {
     /// The last reading of the counter that times commands.
     pub(super) lap: u64,
     pub(super) lookout: Lookout,
+    /// Clients that watch keys.
+    pub(super) watching: u64,
     /// Bytes of the request at hand.
     pub(super) request: u64,
     pub(super) monitors: Arc<Vec<Monitor>>,
@@ -73,14 +74,7 @@ pub struct Node {
 /// Commands of a batch between asking for a bucket and asking for the block it names.
 const FETCH_AHEAD: usize = 8;
 
-/// The shard that owns a key.
-#[inline]
-pub fn owner_of(key: &[u8], shards: usize) -> usize {
-    if shards == 1 {
-        return 0;
-    }
-    usize::from(slot::shard_of(slot::slot_of(key), shards as u16))
-}
+pub use crate::base::slot::owner as owner_of;
 
 impl Node {
     /// Shard `number` with its mailbox.
@@ -111,6 +105,7 @@ impl Node {
             commands: 0,
             lap: 0,
             lookout,
+            watching: 0,
             request: 0,
             monitors: Arc::default(),
             monitors_generation: 0,
@@ -147,6 +142,7 @@ impl Node {
         settings.bulk_max = usize::try_from(self.config.proto_max_bulk_len()).unwrap_or(usize::MAX);
         let lfu = self.config.maxmemory_policy().word().ends_with("lfu");
         settings.lfu = lfu.then(|| (self.config.lfu_log_factor(), self.config.lfu_decay_time()));
+        settings.active_expire = self.server.active_expire();
         self.shard.set_settings(settings);
         self.follow_lookout();
     }
@@ -232,7 +228,7 @@ impl Node {
     /// Publishes this shard's counters.
     pub fn publish_metrics(&mut self) {
         let metrics = self.server.metrics.shard(self.number);
-        let stats = self.shard.stats();
+        let stats = *self.shard.stats();
         metrics.commands.set(self.commands);
         metrics.hops_out.set(self.hops_out);
         metrics.hops_in.set(self.hops_in);
@@ -242,6 +238,9 @@ impl Node {
         metrics.misses.set(stats.misses);
         metrics.expired.set(stats.expired);
         metrics.dirty.set(stats.dirty);
+        metrics.watched_keys.set(self.shard.watches().len() as u64);
+        metrics.watching.set(self.watching);
+        metrics.freed.set(stats.freed);
         metrics.pending_frees.set(self.shard.pending_frees() as u64);
         for db in 0..self.shard.databases() {
             let (keys, volatile) = self.shard.keys(db);

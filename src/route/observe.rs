@@ -177,6 +177,11 @@ impl Node {
         }
     }
 
+    /// From how many ticks on something that is no command is an event for LATENCY.
+    pub fn event_ticks(&self) -> u64 {
+        self.lookout.event_ticks
+    }
+
     /// Follows a change of configuration.
     pub(super) fn follow_lookout(&mut self) {
         self.lookout = Lookout::new(&self.config);

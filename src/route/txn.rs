@@ -184,7 +184,7 @@ impl Node {
             let site = match (command.run, &txn.goal) {
                 // Shared locks: a watch keeps its place among the commands on its key.
                 (_, Goal::Watch(_)) => Site::Watch(lock(args.at(0), db)),
-                (Run::Session(_) | Run::Control(_) | Run::Container, _) => Site::Session,
+                (Run::Session(_) | Run::Control(_) | Run::Chosen(_) | Run::Container, _) => Site::Session,
                 (Run::Sessions(handler, gather), _) => {
                     involved.fill(true);
                     Site::Sessions(handler, gather)
@@ -535,9 +535,16 @@ impl Node {
                     watches.push(Watch { db, key, version });
                 }
                 match self.client_mut(txn.client) {
-                    Some(client) => client.session.watched.append(&mut watches),
+                    Some(client) => {
+                        let begins = client.session.watched.is_empty() && !watches.is_empty();
+                        client.session.watched.append(&mut watches);
+                        self.watching += u64::from(begins);
+                    }
                     // It has gone in the meantime.
-                    None => self.unwatch(watches),
+                    None => {
+                        self.watching += u64::from(!watches.is_empty());
+                        self.unwatch(watches);
+                    }
                 }
                 Reply::new(&mut out, txn.resp3).ok();
             }

@@ -3,5 +3,6 @@
 pub mod boot;
 mod connection;
 pub mod listen;
+mod pulse;
 mod ring;
 mod shard_loop;

@@ -14,9 +14,11 @@
 
 use super::connection::Connection;
 use super::listen::{self, Listener};
+use super::pulse::Pulse;
 use super::ring::{Event, Outgoing, Received, Ring};
 use crate::base::clock::{self, Now};
 use crate::base::limits;
+use crate::base::ticks;
 use crate::config::typed::ClientClass;
 use crate::resp::ReplyBuf;
 use crate::route::batch::ClientKey;
@@ -110,6 +112,7 @@ pub struct ShardLoop {
     next_pass_ms: i64,
     in_pass: bool,
     ticks: u32,
+    pulse: Pulse,
 }
 
 impl ShardLoop {
@@ -150,6 +153,7 @@ impl ShardLoop {
             next_pass_ms: 0,
             in_pass: false,
             ticks: 0,
+            pulse: Pulse::new(number),
         })
     }
 
@@ -212,6 +216,7 @@ impl ShardLoop {
 
     /// One turn. Returns whether there is more to do at once.
     fn turn(&mut self, now: Now) -> bool {
+        let began = ticks::now();
         self.node.begin_turn(now);
         self.sort_events();
         let mut busy = false;
@@ -239,8 +244,6 @@ impl ShardLoop {
         }
         busy |= self.housekeep(now);
         self.node.publish_metrics();
-        let metrics = self.server.metrics.shard(self.number);
-        metrics.turns.add(1);
         let stamp = if self.neighbours.rings.len() > 1 { clock::monotonic_ns() } else { 0 };
         self.unpublished = !self.node.end_turn(stamp);
         for shard in self.node.mail().wakes().collect::<smallvec::SmallVec<[usize; 16]>>() {
@@ -251,6 +254,7 @@ impl ShardLoop {
                 self.send(client);
             }
         }
+        self.pulse.turned(&self.server, &self.node, began);
         busy || self.unpublished || !self.ready.is_empty() || !self.arrived.is_empty()
     }
 
@@ -284,6 +288,7 @@ impl ShardLoop {
             let table = self.node.shard().table_memory() as u64;
             self.server.metrics.shard(self.number).table_bytes.set(table);
         }
+        Pulse::ticked(self.server.metrics.shard(self.number), &mut self.node);
         for listener in std::mem::take(&mut self.stuck) {
             self.arm(listener);
         }
@@ -447,6 +452,7 @@ impl ShardLoop {
             return self.ring.give_back(received);
         };
         let metrics = self.server.metrics.shard(self.number);
+        metrics.reads.add(1);
         metrics.received.add(received_len(&self.ring, &received) as u64);
         if connection.is_closing {
             self.ring.give_back(received);
@@ -593,6 +599,7 @@ impl ShardLoop {
             return;
         };
         connection.is_sending = false;
+        self.server.metrics.shard(self.number).writes.add(1);
         if connection.is_closing {
             return self.release(at);
         }
@@ -675,6 +682,13 @@ impl ShardLoop {
             return false;
         }
         self.in_pass = true;
+        let began = ticks::now();
+        let interrupted = self.housekeeping_slice(now);
+        self.pulse.kept_house(&self.server, &self.node, began, interrupted);
+        interrupted
+    }
+
+    fn housekeeping_slice(&mut self, now: Now) -> bool {
         let began = clock::monotonic_ns();
         let mut steps = 0;
         loop {

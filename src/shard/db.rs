@@ -232,6 +232,18 @@ impl<'a> Db<'a> {
         }
     }
 
+    /// Visits every key that has not expired, at one go.
+    pub fn visit_all(&mut self, mut visit: impl FnMut(&Entry)) {
+        let number = self.shard.number as u64;
+        let mut cursor = number << 48;
+        loop {
+            cursor = self.scan(cursor, 1024, &mut visit);
+            if cursor == 0 || cursor >> 48 != number {
+                return;
+            }
+        }
+    }
+
     /// Says what the command's effect is, where that is not the command as it came. The words are a
     /// command.
     #[inline]

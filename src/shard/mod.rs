@@ -28,6 +28,8 @@ pub struct Stats {
     pub expired: u64,
     /// Changes to the data.
     pub dirty: u64,
+    /// Keys of flushed tables that have been freed.
+    pub freed: u64,
 }
 
 /// Settings that the data follows; copied from the configuration when it changes.
@@ -133,6 +135,22 @@ impl Shard {
         (self.databases[db].table.len(), self.databases[db].volatile)
     }
 
+    /// This shard's number.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// Places of a database's table, and the bytes it takes without the keys' blocks.
+    pub fn table_size(&self, db: usize) -> (usize, usize) {
+        let table = &self.databases[db].table;
+        (table.places(), table.memory())
+    }
+
     /// Bytes the tables take without the keys' blocks.
     pub fn table_memory(&self) -> usize {
         self.databases.iter().map(|db| db.table.memory()).sum()
@@ -215,8 +233,12 @@ impl Shard {
     /// over all expiry codes.
     pub fn housekeep(&mut self, pass_done: &mut bool) -> bool {
         if let Some(table) = self.graveyard.last_mut() {
+            let before = table.len();
             if table.drain(limits::HOUSEKEEPING_STEP) == 0 {
                 self.graveyard.pop();
+                self.stats.freed += before as u64;
+            } else {
+                self.stats.freed += (before - table.len()) as u64;
             }
             return true;
         }

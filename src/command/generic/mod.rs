@@ -2,7 +2,7 @@
 //! time to go ([`expire`]), list it ([`scan`]), look at how it is kept ([`object`]).
 
 mod expire;
-mod object;
+pub(super) mod object;
 mod rename;
 mod scan;
 
