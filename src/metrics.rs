@@ -66,6 +66,14 @@ counters! {
     output_closed,
     /// Clients closed because their query buffer grew past its limit.
     query_closed,
+    /// Clients whose next command waits for something.
+    blocked,
+    /// Bytes that clients make the server use.
+    client_bytes,
+    /// Those of the client that takes most of them and may be closed for it, while all take too much.
+    client_bytes_max,
+    /// Clients closed because all together took too much memory.
+    evicted_clients,
 }
 
 /// A number with one writer.

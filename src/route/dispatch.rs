@@ -22,14 +22,17 @@ impl Node {
         if session.reply_mode == ReplyMode::On {
             return self.run_command(key, input, spans, ahead);
         }
-        if session.reply_mode == ReplyMode::SkipNext {
+        let before = session.reply_mode;
+        if before == ReplyMode::SkipNext {
             session.reply_mode = ReplyMode::Skip;
         }
         self.run_command(key, input, spans, ahead);
-        if let Some(client) = self.client_mut(key)
-            && client.session.reply_mode == ReplyMode::Skip
-        {
-            client.session.reply_mode = ReplyMode::On;
+        if let Some(client) = self.client_mut(key) {
+            if client.session.postponed {
+                client.session.reply_mode = before;
+            } else if client.session.reply_mode == ReplyMode::Skip {
+                client.session.reply_mode = ReplyMode::On;
+            }
         }
     }
 
@@ -63,13 +66,14 @@ impl Node {
             Err(_) => return self.reject(key, mode, None, &Error::NoAuth),
         };
         session.last_command = Some(command.id);
+        let is_queueing = session.multi.is_some();
         let args = words.from(command.name_words());
-        if self.over_memory && command.is(flag::DENYOOM) {
-            return self.reject(key, mode, Some(command), &Error::OutOfMemory);
+        if self.attention && !self.may_run(key, mode, command) {
+            return;
         }
         // QUIT does not wait for EXEC.
         let at_once = matches!(command.run, Run::Control(_)) || command.name == "QUIT";
-        if session.multi.is_some() && !at_once {
+        if is_queueing && !at_once {
             return self.queue(key, mode, command, &args);
         }
         match command.run {
@@ -148,6 +152,7 @@ impl Node {
         let Node { clients, shard, number, locks, mail, .. } = self;
         let client = &mut clients[key.index as usize];
         let (db, resp3) = (client.session.db, client.session.resp3);
+        let no_touch = client.session.no_touch;
         if owner != *number {
             let seq = client.replies.promise(mode);
             let first = command.first_key().and_then(|at| args.get(at));
@@ -159,6 +164,7 @@ impl Node {
                 seq,
                 db: db as u16,
                 resp3,
+                no_touch,
                 late: false,
                 command,
                 hash: hash.unwrap_or(0),
@@ -168,14 +174,15 @@ impl Node {
             self.hops += 1;
             return;
         }
-        let job = Job { command, args: *args, db, resp3, hash, txn: 0 };
+        let job = Job { command, args: *args, db, resp3, no_touch, hash, txn: 0 };
         if !locks.is_idle()
             && let Some(wants) = blocked(locks, &job)
         {
             let seq = client.replies.promise(mode);
             let call = Box::new(own_call(command, args));
             let from = self.number;
-            let deferred = Deferred::Run { from, client: key, seq, call, db, resp3 };
+            let client = key;
+            let deferred = Deferred::Run { from, client, seq, call, db, resp3, no_touch };
             return self.locks.wait(wants, None, deferred);
         }
         let ran = client.replies.now(mode, |out| exec::run_whole(shard, &job, out));

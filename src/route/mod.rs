@@ -32,6 +32,7 @@ pub mod mailbox;
 mod multi;
 pub mod node;
 mod order;
+mod pause;
 mod rules;
 #[cfg(test)]
 mod simulator;

@@ -134,7 +134,7 @@ impl Node {
                 fresh.push(name);
             }
         }
-        let Some(watch) = crate::command::find(b"WATCH") else {
+        let Some(watch) = crate::command::declared("WATCH") else {
             return;
         };
         let calls = fresh.iter().map(|name| {
@@ -177,6 +177,8 @@ impl Node {
         session.reply_mode = ReplyMode::On;
         session.no_evict = false;
         session.no_touch = false;
+        session.read_only = false;
+        session.import_source = false;
         session.about.name.clear();
         let watched = std::mem::take(&mut session.watched);
         client.replies.now(ReplyMode::On, |out| Reply::new(out, false).simple("RESET"));

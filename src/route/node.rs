@@ -18,7 +18,7 @@ use crate::base::slot;
 use crate::command::Run;
 use crate::config::Config;
 use crate::resp::{Parser, ReplyBuf, Span};
-use crate::session::{About, Close, Server, Session};
+use crate::session::{About, Close, Pause, Server, Session};
 use crate::shard::Shard;
 use crate::shard::locks::{Locks, TxnId};
 use slab::Slab;
@@ -46,6 +46,12 @@ pub struct Node {
     generation: u64,
     pub(super) now: Now,
     pub(super) over_memory: bool,
+    /// Who has to wait, as of the last look.
+    pub(super) pause: Pause,
+    /// Clients that do, in the order they came.
+    pub(super) postponed: Vec<ClientKey>,
+    /// Whether a command has to pass [`Node::may_run`]: all that is rare, in one flag.
+    pub(super) attention: bool,
     /// Mail taken and not yet run.
     taken: Vec<Box<Batch>>,
     /// Scratch of `feed`.
@@ -91,6 +97,9 @@ impl Node {
             server,
             now: Now::default(),
             over_memory: false,
+            pause: Pause::default(),
+            postponed: Vec::new(),
+            attention: false,
             taken: Vec::new(),
             window: Vec::new(),
             spans: Vec::new(),
@@ -115,6 +124,10 @@ impl Node {
         }
         let limit = self.config.maxmemory();
         self.over_memory = limit != 0 && crate::base::memory::used() > limit;
+        if self.pause.is_over(now.unix_ms) {
+            self.follow_pause();
+        }
+        self.judge_attention();
     }
 
     fn follow_config(&mut self) {
@@ -125,6 +138,7 @@ impl Node {
         let lfu = self.config.maxmemory_policy().word().ends_with("lfu");
         settings.lfu = lfu.then(|| (self.config.lfu_log_factor(), self.config.lfu_decay_time()));
         self.shard.set_settings(settings);
+        self.follow_pause();
     }
 
     /// Takes the mail of one shard, for [`Node::run_mail`].
@@ -184,6 +198,11 @@ impl Node {
         &mut self.mail
     }
 
+    /// This turn's time.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
     /// The configuration in force this turn.
     pub fn config(&self) -> &Config {
         &self.config
@@ -218,6 +237,7 @@ impl Node {
         metrics.expired.set(stats.expired);
         metrics.dirty.set(stats.dirty);
         metrics.pending_frees.set(self.shard.pending_frees() as u64);
+        metrics.blocked.set(self.postponed.len() as u64);
         for db in 0..self.shard.databases() {
             let (keys, volatile) = self.shard.keys(db);
             let database = self.server.metrics.database(self.number, db);
@@ -250,6 +270,9 @@ impl Node {
             return;
         }
         let client = self.clients.remove(key.index as usize);
+        if client.session.postponed {
+            self.postponed.retain(|other| *other != key);
+        }
         self.unwatch(client.session.watched);
     }
 
@@ -368,13 +391,15 @@ impl Node {
         let mut replies = std::mem::take(&mut batch.replies);
         let args = batch.args(run.args);
         let hash = command.first_key().filter(|_| matches!(command.run, Run::Owner(_)));
-        let (db, resp3) = (run.db as usize, run.resp3);
-        let job = Job { command, args, db, resp3, hash: hash.map(|_| run.hash), txn: 0 };
+        let (db, resp3, no_touch) = (run.db as usize, run.resp3, run.no_touch);
+        let hash = hash.map(|_| run.hash);
+        let job = Job { command, args, db, resp3, no_touch, hash, txn: 0 };
         let wants = if self.locks.is_idle() { None } else { blocked(&self.locks, &job) };
         if let Some(wants) = wants {
             run.late = true;
             let (client, seq, call) = (run.client, run.seq, Box::new(own_call(command, &args)));
-            self.locks.wait(wants, None, Deferred::Run { from, client, seq, call, db, resp3 });
+            let deferred = Deferred::Run { from, client, seq, call, db, resp3, no_touch };
+            self.locks.wait(wants, None, deferred);
         } else {
             let ran = exec::run_whole(&mut self.shard, &job, &mut replies);
             self.count(command, ran);

@@ -2,6 +2,8 @@
 
 pub mod boot;
 mod connection;
+mod door;
 pub mod listen;
+mod outside;
 mod ring;
 mod shard_loop;
