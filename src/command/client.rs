@@ -257,7 +257,8 @@ fn unblock(_: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome 
 /// CLIENT INFO.
 fn info(session: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
     let mut out = String::new();
-    describe(session, env, &mut out);
+    let asker = session.id;
+    describe(session, asker, env, &mut out);
     reply.verbatim("txt", &out);
     Ok(Effect::Read)
 }
@@ -274,7 +275,7 @@ fn list(
     let mut out = String::new();
     for session in sessions {
         if session.close != Close::Now && filter.takes(session, asker, env) {
-            describe(session, env, &mut out);
+            describe(session, asker, env, &mut out);
         }
     }
     reply.verbatim("txt", &out);
@@ -346,12 +347,14 @@ const FIRST_BUFFER: usize = 16 * 1024;
 /// One line of CLIENT LIST. What waits to be sent beyond the first 16 KiB is shown as the list that
 /// Redis would keep it in (`oll`, `omem`); memory per argument (`argv-mem`) and a peak of the first
 /// buffer (`rbp`) do not exist.
-fn describe(session: &Session, env: &Env, out: &mut String) {
+fn describe(session: &Session, asker: u64, env: &Env, out: &mut String) {
     let (about, traffic) = (&*session.about, &session.traffic);
     let text = String::from_utf8_lossy;
     let seconds_since = |ms: i64| (env.now.unix_ms - ms).max(0) / 1000;
     let queue = session.multi.as_deref();
     let command = session.last_command.map(|id| super::all()[usize::from(id)].full_name());
+    // The command that asks is counted already, and has not ended.
+    let commands = traffic.commands - u64::from(session.id == asker);
     let first = traffic.output.min(FIRST_BUFFER);
     let _ = writeln!(
         out,
@@ -386,7 +389,7 @@ fn describe(session: &Session, env: &Env, out: &mut String) {
         text(&about.lib_ver),
         traffic.received,
         traffic.sent,
-        traffic.commands,
+        commands,
     );
 }
 

@@ -128,6 +128,8 @@ impl Config {
                 }
             }
         }
+        // As Redis has them.
+        found.sort();
         found
     }
 

@@ -238,6 +238,9 @@ impl Node {
         if let Some(queue) = &mut client.session.multi {
             queue.failed = true;
         }
+        // It was counted as one that runs.
+        let commands = &mut client.session.traffic.commands;
+        *commands = commands.saturating_sub(1);
         let resp3 = client.session.resp3;
         client.replies.now(mode, |out| Reply::new(out, resp3).error(error));
     }

@@ -80,6 +80,8 @@ impl Node {
         let Some(queue) = &mut client.session.multi else {
             return;
         };
+        // It counts when it runs.
+        client.session.traffic.commands -= 1;
         let call = own_call(command, args);
         queue.bytes += call.bytes.len() + 8 * call.spans.len() + size_of_val(&call);
         if queue.bytes as u64 > most {
@@ -117,6 +119,7 @@ impl Node {
             self.unwatch(watched);
             return;
         }
+        client.session.traffic.commands += queue.calls.len() as u64;
         self.begin(key, Goal::Exec, queue.calls, watched);
     }
 

@@ -56,6 +56,8 @@ impl Node {
         for key in std::mem::take(&mut self.postponed) {
             if let Some(client) = self.client_mut(key) {
                 client.session.postponed = false;
+                // It was not idle, though it said nothing.
+                client.session.active_ms = now_ms;
                 self.resume.push(key);
             }
         }

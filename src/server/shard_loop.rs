@@ -618,7 +618,10 @@ impl ShardLoop {
                 let now_ms = self.node.now().unix_ms;
                 if let Some(state) = self.node.client_mut(client) {
                     state.session.traffic.sent += bytes as u64;
-                    state.session.active_ms = now_ms;
+                    if !outgoing.is_done() {
+                        // It has made room by reading. What goes out at once says nothing of it.
+                        state.session.active_ms = now_ms;
+                    }
                     state.session.traffic.output = state.replies.len() + connection.in_flight;
                 }
             }

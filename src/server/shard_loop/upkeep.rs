@@ -15,14 +15,14 @@ const TICKS_PER_ROUND: usize = 100;
 /// Clients looked at in one tick, where that is less.
 const LEAST_PER_TICK: usize = 5;
 
-/// To whom protected mode does not let in.
-pub(super) const DENIED: &str = "-DENIED Redshard is running in protected mode because protected mode \
-    is enabled and no password is set for the default user. In this mode connections are only \
-    accepted from the loopback interface. To let others in, do one of these: 1) Set a password, with \
-    'CONFIG SET requirepass' from this machine or in the configuration file. 2) Send 'CONFIG SET \
-    protected-mode no' from this machine, and CONFIG REWRITE to make it last; MAKE SURE that nobody \
-    can reach the server who should not. 3) Say 'protected-mode no' in the configuration file, or \
-    start the server with '--protected-mode no'.\r\n";
+/// What protected mode says to whom it does not let in.
+pub(super) const DENIED: &str = "-DENIED Running in protected mode because protected mode is enabled \
+    and no password is set for the default user. In this mode connections are only accepted from the \
+    loopback interface. To let others in, do one of these: 1) Set a password, with 'CONFIG SET \
+    requirepass' from this machine or in the configuration file. 2) Send 'CONFIG SET protected-mode \
+    no' from this machine, and CONFIG REWRITE to make it last; MAKE SURE that nobody can reach the \
+    server who should not. 3) Say 'protected-mode no' in the configuration file, or start the server \
+    with '--protected-mode no'.\r\n";
 
 /// Tells a client that it cannot stay. A socket this new has room for a line; if not, the client is
 /// told by the close.
