@@ -55,3 +55,14 @@ pub const HOUSEKEEPING_STEP: usize = 256;
 
 /// Time one housekeeping slice may take, in microseconds: well below the 1 ms a client may notice.
 pub const HOUSEKEEPING_SLICE_US: u64 = 400;
+
+/// Least that `maxmemory-clients` can mean, in bytes (Redis's figure).
+pub const CLIENT_MEMORY_MIN: u64 = 128 * 1024;
+
+/// Unsent reply bytes of a client that has never authenticated: what Redis's fixed buffer holds, and
+/// the 1 KiB it allows beyond.
+pub const UNAUTHENTICATED_OUTPUT_MAX: usize = 16 * 1024 + 1024;
+
+/// Time without a word from a client after which memory that only waits for its input is given
+/// back, in milliseconds.
+pub const IDLE_INPUT_MS: i64 = 2_000;

@@ -4,6 +4,7 @@
 pub mod commandlog;
 pub mod histogram;
 pub mod latency;
+pub mod usage;
 
 use histogram::{Counts, Histogram};
 use std::collections::{HashMap, VecDeque};
@@ -95,6 +96,14 @@ counters! {
     output_closed,
     /// Clients closed because their query buffer grew past its limit.
     query_closed,
+    /// Clients whose next command waits for something.
+    blocked,
+    /// Bytes that clients make the server use.
+    client_bytes,
+    /// Those of the client that takes most of them and may be closed for it, while all take too much.
+    client_bytes_max,
+    /// Clients closed because all together took too much memory.
+    evicted_clients,
 }
 
 /// A number with one writer.
@@ -224,6 +233,8 @@ pub struct Metrics {
     samples: Mutex<VecDeque<Sample>>,
     /// The histograms of all shards at the last CONFIG RESETSTAT, by command, where there were any.
     forgotten: Mutex<HashMap<u16, Counts>>,
+    /// Allocated when the server was ready.
+    startup_bytes: Counter,
     /// SLOWLOG and COMMANDLOG.
     pub commandlog: commandlog::CommandLog,
     /// LATENCY's events.
@@ -292,6 +303,7 @@ impl Metrics {
             shards: (0..shards).map(|_| shard()).collect(),
             samples: Mutex::default(),
             forgotten: Mutex::default(),
+            startup_bytes: Counter::new(),
             commandlog: commandlog::CommandLog::default(),
             latency: latency::LatencyMonitor::default(),
         }
@@ -365,6 +377,16 @@ impl Metrics {
             self.sum(|shard| &shard.received),
             self.sum(|shard| &shard.sent),
         ]
+    }
+
+    /// Notes what is allocated now that the server is ready; once.
+    pub fn note_startup(&self) {
+        self.startup_bytes.set(crate::base::memory::used());
+    }
+
+    /// Bytes that were allocated when the server was ready.
+    pub fn startup_bytes(&self) -> u64 {
+        self.startup_bytes.get()
     }
 
     /// Counts an error reply of a shard, by the code that [`error_code`] gave.

@@ -26,6 +26,8 @@ pub struct RunItem {
     pub db: u16,
     /// Whether the client speaks RESP3.
     pub resp3: bool,
+    /// Whether its commands leave alone when keys were last used.
+    pub no_touch: bool,
     /// Whether the reply will come later, in an [`Item::Late`]: the command waits for a lock.
     pub late: bool,
     /// The command.

@@ -24,14 +24,17 @@ impl Node {
         if session.reply_mode == ReplyMode::On {
             return self.run_command(key, input, spans, ahead);
         }
-        if session.reply_mode == ReplyMode::SkipNext {
+        let before = session.reply_mode;
+        if before == ReplyMode::SkipNext {
             session.reply_mode = ReplyMode::Skip;
         }
         self.run_command(key, input, spans, ahead);
-        if let Some(client) = self.client_mut(key)
-            && client.session.reply_mode == ReplyMode::Skip
-        {
-            client.session.reply_mode = ReplyMode::On;
+        if let Some(client) = self.client_mut(key) {
+            if client.session.postponed {
+                client.session.reply_mode = before;
+            } else if client.session.reply_mode == ReplyMode::Skip {
+                client.session.reply_mode = ReplyMode::On;
+            }
         }
     }
 
@@ -65,19 +68,18 @@ impl Node {
             Err(_) => return self.reject(key, mode, None, &Error::NoAuth),
         };
         session.last_command = Some(command.id);
+        let is_queueing = session.multi.is_some();
         let args = words.from(command.name_words());
-        if self.over_memory && command.is(flag::DENYOOM) {
-            return self.reject(key, mode, Some(command), &Error::OutOfMemory);
-        }
         // QUIT does not wait for EXEC.
         let at_once = matches!(command.run, Run::Control(_)) || command.name == "QUIT";
-        if session.multi.is_some() && !at_once {
+        let queues = is_queueing && !at_once;
+        if self.attention && !self.attend(key, mode, command, &words, queues) {
+            return;
+        }
+        if queues {
             return self.queue(key, mode, command, &args);
         }
         self.request = ahead.len() as u64;
-        if self.is_monitored && !self.may_run_monitored(key, mode, command, &words) {
-            return;
-        }
         match command.run {
             Run::Owner(_) => {
                 let Some(at) = command.first_key() else {
@@ -157,6 +159,7 @@ impl Node {
         let Node { clients, shard, number, locks, mail, .. } = self;
         let client = &mut clients[key.index as usize];
         let (db, resp3) = (client.session.db, client.session.resp3);
+        let no_touch = client.session.no_touch;
         if owner != *number {
             let seq = client.replies.promise(mode);
             let first = command.first_key().and_then(|at| args.get(at));
@@ -169,6 +172,7 @@ impl Node {
                 seq,
                 db: db as u16,
                 resp3,
+                no_touch,
                 late: false,
                 command,
                 hash: hash.unwrap_or(0),
@@ -183,14 +187,15 @@ impl Node {
             }
             return;
         }
-        let job = Job { command, args: *args, db, resp3, hash, txn: 0 };
+        let job = Job { command, args: *args, db, resp3, no_touch, hash, txn: 0 };
         if !locks.is_idle()
             && let Some(wants) = blocked(locks, &job)
         {
             let seq = client.replies.promise(mode);
             let call = Box::new(own_call(command, args));
             let from = self.number;
-            let deferred = Deferred::Run { from, client: key, seq, call, db, resp3 };
+            let client = key;
+            let deferred = Deferred::Run { from, client, seq, call, db, resp3, no_touch };
             return self.locks.wait(wants, None, deferred);
         }
         let (ran, reply) = client.replies.now(mode, |out| {
@@ -241,6 +246,9 @@ impl Node {
         if let Some(queue) = &mut client.session.multi {
             queue.failed = true;
         }
+        // It was counted as one that runs.
+        let commands = &mut client.session.traffic.commands;
+        *commands = commands.saturating_sub(1);
         let resp3 = client.session.resp3;
         client.replies.now(mode, |out| Reply::new(out, resp3).error(error));
     }

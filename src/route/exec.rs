@@ -19,6 +19,8 @@ pub struct Job<'a> {
     pub db: usize,
     /// Whether the client speaks RESP3.
     pub resp3: bool,
+    /// Whether the client's commands leave alone when keys were last used.
+    pub no_touch: bool,
     /// The hash of its first key, if it is known.
     pub hash: Option<u64>,
     /// The multi-shard transaction it is part of, or 0.
@@ -71,6 +73,7 @@ pub fn run_step(shard: &mut Shard, job: &Job, step: Step, out: &mut ReplyBuf) ->
         Step::Read(across, key) => {
             let mark = out.mark();
             let (mut db, mut reply) = (shard.db(job.db), Reply::new(out, job.resp3));
+            db.set_no_touch(job.no_touch);
             let outcome = (across.read)(&mut db, &job.args, key, &mut reply);
             conclude(outcome, out, mark, job.resp3)
         }
@@ -82,6 +85,7 @@ fn run_handler(shard: &mut Shard, job: &Job, handler: Handler, out: &mut ReplyBu
     shard.journal().begin(job.txn);
     let mark = out.mark();
     let mut db = shard.db(job.db);
+    db.set_no_touch(job.no_touch);
     if let (Some(hash), Some(at)) = (job.hash, job.command.first_key())
         && let Some(key) = job.args.get(at)
     {

@@ -40,7 +40,7 @@ pub enum Fed {
     /// There may be more, but it is others' turn: feed the rest again next turn.
     More,
     /// The rest has to wait until [`Node::take_resumed`] names the client or its replies have been
-    /// sent.
+    /// sent: it waits for a command of its own over several shards, or for the end of a pause.
     Held,
     /// Nothing more will be executed.
     Closed,
@@ -73,6 +73,7 @@ impl Node {
             self.lap();
             let mut stopped = None;
             for (i, ahead) in window.drain(..).enumerate() {
+                let start = ahead.start;
                 used = ahead.end;
                 self.dispatch(key, input, &spans, ahead);
                 let Some(client) = self.client_mut(key) else {
@@ -81,6 +82,10 @@ impl Node {
                 };
                 stopped = client.stops();
                 if stopped.is_some() {
+                    if client.session.postponed {
+                        // It has not run: it will be the first when its turn comes.
+                        used = start;
+                    }
                     if i + 1 < looked || end.is_some() {
                         client.parser.restart();
                     }
@@ -230,6 +235,7 @@ impl Client {
             return Some(Fed::Closed);
         }
         let waits = self.held
+            || self.session.postponed
             || self.replies.len() > limits::OUTPUT_PAUSE
             || self.replies.outstanding() > PROMISES_MAX;
         waits.then_some(Fed::Held)

@@ -33,6 +33,7 @@ mod multi;
 pub mod node;
 mod observe;
 mod order;
+mod pause;
 mod rules;
 #[cfg(test)]
 mod simulator;

@@ -88,6 +88,8 @@ impl Node {
         let Some(queue) = &mut client.session.multi else {
             return;
         };
+        // It counts when it runs.
+        client.session.traffic.commands -= 1;
         let call = own_call(command, args);
         queue.bytes += call.bytes.len() + 8 * call.spans.len() + size_of_val(&call);
         if queue.bytes as u64 > most {
@@ -127,6 +129,7 @@ impl Node {
             self.unwatch(watched);
             return;
         }
+        client.session.traffic.commands += queue.calls.len() as u64;
         if self.is_monitored {
             self.show_all(key, &queue.calls, command);
         }
@@ -147,7 +150,7 @@ impl Node {
                 fresh.push(name);
             }
         }
-        let Some(watch) = crate::command::find(b"WATCH") else {
+        let Some(watch) = crate::command::declared("WATCH") else {
             return;
         };
         let calls = fresh.iter().map(|name| {
@@ -192,6 +195,8 @@ impl Node {
         session.reply_mode = ReplyMode::On;
         session.no_evict = false;
         session.no_touch = false;
+        session.read_only = false;
+        session.import_source = false;
         session.about.name.clear();
         let watched = std::mem::take(&mut session.watched);
         client.replies.now(ReplyMode::On, |out| Reply::new(out, false).simple("RESET"));

@@ -19,7 +19,7 @@ use crate::command::Run;
 use crate::config::Config;
 use crate::resp::{Args, Parser, ReplyBuf, Span};
 use crate::session::monitors::Monitor;
-use crate::session::{About, Close, Server, Session};
+use crate::session::{About, Close, Pause, Server, Session};
 use crate::shard::Shard;
 use crate::shard::locks::{Locks, TxnId};
 use slab::Slab;
@@ -47,6 +47,12 @@ pub struct Node {
     generation: u64,
     pub(super) now: Now,
     pub(super) over_memory: bool,
+    /// Who has to wait, as of the last look.
+    pub(super) pause: Pause,
+    /// Clients that do, in the order they came.
+    pub(super) postponed: Vec<ClientKey>,
+    /// Whether a command has to pass [`Node::may_run`]: all that is rare, in one flag.
+    pub(super) attention: bool,
     /// Mail taken and not yet run.
     taken: Vec<Box<Batch>>,
     /// Scratch of `feed`.
@@ -98,6 +104,9 @@ impl Node {
             server,
             now: Now::default(),
             over_memory: false,
+            pause: Pause::default(),
+            postponed: Vec::new(),
+            attention: false,
             taken: Vec::new(),
             window: Vec::new(),
             spans: Vec::new(),
@@ -133,6 +142,10 @@ impl Node {
         }
         let limit = self.config.maxmemory();
         self.over_memory = limit != 0 && crate::base::memory::used() > limit;
+        if self.pause.is_over(now.unix_ms) {
+            self.follow_pause();
+        }
+        self.judge_attention();
     }
 
     fn follow_config(&mut self) {
@@ -145,6 +158,7 @@ impl Node {
         settings.active_expire = self.server.active_expire();
         self.shard.set_settings(settings);
         self.follow_lookout();
+        self.follow_pause();
     }
 
     /// Takes the mail of one shard, for [`Node::run_mail`].
@@ -204,6 +218,11 @@ impl Node {
         &mut self.mail
     }
 
+    /// This turn's time.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
     /// The configuration in force this turn.
     pub fn config(&self) -> &Config {
         &self.config
@@ -242,6 +261,7 @@ impl Node {
         metrics.watching.set(self.watching);
         metrics.freed.set(stats.freed);
         metrics.pending_frees.set(self.shard.pending_frees() as u64);
+        metrics.blocked.set(self.postponed.len() as u64);
         for db in 0..self.shard.databases() {
             let (keys, volatile) = self.shard.keys(db);
             let database = self.server.metrics.database(self.number, db);
@@ -276,6 +296,9 @@ impl Node {
         let client = self.clients.remove(key.index as usize);
         if client.session.monitor {
             self.end_monitor(key);
+        }
+        if client.session.postponed {
+            self.postponed.retain(|other| *other != key);
         }
         self.unwatch(client.session.watched);
     }
@@ -404,13 +427,15 @@ impl Node {
         let mut replies = std::mem::take(&mut batch.replies);
         let args = batch.args(run.args);
         let hash = command.first_key().filter(|_| matches!(command.run, Run::Owner(_)));
-        let (db, resp3) = (run.db as usize, run.resp3);
-        let job = Job { command, args, db, resp3, hash: hash.map(|_| run.hash), txn: 0 };
+        let (db, resp3, no_touch) = (run.db as usize, run.resp3, run.no_touch);
+        let hash = hash.map(|_| run.hash);
+        let job = Job { command, args, db, resp3, no_touch, hash, txn: 0 };
         let wants = if self.locks.is_idle() { None } else { blocked(&self.locks, &job) };
         if let Some(wants) = wants {
             run.late = true;
             let (client, seq, call) = (run.client, run.seq, Box::new(own_call(command, &args)));
-            self.locks.wait(wants, None, Deferred::Run { from, client, seq, call, db, resp3 });
+            let deferred = Deferred::Run { from, client, seq, call, db, resp3, no_touch };
+            self.locks.wait(wants, None, deferred);
         } else {
             let ran = exec::run_whole(&mut self.shard, &job, &mut replies);
             run.ticks = self.count(command, ran);

@@ -268,6 +268,7 @@ impl Node {
         let (generation, monitors) = self.server.monitors.list();
         (self.monitors_generation, self.monitors) = (generation, monitors);
         self.is_monitored = !self.monitors.is_empty();
+        self.judge_attention();
     }
 
     /// Shows a client's command to everybody who monitors. `name` is as many words as name it, as

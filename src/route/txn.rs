@@ -100,6 +100,7 @@ pub struct Txn {
     client: ClientKey,
     seq: u32,
     resp3: bool,
+    no_touch: bool,
     goal: Goal,
     calls: Vec<Planned>,
     parties: SmallVec<[Participant; 4]>,
@@ -134,12 +135,14 @@ impl Node {
             owner.held = true;
         }
         let (db, resp3) = (owner.session.db, owner.session.resp3);
+        let no_touch = owner.session.no_touch;
         self.next_txn += 1;
         let mut txn = Txn {
             id: (self.number as u64) << 48 | self.next_txn,
             client,
             seq,
             resp3,
+            no_touch,
             goal,
             calls: Vec::with_capacity(calls.len()),
             parties: SmallVec::new(),
@@ -307,21 +310,22 @@ impl Node {
     /// Fills the next round: pending writes, then calls up to one that has to read first. Returns
     /// whether the round only reads.
     fn fill_round(&self, txn: &mut Txn, works: &mut Works) -> bool {
-        let (mut reads, resp3) = (txn.writes.is_empty(), txn.resp3);
+        let (mut reads, resp3, no_touch) = (txn.writes.is_empty(), txn.resp3, txn.no_touch);
         for (at, write) in txn.writes.drain(..) {
             let Planned { call, site: Site::Across(_, keys), .. } = &txn.calls[at] else {
                 unreachable!("only across commands write later")
             };
             let (shard, db) = keys[write.key];
             let act = Act::Data(Step::Part(write.handler));
-            let unit = Unit { db, resp3, ..Unit::new(at, DISCARDED, act, call.command) };
+            let unit = Unit { db, resp3, no_touch, ..Unit::new(at, DISCARDED, act, call.command) };
             works.to(shard).add(unit, write.args.iter().map(Vec::as_slice));
         }
         while txn.next < txn.calls.len() && txn.reading.is_none() {
             let (at, planned) = (txn.next, &txn.calls[txn.next]);
             let (command, db) = (planned.call.command, planned.db);
             let args = Args::new(&planned.call.bytes, &planned.call.spans);
-            let unit = |part, act| Unit { db, resp3, ..Unit::new(at, part, act, command) };
+            let unit =
+                |part, act| Unit { db, resp3, no_touch, ..Unit::new(at, part, act, command) };
             txn.next += 1;
             reads &=
                 exec::mode(command) == Mode::Shared || matches!(planned.site, Site::Across(..));

@@ -1,8 +1,10 @@
 //! From a configuration to a running server, and back.
 
+use super::door::Door;
 use super::listen;
+use super::outside::{Listeners, Outside};
 use super::ring::{self, Ring};
-use super::shard_loop::{Door, Neighbours, ShardLoop};
+use super::shard_loop::{Neighbours, ShardLoop};
 use crate::base::limits;
 use crate::config::Config;
 use crate::route::mailbox;
@@ -49,6 +51,9 @@ pub enum BootError {
     /// A shard's thread could not be started or has failed.
     #[error("A shard has failed: {0}")]
     Shard(String),
+    /// A command cannot be renamed.
+    #[error("{0}")]
+    Rename(&'static str),
     /// Signals cannot be received.
     #[error("Can't receive signals: {0}")]
     Signals(std::io::Error),
@@ -61,8 +66,9 @@ pub enum BootError {
 pub fn serve(mut config: Config) -> Result<(), BootError> {
     std::env::set_current_dir(config.dir())
         .map_err(|error| BootError::Dir(config.dir().display().to_string(), error))?;
+    crate::command::rename::apply(config.renamed_commands()).map_err(BootError::Rename)?;
     check_locked_memory()?;
-    raise_files(&mut config);
+    lower_maxclients(&mut config);
     // A throwaway ring first: where it is refused, glommio would panic with a misleading text.
     drop(Ring::new().map_err(|error| BootError::Ring(ring::explain(&error)))?);
     let listeners = listen::open(&config).map_err(BootError::Listen)?;
@@ -79,6 +85,8 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
         tracing::info!("Listening on {}", listener.name);
     }
     let server = Arc::new(Server::new(config, shards, identity()));
+    let listeners = Arc::new(Listeners::new(listeners));
+    server.set_world(Box::new(Outside(Arc::clone(&listeners))));
     stop_on_signals(&server)?;
     run_shards(&server, listeners, shards, &cpus)?;
     tracing::info!("Redshard is now ready to exit, bye bye...");
@@ -87,7 +95,7 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
 
 fn run_shards(
     server: &Arc<Server>,
-    listeners: Vec<listen::Listener>,
+    listeners: Arc<Listeners>,
     shards: usize,
     cpus: &[usize],
 ) -> Result<(), BootError> {
@@ -98,7 +106,7 @@ fn run_shards(
         .unzip();
     // The first shard keeps what it accepts for itself.
     ways[0] = None;
-    let mut door = Some(Door { listeners, ways });
+    let mut door = Some(Door::new(listeners, ways));
     let mut threads = Vec::with_capacity(shards);
     for (number, mail) in mailbox::exchange(shards).into_iter().enumerate() {
         let (server, neighbours) = (Arc::clone(server), Arc::clone(&neighbours));
@@ -174,30 +182,38 @@ fn check_locked_memory() -> Result<(), BootError> {
 }
 
 /// Makes room for `maxclients` descriptors; where there is none, lowers `maxclients` and says so.
-fn raise_files(config: &mut Config) {
-    let needed = u64::from(config.maxclients()) + RESERVED_FILES;
+fn lower_maxclients(config: &mut Config) {
+    let Err(possible) = raise_files(config.maxclients()) else { return };
+    let clients = possible.max(1).to_string();
+    tracing::warn!(
+        "You requested maxclients of {} requiring at least {} max file descriptors. maxclients has \
+         been reduced to {clients} to compensate for low ulimit. If you need higher maxclients \
+         increase 'ulimit -n'.",
+        config.maxclients(),
+        u64::from(config.maxclients()) + RESERVED_FILES,
+    );
+    if let Ok((changed, _)) = config.set(&[(b"maxclients", clients.as_bytes())], true) {
+        *config = changed;
+    }
+}
+
+/// Makes room for so many clients' descriptors.
+///
+/// # Errors
+/// When there is none; with how many clients there is room for.
+pub(super) fn raise_files(clients: u32) -> Result<(), u64> {
+    let needed = u64::from(clients) + RESERVED_FILES;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|soft| soft >= needed) {
-        return;
+        return Ok(());
     }
     let reachable = limit.maximum.map_or(needed, |hard| hard.min(needed));
-    let raised = Rlimit { current: Some(reachable), maximum: limit.maximum };
-    let granted = match setrlimit(Resource::Nofile, raised) {
+    let raise = |to| setrlimit(Resource::Nofile, Rlimit { current: Some(to), ..limit });
+    let granted = match raise(reachable) {
         Ok(()) => reachable,
         Err(_) => limit.current.unwrap_or(reachable),
     };
-    if granted < needed {
-        let clients = granted.saturating_sub(RESERVED_FILES).max(1).to_string();
-        tracing::warn!(
-            "You requested maxclients of {} requiring at least {needed} max file descriptors. \
-             maxclients has been reduced to {clients} to compensate for low ulimit. If you need \
-             higher maxclients increase 'ulimit -n'.",
-            config.maxclients(),
-        );
-        if let Ok((changed, _)) = config.set(&[(b"maxclients", clients.as_bytes())], true) {
-            *config = changed;
-        }
-    }
+    if granted >= needed { Ok(()) } else { Err(granted.saturating_sub(RESERVED_FILES)) }
 }
 
 fn stop_on_signals(server: &Arc<Server>) -> Result<(), BootError> {

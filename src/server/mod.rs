@@ -2,7 +2,9 @@
 
 pub mod boot;
 mod connection;
+mod door;
 pub mod listen;
 mod pulse;
+mod outside;
 mod ring;
 mod shard_loop;

@@ -41,11 +41,18 @@ pub struct Settings {
     pub lfu: Option<(u32, u32)>,
     /// Whether active expiry runs (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: bool,
+    /// Whether expired keys stay where they are, unseen, because clients are paused.
+    pub expiry_paused: bool,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { bulk_max: limits::BULK_MAX as usize, lfu: None, active_expire: true }
+        Settings {
+            bulk_max: limits::BULK_MAX as usize,
+            lfu: None,
+            active_expire: true,
+            expiry_paused: false,
+        }
     }
 }
 
@@ -242,7 +249,7 @@ impl Shard {
             }
             return true;
         }
-        if !self.settings.active_expire {
+        if !self.settings.active_expire || self.settings.expiry_paused {
             *pass_done = true;
             return false;
         }

@@ -122,19 +122,25 @@ fn server(env: &Env, out: &mut String) {
 
 fn clients(env: &Env, out: &mut String) {
     let metrics = &env.server.metrics;
+    let (pause, now_ms) = (env.server.pause(), env.now.unix_ms);
+    let (reason, actions) = match (pause.is_on(now_ms), pause.is_for_all()) {
+        (false, _) => ("none", "none"),
+        (true, true) => ("client_pause", "all"),
+        (true, false) => ("client_pause", "write"),
+    };
     lines! { out:
         "connected_clients" = metrics.sum(|shard| &shard.connections);
         "cluster_connections" = 0;
         "maxclients" = env.config.maxclients();
-        "blocked_clients" = 0;
+        "blocked_clients" = metrics.sum(|shard| &shard.blocked);
         "tracking_clients" = 0;
         "pubsub_clients" = 0;
         "clients_in_timeout_table" = 0;
         "total_blocking_keys" = 0;
         "total_blocking_keys_on_nokey" = 0;
-        "paused_reason" = "none";
-        "paused_actions" = "none";
-        "paused_timeout_milliseconds" = 0;
+        "paused_reason" = reason;
+        "paused_actions" = actions;
+        "paused_timeout_milliseconds" = pause.left_ms(now_ms);
     }
 }
 
@@ -170,6 +176,7 @@ fn memory_section(env: &Env, out: &mut String) {
         "mem_not_counted_for_evict" = 0;
         "mem_replication_backlog" = 0;
         "mem_clients_slaves" = 0;
+        "mem_clients_normal" = metrics.sum(|shard| &shard.client_bytes);
         "mem_aof_buffer" = 0;
         "mem_allocator" = "jemalloc-5.3.0";
         "active_defrag_running" = 0;
@@ -224,7 +231,7 @@ fn stats(env: &Env, out: &mut String) {
         "sync_partial_err" = 0;
         "expired_keys" = since(|shard| &shard.expired);
         "evicted_keys" = 0;
-        "evicted_clients" = 0;
+        "evicted_clients" = since(|shard| &shard.evicted_clients);
         "evicted_scripts" = 0;
         "total_eviction_exceeded_time" = 0;
         "current_eviction_exceeded_time" = 0;
