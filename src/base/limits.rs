@@ -76,3 +76,14 @@ pub const ADMIN_REQUEST_BYTES: usize = 8 * 1024;
 /// Milliseconds that a request to the admin port may take, from its first byte to the last of its
 /// response.
 pub const ADMIN_REQUEST_MS: u64 = 5_000;
+
+/// Least that `maxmemory-clients` can mean, in bytes (Redis's figure).
+pub const CLIENT_MEMORY_MIN: u64 = 128 * 1024;
+
+/// Unsent reply bytes of a client that has never authenticated: what Redis's fixed buffer holds, and
+/// the 1 KiB it allows beyond.
+pub const UNAUTHENTICATED_OUTPUT_MAX: usize = 16 * 1024 + 1024;
+
+/// Time without a word from a client after which memory that only waits for its input is given
+/// back, in milliseconds.
+pub const IDLE_INPUT_MS: i64 = 2_000;

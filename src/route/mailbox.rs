@@ -237,6 +237,12 @@ impl Mailbox {
         })
     }
 
+    /// How many batches wait to be taken here, and how many found no room elsewhere.
+    pub fn depths(&self) -> (usize, usize) {
+        let waiting = self.incoming.iter().flatten().map(Consumer::slots).sum();
+        (waiting, self.outgoing.iter().flatten().map(|out| out.spill.len()).sum())
+    }
+
     /// How many shards there are.
     pub fn shards(&self) -> usize {
         self.outgoing.len()

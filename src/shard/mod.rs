@@ -28,6 +28,8 @@ pub struct Stats {
     pub expired: u64,
     /// Changes to the data.
     pub dirty: u64,
+    /// Keys of flushed tables that have been freed.
+    pub freed: u64,
 }
 
 /// Settings that the data follows; copied from the configuration when it changes.
@@ -39,11 +41,18 @@ pub struct Settings {
     pub lfu: Option<(u32, u32)>,
     /// Whether active expiry runs (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: bool,
+    /// Whether expired keys stay where they are, unseen, because clients are paused.
+    pub expiry_paused: bool,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { bulk_max: limits::BULK_MAX as usize, lfu: None, active_expire: true }
+        Settings {
+            bulk_max: limits::BULK_MAX as usize,
+            lfu: None,
+            active_expire: true,
+            expiry_paused: false,
+        }
     }
 }
 
@@ -133,6 +142,22 @@ impl Shard {
         (self.databases[db].table.len(), self.databases[db].volatile)
     }
 
+    /// This shard's number.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// Places of a database's table, and the bytes it takes without the keys' blocks.
+    pub fn table_size(&self, db: usize) -> (usize, usize) {
+        let table = &self.databases[db].table;
+        (table.places(), table.memory())
+    }
+
     /// Bytes the tables take without the keys' blocks.
     pub fn table_memory(&self) -> usize {
         self.databases.iter().map(|db| db.table.memory()).sum()
@@ -215,12 +240,16 @@ impl Shard {
     /// over all expiry codes.
     pub fn housekeep(&mut self, pass_done: &mut bool) -> bool {
         if let Some(table) = self.graveyard.last_mut() {
+            let before = table.len();
             if table.drain(limits::HOUSEKEEPING_STEP) == 0 {
                 self.graveyard.pop();
+                self.stats.freed += before as u64;
+            } else {
+                self.stats.freed += (before - table.len()) as u64;
             }
             return true;
         }
-        if !self.settings.active_expire {
+        if !self.settings.active_expire || self.settings.expiry_paused {
             *pass_done = true;
             return false;
         }

@@ -1,6 +1,6 @@
 //! Which connections CLIENT LIST and CLIENT KILL mean.
 
-use super::letters;
+use super::{capabilities, letters};
 use crate::base::error::Error;
 use crate::base::number::parse_i64;
 use crate::resp::Args;
@@ -92,10 +92,10 @@ enum Test {
     Db(i64),
     AgeSeconds(i64),
     IdleSeconds(i64),
-    // The same answer for everybody: there is one type, one user, and no capability.
+    Capable(Vec<u8>),
+    // The same answer for everybody: there is one type and one user.
     Type(bool),
     User,
-    Capable(bool),
 }
 
 impl Filter {
@@ -154,7 +154,7 @@ impl Filter {
                 }
                 b"CAPA" => {
                     known("capa", "CAPA", wanted, value, b"r")?;
-                    Test::Capable(value.is_empty())
+                    Test::Capable(value.to_vec())
                 }
                 b"DB" => Test::Db(parse_db(value, wanted, env)?),
                 b"MAXAGE" if wanted => Test::AgeSeconds(parse_seconds(value, "maxage")?),
@@ -205,7 +205,11 @@ impl Test {
             Test::Db(db) => session.db as i64 == *db,
             Test::AgeSeconds(seconds) => seconds_since(session.created_ms) >= *seconds,
             Test::IdleSeconds(seconds) => seconds_since(session.active_ms) >= *seconds,
-            Test::Type(holds) | Test::Capable(holds) => *holds,
+            Test::Capable(wanted) => {
+                let letters = capabilities(session);
+                wanted.iter().all(|letter| letters.as_bytes().contains(letter))
+            }
+            Test::Type(holds) => *holds,
             Test::User => true,
         }
     }
