@@ -50,6 +50,9 @@ pub const BATCH_BYTES: usize = 1024 * 1024;
 /// Batches in flight from one shard to another before the sender spills to a list of its own.
 pub const MAILBOX_BATCHES: usize = 256;
 
+/// Time between two ticks of a shard's loop, in milliseconds.
+pub const TICK_MS: u32 = 10;
+
 /// Keys that one housekeeping slice may free, split or expire before it looks at the clock.
 pub const HOUSEKEEPING_STEP: usize = 256;
 

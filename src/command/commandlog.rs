@@ -95,8 +95,7 @@ fn commandlog_get(_: &mut Session, env: &Env, args: &Args, reply: &mut Reply) ->
 
 fn get(env: &Env, count: Option<&[u8]>, kind: Kind, reply: &mut Reply) -> Outcome {
     let count = count.map_or(Some(COUNT), parse_i64).filter(|count| *count >= -1);
-    let count =
-        count.ok_or(Error::text("ERR count should be greater than or equal to -1"))?;
+    let count = count.ok_or(Error::text("ERR count should be greater than or equal to -1"))?;
     let entries =
         env.server.metrics.commandlog.newest(kind, usize::try_from(count).unwrap_or(usize::MAX));
     reply.array(entries.len());

@@ -44,11 +44,7 @@ static POPULATE: Command =
     form(Run::All(populate, Gather::Ok), Keys::None).with(flag::WRITES | flag::DENYOOM);
 
 /// Where DEBUG runs, given its arguments.
-fn choose(
-    session: &Session,
-    config: &Config,
-    args: &Args,
-) -> Result<&'static Command, Error> {
+fn choose(session: &Session, config: &Config, args: &Args) -> Result<&'static Command, Error> {
     if !config.enable_debug_command().allows(super::server::is_local(&session.about.addr)) {
         return Err(Error::text(
             "ERR DEBUG command not allowed. If the enable-debug-command option is set to \
@@ -63,7 +59,8 @@ fn choose(
         ("HTSTATS", 2..=3, &HTSTATS),
         ("POPULATE", 2..=4, &POPULATE),
     ];
-    let found = forms.into_iter().find(|(name, words, _)| args.is(0, name) && words.contains(&args.len()));
+    let found =
+        forms.into_iter().find(|(name, words, _)| args.is(0, name) && words.contains(&args.len()));
     Ok(found.map_or(&HERE, |(.., form)| form))
 }
 
@@ -91,9 +88,7 @@ fn here(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Out
             std::process::abort();
         }
         (b"RELOAD" | b"LOADAOF" | b"RESTART" | b"CRASH-AND-RECOVER", _) => {
-            return Err(Error::text(
-                "ERR There is no persistence: what is reloaded would be lost",
-            ));
+            return Err(Error::text("ERR There is no persistence: what is reloaded would be lost"));
         }
         _ => {
             let name = String::from_utf8_lossy(args.at(0));

@@ -64,7 +64,8 @@ pub const FAMILY: Family = Family {
 
 /// LATENCY HISTORY.
 fn history(_: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Outcome {
-    let history = Event::named(args.at(0)).and_then(|event| env.server.metrics.latency.history(event));
+    let history =
+        Event::named(args.at(0)).and_then(|event| env.server.metrics.latency.history(event));
     let samples = history.unwrap_or_default().samples;
     reply.array(samples.len());
     for sample in samples {
@@ -173,9 +174,8 @@ fn histogram(_: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Outc
         _ => args.iter().flat_map(named).collect(),
     };
     let metrics = &env.server.metrics;
-    let counted = |command: &&'static Command| {
-        Some((*command, metrics.histogram_since_reset(command.id)?))
-    };
+    let counted =
+        |command: &&'static Command| Some((*command, metrics.histogram_since_reset(command.id)?));
     let found: Vec<_> = commands.iter().filter_map(counted).collect();
     let rate = ticks::rate();
     reply.map(found.len());

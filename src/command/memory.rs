@@ -134,10 +134,7 @@ fn stats(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
             Bytes(usage.used.saturating_sub(usage.startup).checked_div(keys).unwrap_or(0)),
         ),
         ("dataset.bytes", Bytes(dataset)),
-        (
-            "dataset.percentage",
-            percent(dataset, usage.used.saturating_sub(usage.startup)),
-        ),
+        ("dataset.percentage", percent(dataset, usage.used.saturating_sub(usage.startup))),
         ("peak.percentage", percent(usage.used, usage.peak)),
         ("allocator.allocated", Bytes(allocator.allocated)),
         ("allocator.active", Bytes(allocator.active)),
@@ -192,9 +189,8 @@ fn diagnosis(usage: &Usage) -> String {
     }
     let mut found: Vec<&str> = Vec::new();
     // A tenth and at least 10 MB: less is noise.
-    let exceeds = |of: u64, to: u64| {
-        of as f64 > 1.1 * to as f64 && of.saturating_sub(to) > 10 * 1024 * 1024
-    };
+    let exceeds =
+        |of: u64, to: u64| of as f64 > 1.1 * to as f64 && of.saturating_sub(to) > 10 * 1024 * 1024;
     let allocator = usage.allocator;
     if usage.peak as f64 > 1.5 * usage.used as f64 {
         found.push(
@@ -276,7 +272,9 @@ mod tests {
             ..Usage::default()
         };
         assert!(diagnosis(&healthy).starts_with("Nothing is unusual"));
-        assert!(diagnosis(&Usage { used: MB, ..healthy.clone() }).starts_with("There is too little"));
+        assert!(
+            diagnosis(&Usage { used: MB, ..healthy.clone() }).starts_with("There is too little")
+        );
         let shrunk = diagnosis(&Usage { peak: 300 * MB, resident: 310 * MB, ..healthy.clone() });
         assert!(shrunk.contains("Peak:") && shrunk.contains("Other memory:"), "{shrunk}");
         let busy = diagnosis(&Usage { clients: 50 * MB, ..healthy });

@@ -9,8 +9,8 @@
 //! **To add a family**: a file, and its name in [`FAMILIES`].
 
 pub mod client;
-pub mod commandlog;
 pub mod cluster;
+pub mod commandlog;
 pub mod connection;
 pub mod debug;
 pub mod generic;

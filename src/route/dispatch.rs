@@ -11,9 +11,9 @@ use super::txn::Goal;
 use super::walk::Walk;
 use crate::base::error::Error;
 use crate::command::{self, Command, Control, Run, flag};
+use crate::config::Config;
 use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf, Span};
-use crate::config::Config;
 use crate::session::{Call, Close, ReplyMode, Session};
 use crate::shard::locks::Locks;
 
@@ -92,17 +92,23 @@ impl Node {
             Run::Session(_) => {
                 let mut out = ReplyBuf::default();
                 self.run_session(key, command, &args, &mut out);
-                if self.is_monitored {
-                    self.show_words(key, command, &words);
-                }
                 let Some(client) = self.client_mut(key) else {
                     return;
                 };
                 // CLIENT REPLY decides about its own reply.
                 let mode = client.session.reply_mode;
                 client.replies.now(mode, |to| to.append(&out, 0, out.mark()));
+                if self.is_monitored {
+                    self.show_words(key, command, &words);
+                }
             }
-            Run::Control(control) => self.control(key, mode, control, command, &args),
+            Run::Control(control) => {
+                self.control(key, mode, control, command, &args);
+                // EXEC shows itself, after what it runs.
+                if self.is_monitored && !(control == Control::Exec && is_queueing) {
+                    self.show_words(key, command, &words);
+                }
+            }
             Run::Cursor(_) if self.mail.shards() == 1 => {
                 self.run_at(key, mode, self.number, command, &args, None);
             }

@@ -55,11 +55,7 @@ pub fn run_whole(shard: &mut Shard, job: &Job, out: &mut ReplyBuf) -> Ran {
         Run::All(handler, gather) => run_alone(shard, job, handler, gather, out),
         Run::Each(handler, gather) => run_each(shard, job, handler, gather, out),
         Run::Across(across) => run_handler(shard, job, across.together, out),
-        Run::Session(_)
-        | Run::Sessions(..)
-        | Run::Control(_)
-        | Run::Chosen(_)
-        | Run::Container => {
+        Run::Session(_) | Run::Sessions(..) | Run::Control(_) | Run::Chosen(_) | Run::Container => {
             unreachable!("{} does not run on data", job.command.name)
         }
     }

@@ -73,6 +73,7 @@ pub struct Node {
     pub(super) is_monitored: bool,
     pub(super) hops_out: u64,
     hops_in: u64,
+    batch_max: u64,
     batches: u64,
     pub(super) errors: u64,
 }
@@ -121,6 +122,7 @@ impl Node {
             is_monitored: false,
             hops_out: 0,
             hops_in: 0,
+            batch_max: 0,
             batches: 0,
             errors: 0,
         };
@@ -251,6 +253,7 @@ impl Node {
         metrics.commands.set(self.commands);
         metrics.hops_out.set(self.hops_out);
         metrics.hops_in.set(self.hops_in);
+        metrics.batch_max.set(self.batch_max);
         metrics.batches.set(self.batches);
         metrics.errors.set(self.errors);
         metrics.hits.set(stats.hits);
@@ -362,6 +365,7 @@ impl Node {
         self.batches += 1;
         let from = batch.from;
         let mut items = std::mem::take(&mut batch.items);
+        self.batch_max = self.batch_max.max(items.len() as u64);
         let mut answers = false;
         for (i, item) in items.iter().enumerate() {
             self.prefetch(item, Shard::prefetch);

@@ -248,7 +248,13 @@ impl Node {
 
     /// A command of another shard's client had waited here and then took long: its shard knows whose
     /// it is. (What is large about it is not looked for: that is rare twice over.)
-    pub(super) fn tell_slow(&mut self, from: usize, client: ClientKey, call: Box<Call>, ticks: u64) {
+    pub(super) fn tell_slow(
+        &mut self,
+        from: usize,
+        client: ClientKey,
+        call: Box<Call>,
+        ticks: u64,
+    ) {
         let seen = Seen { ticks, ..Seen::default() };
         if !self.lookout.is_notable(seen) {
             return;
@@ -288,8 +294,8 @@ impl Node {
         }
     }
 
-    /// Whether a command runs though somebody monitors, which it is shown to if it does. One on the
-    /// session is shown afterwards, with the database that it chose.
+    /// Whether a command runs though somebody monitors, and shows it if it does. One on the
+    /// session is shown afterwards: with the database that it chose, and after its reply.
     #[cold]
     pub(super) fn may_run_monitored(
         &mut self,
@@ -304,11 +310,7 @@ impl Node {
             self.reject(key, mode, Some(command), &error);
             return false;
         }
-        // EXEC comes after what it runs.
-        let later = matches!(command.run, Run::Session(_))
-            || (command.name == "EXEC"
-                && self.client(key).is_some_and(|client| client.session.multi.is_some()));
-        if !later {
+        if !matches!(command.run, Run::Session(_) | Run::Control(_)) {
             self.show_words(key, command, words);
         }
         true

@@ -187,7 +187,9 @@ impl Node {
             let site = match (command.run, &txn.goal) {
                 // Shared locks: a watch keeps its place among the commands on its key.
                 (_, Goal::Watch(_)) => Site::Watch(lock(args.at(0), db)),
-                (Run::Session(_) | Run::Control(_) | Run::Chosen(_) | Run::Container, _) => Site::Session,
+                (Run::Session(_) | Run::Control(_) | Run::Chosen(_) | Run::Container, _) => {
+                    Site::Session
+                }
                 (Run::Sessions(handler, gather), _) => {
                     involved.fill(true);
                     Site::Sessions(handler, gather)

@@ -4,7 +4,7 @@ pub mod boot;
 mod connection;
 mod door;
 pub mod listen;
-mod pulse;
 mod outside;
+mod pulse;
 mod ring;
 mod shard_loop;

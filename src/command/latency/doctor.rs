@@ -27,7 +27,8 @@ fn report(all: &[(Event, History)], config: &Config, now_s: i64) -> String {
              monitored.\n"
         );
     }
-    let mut out = "Some events have taken longer than latency-monitor-threshold allows.\n\n".to_owned();
+    let mut out =
+        "Some events have taken longer than latency-monitor-threshold allows.\n\n".to_owned();
     for (number, (event, history)) in (1..).zip(all) {
         let (average, deviation) = spread(history);
         let _ = write!(
