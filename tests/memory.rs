@@ -53,7 +53,8 @@ fn statistics_follow_the_data() {
         assert_eq!(int(&stats, "keys.count"), 64);
         assert!(int(&stats, "keys.bytes-per-key") > 100_000);
         assert!(int(&stats, "total.allocated") > int(&before, "total.allocated") + 6_000_000);
-        assert!(int(&stats, "peak.allocated") >= int(&stats, "total.allocated"));
+        // Valkey looks at its peak now and then only.
+        assert!(int(&stats, "peak.allocated") + 1_000_000 > int(&stats, "total.allocated"));
         assert!(int(&stats, "dataset.bytes") > 6_000_000);
         let allocated = int(&stats, "allocator.allocated");
         assert!(allocated > 6_400_000 && int(&stats, "allocator.active") >= allocated);

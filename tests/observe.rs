@@ -40,10 +40,10 @@ fn the_slow_log_has_every_shards_commands() {
             .chain(["client setname me".to_owned(), "slowlog reset".to_owned()])
             .collect();
         let shown: Vec<String> = lines.iter().map(|line| line.to_lowercase()).collect();
-        assert_eq!(shown[1..], expected);
+        assert_eq!(shown, expected);
         let ids: Vec<i64> = entries.items().iter().map(|entry| entry.items()[0].int()).collect();
         assert!(ids.windows(2).all(|pair| pair[0] > pair[1]), "{ids:?}");
-        for entry in &entries.items()[..10] {
+        for entry in &entries.items()[..8] {
             let [_, when, took, _, addr, name] = entry.items() else { panic!("{entry:?}") };
             assert!(when.int() > 1_700_000_000 && (0..10_000_000).contains(&took.int()));
             assert!(addr.text().starts_with("127.0.0.1:"), "{addr:?}");

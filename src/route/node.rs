@@ -44,7 +44,7 @@ pub struct Node {
     dirty: Vec<ClientKey>,
     pub(super) server: Arc<Server>,
     pub(super) config: Arc<Config>,
-    generation: u64,
+    pub(super) generation: u64,
     pub(super) now: Now,
     pub(super) over_memory: bool,
     /// Who has to wait, as of the last look.

@@ -187,6 +187,14 @@ impl Node {
         self.lookout = Lookout::new(&self.config);
     }
 
+    /// Follows a change that a command has just made, and that is looked at with the new eyes: CONFIG
+    /// SET of a threshold decides about itself. The rest of the configuration waits for the next turn.
+    pub(super) fn follow_lookout_at_once(&mut self) {
+        if self.generation != self.server.generation() {
+            self.lookout = Lookout::new(&self.server.config());
+        }
+    }
+
     /// Looks at a command that has run, for a client of ours.
     #[inline]
     pub(super) fn look_at(&mut self, key: ClientKey, command: &Command, args: &Args, seen: Seen) {
@@ -198,7 +206,8 @@ impl Node {
     /// A command is worth a second look.
     #[cold]
     fn note(&mut self, key: ClientKey, command: &Command, args: &Args, seen: Seen) {
-        let (rate, config, metrics) = (ticks::rate(), &self.config, &self.server.metrics);
+        let (rate, config) = (ticks::rate(), self.server.config());
+        let metrics = &self.server.metrics;
         let unix_us = clock::unix_us();
         let unix_s = unix_us / 1_000_000;
         if seen.ticks >= self.lookout.event_ticks {
