@@ -40,10 +40,10 @@ fn the_slow_log_has_every_shards_commands() {
             .chain(["client setname me".to_owned(), "slowlog reset".to_owned()])
             .collect();
         let shown: Vec<String> = lines.iter().map(|line| line.to_lowercase()).collect();
-        assert_eq!(shown[1..], expected);
+        assert_eq!(shown, expected);
         let ids: Vec<i64> = entries.items().iter().map(|entry| entry.items()[0].int()).collect();
         assert!(ids.windows(2).all(|pair| pair[0] > pair[1]), "{ids:?}");
-        for entry in &entries.items()[..10] {
+        for entry in &entries.items()[..8] {
             let [_, when, took, _, addr, name] = entry.items() else { panic!("{entry:?}") };
             assert!(when.int() > 1_700_000_000 && (0..10_000_000).contains(&took.int()));
             assert!(addr.text().starts_with("127.0.0.1:"), "{addr:?}");
@@ -331,14 +331,7 @@ fn a_monitor_is_a_client_still_until_reset() {
         monitor.check("GET x", refused);
         monitor.check("MULTI", ok());
         assert_eq!(command(&mut monitor), r#"[0] "MULTI""#);
-        monitor.send("RESET");
-        loop {
-            let reply = monitor.read_reply();
-            if reply == simple("RESET") {
-                break;
-            }
-            assert!(reply.text().contains("\"RESET\""), "{reply:?}");
-        }
+        monitor.check("RESET", simple("RESET"));
         c.check("SET a 1", ok());
         monitor.check("GET a", bulk("1"));
         monitor.check("MULTI", ok());

@@ -61,6 +61,9 @@ pub const BATCH_ITEMS: usize = if cfg!(test) { 3 } else { 8_192 };
 /// Batches in flight from one shard to another before the sender spills to a list of its own.
 pub const MAILBOX_BATCHES: usize = 256;
 
+/// Time between two ticks of a shard's loop, in milliseconds.
+pub const TICK_MS: u32 = 10;
+
 /// Keys that one housekeeping slice may free, split or expire before it looks at the clock.
 pub const HOUSEKEEPING_STEP: usize = 256;
 

@@ -18,14 +18,13 @@ use std::time::Duration;
 const OPERATOR: u32 = flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE;
 
 /// DEBUG alone.
-pub const FAMILY: Family = Family {
-    group: "server",
-    commands: &[Command::new("DEBUG", Run::Chosen(choose))
-        .usage("subcommand [argument...]")
-        .with(OPERATOR)
-        .complexity("That of the subcommand")
-        .summary("What developers and test suites need.")],
-};
+pub const FAMILY: Family = Family { group: "server", commands: &[Command { arity: -2, ..DEBUG }] };
+
+const DEBUG: Command = Command::new("DEBUG", Run::Chosen(choose))
+    .usage("")
+    .with(OPERATOR)
+    .complexity("That of the subcommand")
+    .summary("What developers and test suites need.");
 
 /// One of the forms that [`choose`] chooses from; they count as the one command they are.
 const fn form(run: Run, keys: Keys) -> Command {

@@ -91,7 +91,7 @@ const TIPS: &[(&str, &[&str])] = &[
     ("CONFIG RESETSTAT", EVERYWHERE),
     ("CONFIG REWRITE", EVERYWHERE),
     ("CONFIG SET", EVERYWHERE),
-    ("INFO", &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"]),
+    ("INFO", PER_SHARD),
     ("KEYS", &["request_policy:all_shards", "nondeterministic_output_order"]),
     ("LATENCY DOCTOR", PER_NODE),
     ("LATENCY GRAPH", PER_NODE),
@@ -99,6 +99,10 @@ const TIPS: &[(&str, &[&str])] = &[
     ("LATENCY HISTORY", PER_NODE),
     ("LATENCY LATEST", PER_NODE),
     ("LATENCY RESET", &["request_policy:all_nodes", "response_policy:agg_sum"]),
+    ("MEMORY DOCTOR", PER_SHARD),
+    ("MEMORY MALLOC-STATS", PER_SHARD),
+    ("MEMORY PURGE", &["request_policy:all_shards", "response_policy:all_succeeded"]),
+    ("MEMORY STATS", PER_SHARD),
     ("MSETEX", &["request_policy:multi_shard", "response_policy:all_succeeded"]),
     ("OBJECT ENCODING", VARIES),
     ("OBJECT FREQ", VARIES),
@@ -121,6 +125,8 @@ const TIPS: &[(&str, &[&str])] = &[
 
 const VARIES: &[&str] = &["nondeterministic_output"];
 const ORDER_VARIES: &[&str] = &["nondeterministic_output_order"];
+const PER_SHARD: &[&str] =
+    &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"];
 const PER_NODE: &[&str] =
     &["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"];
 const LOGGED: &[&str] = &["request_policy:all_nodes", "nondeterministic_output"];

@@ -78,6 +78,10 @@ counters! {
     turn_ticks,
     /// The longest turn, in ticks.
     turn_ticks_max,
+    /// The most commands of clients in one turn.
+    turn_commands_max,
+    /// The largest batch that came, in commands.
+    batch_max,
     /// Time spent in the search for expired keys and in freeing flushed ones, in ticks.
     expire_ticks,
     /// Times that search had to stop for the day's work and go on later.
@@ -88,6 +92,10 @@ counters! {
     reads,
     /// See `reads`.
     writes,
+    /// The largest input and the largest output of one client, of those looked at lately, in bytes.
+    input_max,
+    /// See `input_max`.
+    output_max,
     /// Keys that clients watch.
     watched_keys,
     /// Clients that watch keys.
@@ -141,6 +149,8 @@ pub struct DatabaseMetrics {
     pub keys: Counter,
     /// Keys with an expiry.
     pub volatile: Counter,
+    /// When those expire on average, in milliseconds since the Unix epoch.
+    pub mean_expiry_ms: Counter,
 }
 
 /// Calls of one command on one shard: what is counted per call lies in one cache line.
@@ -245,8 +255,8 @@ pub struct Metrics {
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     at_ns: u64,
-    /// Commands, bytes received, bytes sent.
-    totals: [u64; 3],
+    /// Commands, bytes received, bytes sent, turns, ticks in turns.
+    totals: [u64; 5],
 }
 
 /// How much happens per second.
@@ -258,6 +268,10 @@ pub struct Rates {
     pub received: f64,
     /// Bytes sent.
     pub sent: f64,
+    /// Turns.
+    pub turns: f64,
+    /// Ticks that turns took.
+    pub turn_ticks: f64,
 }
 
 #[derive(Debug)]
@@ -336,6 +350,11 @@ impl Metrics {
         self.shards.iter().map(|shard| counter(&shard.counters).get()).sum()
     }
 
+    /// The largest of one counter over all shards.
+    pub fn most(&self, counter: impl Fn(&ShardMetrics) -> &Counter) -> u64 {
+        self.shards.iter().map(|shard| counter(&shard.counters).get()).max().unwrap_or(0)
+    }
+
     /// How many databases are counted.
     pub fn databases(&self) -> usize {
         self.shards[0].databases.len()
@@ -362,20 +381,28 @@ impl Metrics {
             while samples.len() > 1 && samples[0].at_ns < late {
                 samples.pop_front();
             }
-            samples.front().copied().unwrap_or(Sample { at_ns: 0, totals: [0; 3] })
+            samples.front().copied().unwrap_or(Sample { at_ns: 0, totals: [0; 5] })
         };
         let seconds = now_ns.saturating_sub(oldest.at_ns).max(1) as f64 / 1e9;
         let totals = self.totals();
         let rate = |i: usize| totals[i].saturating_sub(oldest.totals[i]) as f64 / seconds;
         self.sample(now_ns);
-        Rates { commands: rate(0), received: rate(1), sent: rate(2) }
+        Rates {
+            commands: rate(0),
+            received: rate(1),
+            sent: rate(2),
+            turns: rate(3),
+            turn_ticks: rate(4),
+        }
     }
 
-    fn totals(&self) -> [u64; 3] {
+    fn totals(&self) -> [u64; 5] {
         [
             self.sum(|shard| &shard.commands),
             self.sum(|shard| &shard.received),
             self.sum(|shard| &shard.sent),
+            self.sum(|shard| &shard.turns),
+            self.sum(|shard| &shard.turn_ticks),
         ]
     }
 
@@ -438,6 +465,11 @@ impl Metrics {
         sums
     }
 
+    /// Time that all calls took since the last [`Metrics::reset`], in ticks.
+    pub fn command_ticks_since_reset(&self) -> u64 {
+        (0..self.shards[0].commands.len() as u16).map(|id| self.calls_since_reset(id).ticks).sum()
+    }
+
     /// How long the calls of a command took, those since the last [`Metrics::reset`]; `None` if
     /// there were none, or none was tracked.
     pub fn histogram_since_reset(&self, id: u16) -> Option<Counts> {
@@ -469,6 +501,20 @@ impl Metrics {
             };
             (*code, self.shards.iter().map(of).sum())
         })
+    }
+
+    /// How long the keys of a database that expire have left on average, in milliseconds.
+    pub fn mean_ttl_ms(&self, db: usize, now_ms: i64) -> i64 {
+        let (mut keys, mut left_ms) = (0i128, 0i128);
+        for shard in &self.shards {
+            let (volatile, mean_ms) =
+                (shard.databases[db].volatile.get(), shard.databases[db].mean_expiry_ms.get());
+            if mean_ms > 0 {
+                keys += i128::from(volatile);
+                left_ms += i128::from(volatile) * (i128::from(mean_ms) - i128::from(now_ms));
+            }
+        }
+        (left_ms / keys.max(1)).max(0) as i64
     }
 
     /// Keys and keys with an expiry of a database, over all shards.

@@ -94,17 +94,23 @@ impl Node {
             Run::Session(_) => {
                 let mut out = ReplyBuf::default();
                 self.run_session(key, command, &args, &mut out);
-                if self.is_monitored {
-                    self.show_words(key, command, &words);
-                }
                 let Some(client) = self.client_mut(key) else {
                     return;
                 };
                 // CLIENT REPLY decides about its own reply.
                 let mode = client.session.reply_mode;
                 client.replies.now(mode, |to| to.append(&out, 0, out.mark()));
+                if self.is_monitored {
+                    self.show_words(key, command, &words);
+                }
             }
-            Run::Control(control) => self.control(key, mode, control, command, &args),
+            Run::Control(control) => {
+                self.control(key, mode, control, command, &args);
+                // EXEC shows itself, after what it runs.
+                if self.is_monitored && !(control == Control::Exec && is_queueing) {
+                    self.show_words(key, command, &words);
+                }
+            }
             Run::Cursor(_) if self.mail.shards() == 1 => {
                 self.run_at(key, mode, self.number, command, &args, None);
             }

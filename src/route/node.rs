@@ -45,7 +45,7 @@ pub struct Node {
     dirty: Vec<ClientKey>,
     pub(super) server: Arc<Server>,
     pub(super) config: Arc<Config>,
-    generation: u64,
+    pub(super) generation: u64,
     pub(super) now: Now,
     pub(super) over_memory: bool,
     /// Whether nobody's input goes on this turn: some shard is asked for so much already, or not all
@@ -81,6 +81,7 @@ pub struct Node {
     pub(super) is_monitored: bool,
     pub(super) hops_out: u64,
     hops_in: u64,
+    batch_max: u64,
     batches: u64,
     pub(super) errors: u64,
 }
@@ -132,6 +133,7 @@ impl Node {
             is_monitored: false,
             hops_out: 0,
             hops_in: 0,
+            batch_max: 0,
             batches: 0,
             errors: 0,
         };
@@ -282,6 +284,7 @@ impl Node {
         metrics.commands.set(self.commands);
         metrics.hops_out.set(self.hops_out);
         metrics.hops_in.set(self.hops_in);
+        metrics.batch_max.set(self.batch_max);
         metrics.batches.set(self.batches);
         metrics.errors.set(self.errors);
         metrics.hits.set(stats.hits);
@@ -395,6 +398,7 @@ impl Node {
         doing::nothing();
         let from = batch.from;
         let mut items = std::mem::take(&mut batch.items);
+        self.batch_max = self.batch_max.max(items.len() as u64);
         let mut answers = false;
         for (i, item) in items.iter().enumerate() {
             self.prefetch(item, Shard::prefetch);

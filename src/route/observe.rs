@@ -187,6 +187,14 @@ impl Node {
         self.lookout = Lookout::new(&self.config);
     }
 
+    /// Follows a change that a command has just made, and that is looked at with the new eyes: CONFIG
+    /// SET of a threshold decides about itself. The rest of the configuration waits for the next turn.
+    pub(super) fn follow_lookout_at_once(&mut self) {
+        if self.generation != self.server.generation() {
+            self.lookout = Lookout::new(&self.server.config());
+        }
+    }
+
     /// Looks at a command that has run, for a client of ours.
     #[inline]
     pub(super) fn look_at(&mut self, key: ClientKey, command: &Command, args: &Args, seen: Seen) {
@@ -198,7 +206,8 @@ impl Node {
     /// A command is worth a second look.
     #[cold]
     fn note(&mut self, key: ClientKey, command: &Command, args: &Args, seen: Seen) {
-        let (rate, config, metrics) = (ticks::rate(), &self.config, &self.server.metrics);
+        let (rate, config) = (ticks::rate(), self.server.config());
+        let metrics = &self.server.metrics;
         let unix_us = clock::unix_us();
         let unix_s = unix_us / 1_000_000;
         if seen.ticks >= self.lookout.event_ticks {
@@ -294,8 +303,8 @@ impl Node {
         }
     }
 
-    /// Whether a command runs though somebody monitors, which it is shown to if it does. One on the
-    /// session is shown afterwards, with the database that it chose.
+    /// Whether a command runs though somebody monitors, and shows it if it does. One on the
+    /// session is shown afterwards: with the database that it chose, and after its reply.
     #[cold]
     pub(super) fn may_run_monitored(
         &mut self,
@@ -310,11 +319,7 @@ impl Node {
             self.reject(key, mode, Some(command), &error);
             return false;
         }
-        // EXEC comes after what it runs.
-        let later = matches!(command.run, Run::Session(_))
-            || (command.name == "EXEC"
-                && self.client(key).is_some_and(|client| client.session.multi.is_some()));
-        if !later {
+        if !matches!(command.run, Run::Session(_) | Run::Control(_)) {
             self.show_words(key, command, words);
         }
         true

@@ -811,6 +811,7 @@ impl Node {
             }
         };
         let ticks = self.count(command, ran);
+        self.follow_lookout_at_once();
         let seen = Seen { ticks, request, reply: (out.len() - before) as u64 };
         self.look_at(key, command, args, seen);
     }

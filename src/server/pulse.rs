@@ -1,7 +1,6 @@
 //! How a shard's loop is doing: how long its turns take, and what holds it up.
 
 use crate::base::{clock, ticks};
-use crate::metrics::ShardMetrics;
 use crate::metrics::latency::Event;
 use crate::route::node::Node;
 use crate::session::Server;
@@ -15,12 +14,14 @@ pub struct Pulse {
     number: usize,
     stall_ticks: u64,
     turn_ticks_max: u64,
+    /// Commands up to the turn before.
+    commands: u64,
 }
 
 impl Pulse {
     /// For shard `number`.
     pub fn new(number: usize) -> Pulse {
-        Pulse { number, stall_ticks: ticks::rate().ticks(STALL_NS), turn_ticks_max: 0 }
+        Pulse { number, stall_ticks: ticks::rate().ticks(STALL_NS), turn_ticks_max: 0, commands: 0 }
     }
 
     /// A turn that began at a reading of the counter is over.
@@ -33,6 +34,9 @@ impl Pulse {
             self.turn_ticks_max = took;
             metrics.turn_ticks_max.set(took);
         }
+        let commands = metrics.commands.get();
+        let most = &metrics.turn_commands_max;
+        most.set(most.get().max(commands - std::mem::replace(&mut self.commands, commands)));
         if took > self.stall_ticks {
             metrics.stalls.add(1);
         }
@@ -49,10 +53,15 @@ impl Pulse {
     }
 
     /// What is looked at now and then only, because looking touches what other shards write.
-    pub fn ticked(metrics: &ShardMetrics, node: &mut Node) {
+    pub fn ticked(&self, server: &Server, node: &mut Node) {
+        let metrics = server.metrics.shard(self.number);
         let (queued, spilled) = node.mail().depths();
         metrics.queued.set(queued as u64);
         metrics.spilled.set(spilled as u64);
+        for db in 0..node.shard().databases() {
+            let mean_ms = node.shard().mean_expiry_ms(db);
+            server.metrics.database(self.number, db).mean_expiry_ms.set(mean_ms.max(0) as u64);
+        }
     }
 }
 

@@ -291,7 +291,7 @@ impl ShardLoop {
             let table = self.node.shard().table_memory() as u64;
             self.server.metrics.shard(self.number).table_bytes.set(table);
         }
-        Pulse::ticked(self.server.metrics.shard(self.number), &mut self.node);
+        self.pulse.ticked(&self.server, &mut self.node);
         for listener in std::mem::take(&mut self.stuck) {
             self.arm(listener);
         }

@@ -141,8 +141,9 @@ impl<'a> Db<'a> {
 
     fn remove_expired(&mut self, hash: u64, place: Place, key: &[u8]) {
         let number = self.number;
-        self.table_mut().remove(hash, place);
-        self.shard.databases[number].volatile -= 1;
+        let entry = self.table_mut().remove(hash, place);
+        self.shard.databases[number].volatile.changed(entry.expiry(), None);
+        drop(entry);
         self.shard.stats.expired += 1;
         self.shard.journal.aside(number, &[b"DEL", key]);
         if !self.shard.watches.is_idle() {
@@ -367,7 +368,7 @@ impl Slot<'_, '_> {
                 let entry = Entry::new(self.key, value, expiry, self.db.fresh_access());
                 let code = expiry.map_or(0, |at_ms| expiry::code(at_ms, now_ms));
                 let number = self.db.number;
-                self.db.shard.databases[number].volatile += usize::from(expiry.is_some());
+                self.db.shard.databases[number].volatile.changed(None, expiry);
                 self.place = Some(self.db.table_mut().insert(self.hash, entry, code));
             }
         }
@@ -380,7 +381,7 @@ impl Slot<'_, '_> {
         let expiry = entry.expiry();
         let code = expiry.map_or(0, |at_ms| expiry::code(at_ms, self.db.now_ms()));
         let number = self.db.number;
-        self.db.shard.databases[number].volatile += usize::from(expiry.is_some());
+        self.db.shard.databases[number].volatile.changed(None, expiry);
         self.place = Some(self.db.table_mut().insert(self.hash, entry, code));
         self.db.changed(self.key);
     }
@@ -390,7 +391,7 @@ impl Slot<'_, '_> {
         let place = self.place.take()?;
         let entry = self.db.table_mut().remove(self.hash, place);
         let number = self.db.number;
-        self.db.shard.databases[number].volatile -= usize::from(entry.expiry().is_some());
+        self.db.shard.databases[number].volatile.changed(entry.expiry(), None);
         self.db.changed(self.key);
         Some(entry)
     }
@@ -450,8 +451,7 @@ impl Slot<'_, '_> {
         let number = self.db.number;
         let database = &mut self.db.shard.databases[number];
         database.table.set_code(place, code);
-        database.volatile += usize::from(after.is_some());
-        database.volatile -= usize::from(before.is_some());
+        database.volatile.changed(before, after);
     }
 }
 

@@ -56,12 +56,35 @@ impl Default for Settings {
     }
 }
 
+/// The keys with an expiry of one database on this shard.
+#[derive(Clone, Copy, Debug, Default)]
+struct Volatile {
+    keys: usize,
+    /// The sum of when they expire: nine quintillion keys fit.
+    sum_ms: i128,
+}
+
+impl Volatile {
+    /// A key's expiry was this and is that.
+    #[inline]
+    fn changed(&mut self, before: Option<i64>, after: Option<i64>) {
+        if let Some(at_ms) = before {
+            self.keys -= 1;
+            self.sum_ms -= i128::from(at_ms);
+        }
+        if let Some(at_ms) = after {
+            self.keys += 1;
+            self.sum_ms += i128::from(at_ms);
+        }
+    }
+}
+
 /// One database's keys on this shard.
 #[derive(Debug, Default)]
 struct Database {
     table: Table,
     /// Keys with an expiry.
-    volatile: usize,
+    volatile: Volatile,
 }
 
 /// One shard's share of all databases.
@@ -139,7 +162,14 @@ impl Shard {
 
     /// Keys and keys with an expiry in a database.
     pub fn keys(&self, db: usize) -> (usize, usize) {
-        (self.databases[db].table.len(), self.databases[db].volatile)
+        (self.databases[db].table.len(), self.databases[db].volatile.keys)
+    }
+
+    /// When the keys of a database that expire do so on average, in milliseconds since the Unix
+    /// epoch; 0 if there are none.
+    pub fn mean_expiry_ms(&self, db: usize) -> i64 {
+        let Volatile { keys, sum_ms } = self.databases[db].volatile;
+        if keys == 0 { 0 } else { (sum_ms / keys as i128) as i64 }
     }
 
     /// This shard's number.
@@ -254,7 +284,7 @@ impl Shard {
             return false;
         }
         let number = self.pass_at;
-        let at_end = self.databases[number].volatile == 0 || self.expire_step(number);
+        let at_end = self.databases[number].volatile.keys == 0 || self.expire_step(number);
         if at_end {
             self.pass_at = (number + 1) % self.databases.len();
             *pass_done = self.pass_at == 0;
@@ -276,9 +306,9 @@ impl Shard {
         table.pass_step(now_ms, found, |entry| match entry.expiry() {
             None => Due::Keep(0),
             Some(at_ms) if at_ms >= now_ms => Due::Keep(expiry::code(at_ms, now_ms)),
-            Some(_) => {
+            Some(at_ms) => {
                 stats.expired += 1;
-                *volatile -= 1;
+                volatile.changed(Some(at_ms), None);
                 if !watches.is_idle() {
                     watches.touch(db, entry.key());
                 }

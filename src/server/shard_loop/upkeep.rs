@@ -87,6 +87,11 @@ impl ShardLoop {
         let places = self.of_client.len();
         for _ in 0..(places / TICKS_PER_ROUND).max(LEAST_PER_TICK).min(places) {
             self.upkeep_at = (self.upkeep_at + 1) % places;
+            if self.upkeep_at == 0 {
+                let metrics = self.server.metrics.shard(self.number);
+                metrics.input_max.set(0);
+                metrics.output_max.set(0);
+            }
             let at = self.of_client[self.upkeep_at];
             if at != u32::MAX {
                 self.look_after(at);
@@ -104,6 +109,10 @@ impl ShardLoop {
             return;
         };
         let session = &mut state.session;
+        let metrics = self.server.metrics.shard(self.number);
+        let (input, output) = (session.traffic.query_capacity, session.traffic.output);
+        metrics.input_max.set(metrics.input_max.get().max(input as u64));
+        metrics.output_max.set(metrics.output_max.get().max(output as u64));
         let idle_ms = now_ms - session.active_ms;
         let waits_for_us = session.postponed || state.held;
         if timeout_ms != 0 && idle_ms > timeout_ms && !waits_for_us {
