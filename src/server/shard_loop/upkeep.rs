@@ -56,13 +56,13 @@ impl ShardLoop {
     pub(super) fn owes_too_much(&mut self, at: u32) -> bool {
         self.account(at);
         let (config, now_ms) = (self.node.config(), self.node.now().unix_ms);
-        let limit = config.output_limit(ClientClass::Normal);
         let has_password = !config.requirepass().is_empty();
         let connection = &mut self.connections[at as usize];
         let Some(state) = self.node.client(connection.client) else {
             return false;
         };
         let session = &state.session;
+        let limit = config.output_limit(session.class);
         let waits = session.traffic.output;
         let is_stranger = has_password && !session.was_trusted;
         let too_much = (is_stranger && waits > limits::UNAUTHENTICATED_OUTPUT_MAX)
@@ -101,7 +101,8 @@ impl ShardLoop {
         let session = &mut state.session;
         let idle_ms = now_ms - session.active_ms;
         let waits_for_us = session.postponed || state.held;
-        if timeout_ms != 0 && idle_ms > timeout_ms && !waits_for_us {
+        let may_end = session.class == ClientClass::Normal && !waits_for_us;
+        if timeout_ms != 0 && idle_ms > timeout_ms && may_end {
             tracing::debug!("Closing idle client id={} addr={}", session.id, session.about.addr);
             return self.close(at);
         }
@@ -110,6 +111,7 @@ impl ShardLoop {
             session.traffic.query_capacity = connection.input_capacity();
         }
         let owes = !state.replies.is_empty() || connection.in_flight > 0;
+        self.account(at);
         if owes && self.owes_too_much(at) {
             self.server.metrics.shard(self.number).output_closed.add(1);
             self.close(at);
@@ -137,7 +139,9 @@ impl ShardLoop {
     fn evict_largest(&mut self) -> bool {
         let may_go = |at: usize| {
             let client = self.node.client(self.connections[at].client);
-            client.is_some_and(|client| !client.session.no_evict)
+            client.is_some_and(|client| {
+                !client.session.no_evict && client.session.class != ClientClass::Replica
+            })
         };
         let sizes = self.connections.iter().map(|(at, connection)| (connection.bytes, at));
         let largest = sizes.filter(|(_, at)| may_go(*at)).max();
