@@ -88,7 +88,10 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
     let listeners = Arc::new(Listeners::new(listeners));
     server.set_world(Box::new(Outside(Arc::clone(&listeners))));
     stop_on_signals(&server)?;
-    run_shards(&server, listeners, shards, &cpus)?;
+    let outcome = run_shards(&server, Arc::clone(&listeners), shards, &cpus);
+    // The thread that waits for signals keeps the server, and with it the sockets.
+    listeners.close();
+    outcome?;
     tracing::info!("Redshard is now ready to exit, bye bye...");
     Ok(())
 }

@@ -122,19 +122,15 @@ impl ShardLoop {
     pub(super) fn evict_clients(&mut self) {
         let metrics = self.server.metrics.shard(self.number);
         metrics.client_bytes.set(self.client_bytes as u64);
-        let Some(limit) = self.node.config().client_memory_limit() else {
-            return;
+        let limit = self.node.config().client_memory_limit();
+        let Some(limit) = limit.filter(|limit| self.server.metrics.client_bytes() > *limit) else {
+            return metrics.client_bytes_max.set(0);
         };
-        while self.server.metrics.sum(|shard| &shard.client_bytes) > limit {
-            if !self.evict_largest() {
-                return;
-            }
-        }
-        self.server.metrics.shard(self.number).client_bytes_max.set(0);
+        while self.server.metrics.client_bytes() > limit && self.evict_largest() {}
     }
 
-    /// Closes the largest client if it is one of this shard's. (Two shards that find out at the same
-    /// moment may each think so; then one client too many goes.)
+    /// Closes the largest client if it is known to be one of this shard's: every shard has said how
+    /// large its largest is. (They all look at least once per tick.)
     #[cold]
     fn evict_largest(&mut self) -> bool {
         let may_go = |at: usize| {
@@ -147,12 +143,12 @@ impl ShardLoop {
         let largest = sizes.filter(|(_, at)| may_go(*at)).max();
         let metrics = &self.server.metrics;
         let mine = metrics.shard(self.number);
-        let (bytes, at) = largest.unwrap_or_default();
-        mine.client_bytes_max.set(bytes as u64);
-        let size =
-            |shard: usize| (metrics.shard(shard).client_bytes_max.get(), std::cmp::Reverse(shard));
-        let elsewhere = (0..metrics.shards()).any(|shard| size(shard) > size(self.number));
-        if bytes == 0 || elsewhere {
+        mine.client_bytes_max.set(largest.map_or(1, |(bytes, _)| bytes as u64 + 1));
+        let Some((bytes, at)) = largest else { return false };
+        let size = |shard: usize| metrics.shard(shard).client_bytes_max.get();
+        let place = |shard: usize| (size(shard), std::cmp::Reverse(shard));
+        let is_elsewhere = |shard| size(shard) == 0 || place(shard) > place(self.number);
+        if (0..metrics.shards()).any(is_elsewhere) {
             return false;
         }
         if let Some(client) = self.node.client(self.connections[at].client) {
