@@ -117,8 +117,11 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
     stop_on_signals(&server)?;
     supervise::watch(&server).map_err(BootError::Thread)?;
     admin::serve(&server, admin).map_err(BootError::Thread)?;
-    run_shards(&server, listeners, shards, &cpus)?;
+    let outcome = run_shards(&server, Arc::clone(&listeners), shards, &cpus);
+    // The thread that waits for signals keeps the server, and with it the sockets.
+    listeners.close();
     drop(pid_file);
+    outcome?;
     tracing::warn!("Redshard is now ready to exit, bye bye...");
     Ok(())
 }

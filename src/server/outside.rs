@@ -36,6 +36,12 @@ impl Listeners {
         self.list.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Closes them all.
+    pub fn close(&self) {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
     fn follow(&self, config: &Config) -> Result<(), listen::ListenError> {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         *list = listen::follow(&list, config)?;
