@@ -372,6 +372,37 @@ fn the_second_interrupt_is_no_worse_than_the_first() {
 }
 
 #[test]
+fn the_process_title() {
+    for &shards in shard_counts() {
+        let launch = Launch::new(shards).env("REDSHARD_TEST_KEPT", "kept");
+        let server = launch.start();
+        // The whole of it: words are parted by spaces, and what is left of the room is nothing.
+        let title = || {
+            let bytes = fs::read(format!("/proc/{}/cmdline", server.pid())).expect("its title");
+            String::from_utf8(bytes).expect("text").replace('\0', " ").trim().to_owned()
+        };
+        let port = server.port();
+        let program = match reference() {
+            Some(path) => path.display().to_string(),
+            None => env!("CARGO_BIN_EXE_redshard").to_owned(),
+        };
+        assert_eq!(title(), format!("{program} 127.0.0.1:{port}"));
+        let mut c = server.client();
+        c.check("CONFIG SET proc-title-template \"TEST {port} {tls-port} {title}\"", ok());
+        assert_eq!(title(), format!("TEST {port} 0 {program}"));
+        // Longer than there is room: cut off, and no harm done.
+        let long = format!("{{title}} {}", "x".repeat(100_000));
+        assert_eq!(c.cmd(&["CONFIG", "SET", "proc-title-template", &long]), ok());
+        assert!(title().starts_with(&format!("{program} xxx")));
+        c.check("PING", simple("PONG"));
+        c.check_error_prefix(
+            "CONFIG SET proc-title-template {nonsense}",
+            "ERR CONFIG SET failed (possibly related to argument 'proc-title-template')",
+        );
+    }
+}
+
+#[test]
 fn how_expendable_it_is() {
     each_shard_count(|server| {
         let score = || -> i32 {

@@ -7,7 +7,7 @@ use super::process::{self, PidFile};
 use super::ring::{self, Ring};
 use super::shard_loop::{Neighbours, ShardLoop};
 use super::supervise::{self, Supervisor};
-use super::{admin, crash, logs};
+use super::{admin, crash, logs, title};
 use crate::base::limits;
 use crate::config::parse::VERSION;
 use crate::config::value::io_reason;
@@ -90,6 +90,8 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
         // Before there is a second thread: only this one would arrive.
         process::into_background().map_err(BootError::Background)?;
     }
+    // This moves the environment, for which nobody else may be there either.
+    title::begin(&config);
     if let Err(error) = crash::install(&config) {
         tracing::warn!("Crashes by signals will not be reported: {error}");
     }

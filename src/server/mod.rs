@@ -13,3 +13,4 @@ mod pulse;
 mod ring;
 mod shard_loop;
 mod supervise;
+mod title;

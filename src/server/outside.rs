@@ -4,7 +4,7 @@
 //! first shard, which accepts on all of them, takes over the new list at its next turn. Until then
 //! the kernel keeps newcomers in the backlog.
 
-use super::{boot, crash, listen, logs, process};
+use super::{boot, crash, listen, logs, process, title};
 use crate::config::{Config, ConfigError};
 use crate::session::World;
 use listen::Listener;
@@ -58,9 +58,10 @@ impl World for Outside {
     fn follow(&self, from: &Config, to: &Config) -> Result<(), ConfigError> {
         self.follow_maxclients(from, to)?;
         process::follow_oom_score(from, to)?;
-        if let Err(error) = self.follow_addresses(from, to) {
+        if let Err(error) = title::follow(from, to).and_then(|()| self.follow_addresses(from, to)) {
             // What worked one way works the other.
             let _ = process::follow_oom_score(to, from);
+            let _ = title::follow(to, from);
             return Err(error);
         }
         // From here on nothing fails.
