@@ -15,7 +15,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::base::glob;
+use crate::base::{glob, limits};
 use table::{Change, TABLE};
 use typed::{
     Appendfsync, ClientClass, KeyspaceEvents, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy,
@@ -128,6 +128,8 @@ impl Config {
                 }
             }
         }
+        // As Redis has them.
+        found.sort();
         found
     }
 
@@ -218,6 +220,19 @@ impl Config {
         self.file.as_deref()
     }
 
+    /// Bytes that all clients together may make the server use; `None` for no limit. A limit below
+    /// what a handful of idle clients take would only close everybody, so it counts as that much.
+    pub fn client_memory_limit(&self) -> Option<u64> {
+        let limit = match self.maxmemory_clients() {
+            percent @ ..0 => {
+                let share = u128::from(self.maxmemory()) * u128::from(percent.unsigned_abs()) / 100;
+                u64::try_from(share).unwrap_or(u64::MAX)
+            }
+            bytes => bytes as u64,
+        };
+        (limit != 0).then_some(limit.max(limits::CLIENT_MEMORY_MIN))
+    }
+
     /// How much unsent output clients of a class may have.
     pub fn output_limit(&self, class: ClientClass) -> OutputLimit {
         self.client_output_buffer_limit()[class as usize]
@@ -250,6 +265,9 @@ macro_rules! accessors {
         accessors!(@take $kind, $value, Kind::Int(..) | Kind::Clamped(..) | Kind::Octal(_),
             Value::Int(number) => *number as $type)
     }};
+    (@memory_or_percent $kind:ident, $value:ident, $type:ty) => {
+        accessors!(@take $kind, $value, Kind::MemoryOrPercent, Value::Int(number) => *number)
+    };
     (@memory $kind:ident, $value:ident, $type:ty) => {
         accessors!(@take $kind, $value, Kind::Memory(..), Value::Memory(bytes) => *bytes)
     };
@@ -276,6 +294,9 @@ macro_rules! accessors {
         accessors!(@take $kind, $value, Kind::OomScores, Value::Words(words) => {
             std::array::from_fn(|at| words.get(at).and_then(|word| word.parse().ok()).unwrap_or(0))
         })
+    };
+    (@percentiles $kind:ident, $value:ident, $type:ty) => {
+        accessors!(@take $kind, $value, Kind::Percentiles, Value::Words(words) => words)
     };
     (@save $kind:ident, $value:ident, $type:ty) => {
         accessors!(@take $kind, $value, Kind::SaveRules, Value::Save(rules) => rules)
@@ -340,6 +361,8 @@ accessors! {
     int timeout -> u32 = "timeout";
     /// Most clients at a time.
     int maxclients -> u32 = "maxclients";
+    /// Bytes that all clients together may make the server use; negative for percent of `maxmemory`.
+    memory_or_percent maxmemory_clients -> i64 = "maxmemory-clients";
     /// Whether remote clients are turned away while nothing protects the server.
     bool protected_mode -> bool = "protected-mode";
 
@@ -427,6 +450,19 @@ accessors! {
     int slowlog_log_slower_than -> i64 = "slowlog-log-slower-than";
     /// Slow commands kept.
     int slowlog_max_len -> u64 = "slowlog-max-len";
+    /// Bytes from which a command is logged as large; -1 for none.
+    int commandlog_request_larger_than -> i64 = "commandlog-request-larger-than";
+    /// Large commands kept.
+    int commandlog_large_request_max_len -> u64 = "commandlog-large-request-max-len";
+    /// Bytes from which a reply is logged as large; -1 for none.
+    int commandlog_reply_larger_than -> i64 = "commandlog-reply-larger-than";
+    /// Commands with large replies kept.
+    int commandlog_large_reply_max_len -> u64 = "commandlog-large-reply-max-len";
+    /// Whether the durations of calls are counted.
+    bool latency_tracking -> bool = "latency-tracking";
+    /// Percentiles that INFO shows of them, as texts.
+    percentiles latency_tracking_info_percentiles -> &[String] =
+        "latency-tracking-info-percentiles";
     /// Milliseconds from which a latency event is recorded; 0 for none.
     int latency_monitor_threshold -> u64 = "latency-monitor-threshold";
     /// Keyspace notifications that are published.
@@ -480,6 +516,8 @@ accessors! {
     text primaryuser -> &[u8] = "primaryuser";
     /// Whether a replica refuses writes of clients.
     bool replica_read_only -> bool = "replica-read-only";
+    /// Whether the data of another server is being brought in.
+    bool import_mode -> bool = "import-mode";
     /// Bytes of the replication backlog.
     memory repl_backlog_size -> u64 = "repl-backlog-size";
     /// Seconds the backlog is kept without replicas; 0 for ever.

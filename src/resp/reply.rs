@@ -80,6 +80,18 @@ impl ReplyBuf {
         }
     }
 
+    /// Bytes a client will receive of the part between two marks.
+    #[inline]
+    pub fn len_between(&self, from: usize, to: usize) -> usize {
+        let mut len = to - from;
+        if !self.attached.is_empty() {
+            // As in `append`: a string belongs to the reply whose header it follows.
+            let inside = self.attached.iter().filter(|(at, _)| (from + 1..=to).contains(at));
+            len += inside.map(|(_, blob)| blob.len()).sum::<usize>();
+        }
+        len
+    }
+
     /// Appends raw reply bytes.
     #[inline]
     pub fn extend(&mut self, bytes: &[u8]) {
@@ -243,6 +255,28 @@ impl<'a> Reply<'a> {
         }
     }
 
+    /// An integer of any size, as its digits; in RESP2 a bulk.
+    pub fn big_number(&mut self, digits: &str) {
+        if !self.resp3 {
+            return self.bulk(digits.as_bytes());
+        }
+        self.out.bytes.push(b'(');
+        self.out.bytes.extend_from_slice(digits.as_bytes());
+        self.out.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// `len` pairs that describe the reply which follows them. RESP3 only.
+    pub fn attribute(&mut self, len: usize) {
+        debug_assert!(self.resp3);
+        self.header(b'|', len as i64);
+    }
+
+    /// Something of `len` parts that is no reply. RESP3 only.
+    pub fn push(&mut self, len: usize) {
+        debug_assert!(self.resp3);
+        self.header(b'>', len as i64);
+    }
+
     /// Text with a format of three letters (`txt`, `mkd`); in RESP2 a bulk.
     pub fn verbatim(&mut self, format: &str, text: &str) {
         debug_assert_eq!(format.len(), 3);
@@ -290,6 +324,7 @@ mod tests {
         assert_eq!(two.attached().len(), 1);
         assert_eq!(two.attached()[0].0, 4 + 8);
         assert_eq!(two.len(), two.bytes().len() + blob.len());
+        assert_eq!((two.len_between(0, 4), two.len_between(4, 14)), (4, 10 + blob.len()));
         two.rewind(4);
         assert_eq!(two.len(), 4);
     }

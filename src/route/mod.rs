@@ -31,7 +31,9 @@ pub mod feed;
 pub mod mailbox;
 mod multi;
 pub mod node;
+mod observe;
 mod order;
+mod pause;
 mod rules;
 #[cfg(test)]
 mod simulator;

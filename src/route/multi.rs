@@ -3,7 +3,9 @@
 
 use super::batch::{ClientKey, Item};
 use super::dispatch::own_call;
+use super::exec::Ran;
 use super::node::{Node, owner_of};
+use super::observe::Seen;
 use super::txn::Goal;
 use crate::base::error::Error;
 use crate::command::{Command, Control, flag};
@@ -35,19 +37,24 @@ impl Node {
             let resp3 = client.session.resp3;
             client.replies.now(mode, |out| Reply::new(out, resp3).error_text(refusal));
             let code = crate::metrics::error_code(refusal.as_bytes());
-            return self.count(command, super::exec::Ran::Failed(code));
+            self.count(command, Ran::Failed(code));
+            return;
         }
-        if control == Control::Unwatch && queueing {
+        if queueing && matches!(control, Control::Unwatch | Control::Monitor) {
             return self.queue(key, mode, command, args);
         }
-        self.count(command, super::exec::Ran::Fine);
+        if control != Control::Exec {
+            let ticks = self.count(command, Ran::Fine);
+            let seen = Seen { ticks, request: self.request, reply: 0 };
+            self.look_at(key, command, args, seen);
+        }
         let Some(client) = self.client_mut(key) else {
             return;
         };
         let session = &mut client.session;
         match control {
             Control::Multi => session.multi = Some(Box::default()),
-            Control::Exec => return self.exec(key, mode),
+            Control::Exec => return self.exec(key, mode, command),
             Control::Watch => return self.begin_watch(key, args),
             Control::Discard | Control::Unwatch => {
                 session.multi = None;
@@ -55,6 +62,7 @@ impl Node {
                 self.unwatch(watched);
             }
             Control::Reset => return self.reset(key),
+            Control::Monitor => self.begin_monitor(key),
         }
         let Some(client) = self.client_mut(key) else {
             return;
@@ -73,13 +81,15 @@ impl Node {
         if command.is(flag::NO_MULTI) {
             return self.reject(key, mode, Some(command), &not_inside(command));
         }
-        let most = self.config.client_query_buffer_limit();
+        let most = self.query_limit();
         let Some(client) = self.client_mut(key) else {
             return;
         };
         let Some(queue) = &mut client.session.multi else {
             return;
         };
+        // It counts when it runs.
+        client.session.traffic.commands -= 1;
         let call = own_call(command, args);
         queue.bytes += call.bytes.len() + 8 * call.spans.len() + size_of_val(&call);
         if queue.bytes as u64 > most {
@@ -94,7 +104,7 @@ impl Node {
         client.replies.now(mode, |out| Reply::new(out, false).simple("QUEUED"));
     }
 
-    fn exec(&mut self, key: ClientKey, mode: ReplyMode) {
+    fn exec(&mut self, key: ClientKey, mode: ReplyMode, command: &'static Command) {
         let Some(client) = self.client_mut(key) else {
             return;
         };
@@ -106,7 +116,7 @@ impl Node {
             let text =
                 format!("EXECABORT Transaction discarded because of: {}", Error::OutOfMemory);
             self.unwatch(watched);
-            return self.reject(key, mode, None, &Error::owned(text));
+            return self.reject(key, mode, Some(command), &Error::owned(text));
         }
         let Some(client) = self.client_mut(key) else {
             return;
@@ -114,8 +124,14 @@ impl Node {
         if queue.failed {
             let resp3 = client.session.resp3;
             client.replies.now(mode, |out| Reply::new(out, resp3).error(&Error::ExecAbort));
+            let code = crate::metrics::error_code(b"EXECABORT");
+            self.count(command, Ran::Failed(code));
             self.unwatch(watched);
             return;
+        }
+        client.session.traffic.commands += queue.calls.len() as u64;
+        if self.is_monitored {
+            self.show_all(key, &queue.calls, command);
         }
         self.begin(key, Goal::Exec, queue.calls, watched);
     }
@@ -134,7 +150,7 @@ impl Node {
                 fresh.push(name);
             }
         }
-        let Some(watch) = crate::command::find(b"WATCH") else {
+        let Some(watch) = crate::command::declared("WATCH") else {
             return;
         };
         let calls = fresh.iter().map(|name| {
@@ -148,6 +164,7 @@ impl Node {
 
     /// Tells the owners that a client of ours no longer watches these keys.
     pub(super) fn unwatch(&mut self, watched: Vec<Watch>) {
+        self.watching = self.watching.saturating_sub(u64::from(!watched.is_empty()));
         for watch in watched {
             let owner = owner_of(&watch.key, self.mail.shards());
             if owner == self.number {
@@ -170,6 +187,7 @@ impl Node {
             return;
         };
         let session = &mut client.session;
+        let monitored = std::mem::take(&mut session.monitor);
         session.multi = None;
         session.db = 0;
         session.resp3 = false;
@@ -177,9 +195,14 @@ impl Node {
         session.reply_mode = ReplyMode::On;
         session.no_evict = false;
         session.no_touch = false;
+        session.read_only = false;
+        session.import_source = false;
         session.about.name.clear();
         let watched = std::mem::take(&mut session.watched);
         client.replies.now(ReplyMode::On, |out| Reply::new(out, false).simple("RESET"));
+        if monitored {
+            self.end_monitor(key);
+        }
         self.unwatch(watched);
     }
 }

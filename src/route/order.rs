@@ -114,6 +114,8 @@ pub struct Unit {
     pub db: usize,
     /// Whether the client speaks RESP3.
     pub resp3: bool,
+    /// Whether its commands leave alone when keys were last used.
+    pub no_touch: bool,
     pub(super) args: (u32, u32),
 }
 
@@ -121,7 +123,7 @@ impl Unit {
     /// A part; [`Work::add`] gives it its arguments.
     pub fn new(call: usize, part: usize, act: Act, command: &'static Command) -> Unit {
         let (call, part) = (call as u32, part as u32);
-        Unit { call, part, act, command, db: 0, resp3: false, args: (0, 0) }
+        Unit { call, part, act, command, db: 0, resp3: false, no_touch: false, args: (0, 0) }
     }
 }
 
@@ -170,6 +172,8 @@ pub struct PartReply {
     pub to: usize,
     /// Whether it is an error.
     pub failed: bool,
+    /// How long it took, in [`crate::base::ticks`].
+    pub ticks: u64,
 }
 
 /// Something that waits for its locks on this shard.
@@ -189,6 +193,8 @@ pub enum Deferred {
         db: usize,
         /// Whether the client speaks RESP3.
         resp3: bool,
+        /// Whether its commands leave alone when keys were last used.
+        no_touch: bool,
     },
     /// A transaction of shard `from`.
     Ask(usize, Box<Ask>),
@@ -256,13 +262,16 @@ impl Node {
         while let Some(deferred) = self.locks.next_ready() {
             match deferred {
                 Deferred::Ask(from, ask) => self.grant(from, *ask),
-                Deferred::Run { from, client, seq, call, db, resp3 } => {
+                Deferred::Run { from, client, seq, call, db, resp3, no_touch } => {
                     let mut out = ReplyBuf::default();
                     let args = Args::new(&call.bytes, &call.spans);
-                    let job = Job { command: call.command, args, db, resp3, hash: None, txn: 0 };
+                    let (command, hash) = (call.command, None);
+                    let job = Job { command, args, db, resp3, no_touch, hash, txn: 0 };
+                    self.lap();
                     let ran = exec::run_whole(&mut self.shard, &job, &mut out);
-                    self.count(call.command, ran);
+                    let ticks = self.count(call.command, ran);
                     self.reply_late(from, client, seq, &out);
+                    self.tell_slow(from, client, call, ticks);
                 }
             }
         }
@@ -277,22 +286,19 @@ impl Node {
         let mark = batch.replies.mark();
         batch.replies.append(reply, 0, reply.mark());
         let end = batch.replies.mark();
-        batch.items.push(super::batch::Item::Late(client, seq, (mark as u32, end as u32)));
+        batch.items.push(super::batch::Item::Late(client, seq, (mark, end)));
     }
 
     fn run_work(&mut self, txn: TxnId, work: &Work) -> Results {
         let mut results = Results::default();
+        self.lap();
         for unit in &work.units {
             let (from, args) = (results.replies.mark(), work.args(unit));
             let ran = match unit.act {
                 Act::Data(step) => {
-                    let Unit { command, db, resp3, .. } = *unit;
-                    let job = Job { command, args, db, resp3, hash: None, txn };
-                    let ran = exec::run_step(&mut self.shard, &job, step, &mut results.replies);
-                    if unit.part == 0 {
-                        self.count(command, ran);
-                    }
-                    ran
+                    let Unit { command, db, resp3, no_touch, .. } = *unit;
+                    let job = Job { command, args, db, resp3, no_touch, hash: None, txn };
+                    exec::run_step(&mut self.shard, &job, step, &mut results.replies)
                 }
                 Act::Sessions(handler, asker) => {
                     let Node { clients, config, server, now, .. } = self;
@@ -308,6 +314,7 @@ impl Node {
                         }
                     };
                     self.soil_closing();
+                    self.follow_pause();
                     ran
                 }
                 Act::Watch => {
@@ -318,7 +325,9 @@ impl Node {
             };
             let to = results.replies.mark();
             let failed = ran != Ran::Fine;
-            results.of.push(PartReply { call: unit.call, part: unit.part, from, to, failed });
+            // The coordinator counts the call, when it has all parts.
+            let (call, part, ticks) = (unit.call, unit.part, self.lap());
+            results.of.push(PartReply { call, part, from, to, failed, ticks });
         }
         results
     }

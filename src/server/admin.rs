@@ -46,7 +46,7 @@ pub fn listen(config: &Config) -> Result<Vec<Socket>, ListenError> {
             text => listen::resolve(text).ok_or_else(|| ListenError::Address(text.to_owned()))?,
         };
         let address = SocketAddr::new(ip, config.admin_port());
-        let socket = listen::tcp(address, BACKLOG)
+        let socket = listen::tcp(address, BACKLOG, listen::LINGER)
             .and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
         sockets.push(socket.map_err(|error| listen::refused(address, "admin", &error))?);
     }

@@ -3,7 +3,6 @@
 //! The kernel shows the memory that the arguments, and behind them the environment, were passed in.
 //! There is the title's room; the environment moves out first.
 
-use crate::base::error::Error;
 use crate::config::{Config, ConfigError};
 use std::fs::{self, File};
 use std::io;
@@ -37,14 +36,12 @@ pub fn begin(config: &Config) {
 ///
 /// # Errors
 /// When the title cannot be written.
-pub fn follow(old: &Config, new: &Config) -> Result<(), Error> {
+pub fn follow(old: &Config, new: &Config) -> Result<(), ConfigError> {
     if ROOM.get().is_none() || old.proc_title_template() == new.proc_title_template() {
         return Ok(());
     }
-    set(new).map_err(|_| {
-        let reason = "failed to set process title";
-        Error::owned(ConfigError::refused("proc-title-template", reason).to_string())
-    })
+    set(new)
+        .map_err(|_| ConfigError::refused("proc-title-template", "failed to set process title"))
 }
 
 fn find_room() -> io::Result<Room> {
