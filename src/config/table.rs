@@ -410,6 +410,8 @@ pub const TABLE: &[Opt] = options! {
     "loading-process-events-interval-bytes", Int(1024, INT), "2097152", live inert hidden;
     "lua-enable-insecure-api", Bool, "no", protected inert hidden;
     "min-io-threads-avoid-copy-reply", Int(0, INT), "7", live inert hidden;
+    "min-string-size-avoid-copy-reply", Int(0, INT), "16384", live inert hidden;
+    "min-string-size-avoid-copy-reply-threaded", Int(0, INT), "65536", live inert hidden;
     "rdb-key-save-delay", Int(-INT - 1, INT), "0", live inert hidden;
     "use-exit-on-panic", Bool, "no", live inert hidden;
     "watchdog-period", Int(0, INT), "0", live inert hidden;
