@@ -47,7 +47,7 @@ pub fn rewritten(text: &[u8], path: &Path, config: &Config, extent: Extent) -> V
     }
     // What the text says when it is read again, with the files it includes. If it can't be read,
     // somebody has edited it meanwhile, and what is missing has to be told from the defaults.
-    let read = parse::from_text(&joined(&new), path).unwrap_or_default();
+    let read = parse::from_text(&joined(&new), path);
     let missing = |at: &usize| match extent {
         Extent::Everything => !done[*at],
         // The default directory is the one the process is in by now: that says nothing about where
@@ -55,7 +55,10 @@ pub fn rewritten(text: &[u8], path: &Path, config: &Config, extent: Extent) -> V
         Extent::Needed if matches!(TABLE[*at].kind, Kind::Directory) => {
             config.by_user[*at] && !done[*at]
         }
-        Extent::Needed => value(*at, &read) != value(*at, config),
+        Extent::Needed => match &read {
+            Ok(read) => value(*at, read) != value(*at, config),
+            Err(_) => !done[*at] && value(*at, config) != value(*at, &Config::default()),
+        },
     };
     let missing: Vec<usize> = (0..TABLE.len()).filter(missing).collect();
     if !missing.is_empty() && !new.iter().any(|line| line == HEADING) {
