@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::resp::Span;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// One client's state.
 #[derive(Debug)]
@@ -185,7 +185,13 @@ pub struct Server {
     next_client: AtomicU64,
     /// The process's identity, for INFO.
     pub identity: Identity,
+    /// See [`Server::put_into_effect_by`].
+    effects: OnceLock<Effects>,
 }
+
+/// Puts a changed configuration into effect, as far as the process is concerned and not a shard:
+/// from the old one to the new one, or not at all.
+pub type Effects = fn(&Config, &Config) -> Result<(), Error>;
 
 /// What does not change while the process lives.
 #[derive(Debug)]
@@ -211,6 +217,7 @@ impl Server {
             stop: AtomicU64::new(0),
             next_client: AtomicU64::new(1),
             identity,
+            effects: OnceLock::new(),
         }
     }
 
@@ -243,13 +250,29 @@ impl Server {
         };
         let mut next = Config::clone(&current);
         change(&mut next)?;
+        if let Some(effects) = self.effects.get() {
+            effects(&current, &next)?;
+        }
         *current = Arc::new(next);
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
-    /// Asks the whole process to stop.
+    /// Says who puts changes of the configuration into effect before they are taken.
+    pub fn put_into_effect_by(&self, effects: Effects) {
+        // Whoever came first stays: there is one process.
+        let _ = self.effects.set(effects);
+    }
+
+    /// Asks the whole process to stop, as a user wishes.
     pub fn request_stop(&self) {
+        if self.stop.swap(1, Ordering::AcqRel) == 0 {
+            tracing::info!("User requested shutdown...");
+        }
+    }
+
+    /// Ends the whole process, since a part of it cannot go on.
+    pub fn give_up(&self) {
         self.stop.store(1, Ordering::Release);
     }
 

@@ -16,6 +16,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("session", 3),
     ("metrics", 3),
     ("command", 4),
+    ("exposition", 4),
     ("route", 5),
     ("persist", 6),
     ("replica", 6),
@@ -62,6 +63,8 @@ const UNSAFE_ROOMS: &[(&str, Option<usize>)] = &[
     ("src/shard/entry.rs", None),
     ("src/shard/table/bucket.rs", None),
     ("src/server/ring.rs", None),
+    // A signal handler, and the stack it finds.
+    ("src/server/crash.rs", Some(2)),
     // Two descriptors that arrive as numbers.
     ("src/server/shard_loop.rs", Some(2)),
     ("benches/versus/proc.rs", None),

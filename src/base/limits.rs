@@ -55,3 +55,13 @@ pub const HOUSEKEEPING_STEP: usize = 256;
 
 /// Time one housekeeping slice may take, in microseconds: well below the 1 ms a client may notice.
 pub const HOUSEKEEPING_SLICE_US: u64 = 400;
+
+/// Connections that the admin port serves at a time; where there are more, the oldest goes.
+pub const ADMIN_CONNECTIONS: usize = 32;
+
+/// Bytes that a request to the admin port may have.
+pub const ADMIN_REQUEST_BYTES: usize = 8 * 1024;
+
+/// Milliseconds that a request to the admin port may take, from its first byte to the last of its
+/// response.
+pub const ADMIN_REQUEST_MS: u64 = 5_000;

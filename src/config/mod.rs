@@ -20,8 +20,8 @@ use std::path::Path;
 use crate::base::glob;
 use table::{Change, TABLE};
 use typed::{
-    Appendfsync, ClientClass, KeyspaceEvents, LogLevel, MaxmemoryPolicy, OutputLimit, Permission,
-    SaveRule, Supervised,
+    Appendfsync, ClientClass, KeyspaceEvents, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy,
+    OomScoreAdj, OutputLimit, Permission, SaveRule, Supervised,
 };
 use value::{Kind, Reason, Value};
 
@@ -202,6 +202,11 @@ impl Config {
         set.map(|(_, option)| option.name).chain(self.ignored.iter().map(String::as_str)).collect()
     }
 
+    /// Whether nobody has configured anything.
+    pub fn is_default(&self) -> bool {
+        !self.by_user.contains(&true)
+    }
+
     /// Commands to rename, in order: from, to. An empty target removes the command.
     pub fn renamed_commands(&self) -> &[(Vec<u8>, Vec<u8>)] {
         &self.renamed_commands
@@ -270,6 +275,11 @@ macro_rules! accessors {
     }};
     (@words $kind:ident, $value:ident, $type:ty) => {
         accessors!(@take $kind, $value, Kind::Addresses, Value::Words(words) => words)
+    };
+    (@scores $kind:ident, $value:ident, $type:ty) => {
+        accessors!(@take $kind, $value, Kind::OomScores, Value::Words(words) => {
+            std::array::from_fn(|at| words.get(at).and_then(|word| word.parse().ok()).unwrap_or(0))
+        })
     };
     (@save $kind:ident, $value:ident, $type:ty) => {
         accessors!(@take $kind, $value, Kind::SaveRules, Value::Save(rules) => rules)
@@ -351,6 +361,20 @@ accessors! {
     choice loglevel -> LogLevel = "loglevel";
     /// File to log to; none for standard output.
     maybe_path logfile -> Option<&Path> = "logfile";
+    /// How the log's lines are written.
+    choice log_format -> LogFormat = "log-format";
+    /// How the log's times are written.
+    choice log_timestamp_format -> LogTimestamp = "log-timestamp-format";
+    /// Whether a crash by a signal is reported.
+    bool crash_log_enabled -> bool = "crash-log-enabled";
+    /// Whether the kernel is told how expendable the process is.
+    choice oom_score_adj -> OomScoreAdj = "oom-score-adj";
+    /// How expendable: as a primary, as a replica, in the background.
+    scores oom_score_adj_values -> [i32; 3] = "oom-score-adj-values";
+    /// HTTP port of the metrics and the status page; 0 for none.
+    int admin_port -> u16 = "admin-port";
+    /// Addresses that the HTTP port listens on.
+    words admin_bind -> &[String] = "admin-bind";
     /// Whether to greet with a logo even when not on a terminal.
     bool always_show_logo -> bool = "always-show-logo";
     /// Whether to show the address in the process title.

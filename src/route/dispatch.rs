@@ -8,6 +8,7 @@ use super::order::Deferred;
 use super::rules::{Rule, broken};
 use super::txn::Goal;
 use super::walk::Walk;
+use crate::base::doing;
 use crate::base::error::Error;
 use crate::command::{self, Command, Control, Run, flag};
 use crate::metrics::error_code;
@@ -63,6 +64,7 @@ impl Node {
             Err(_) => return self.reject(key, mode, None, &Error::NoAuth),
         };
         session.last_command = Some(command.id);
+        doing::command_of(command.id, session.id);
         let args = words.from(command.name_words());
         if self.over_memory && command.is(flag::DENYOOM) {
             return self.reject(key, mode, Some(command), &Error::OutOfMemory);

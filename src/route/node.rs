@@ -14,6 +14,7 @@ use super::order::{Deferred, Message};
 use super::rules::{Rule, broken};
 use super::txn::Txn;
 use crate::base::clock::Now;
+use crate::base::doing;
 use crate::base::slot;
 use crate::command::Run;
 use crate::config::Config;
@@ -109,6 +110,7 @@ impl Node {
     /// Begins a turn, after its input has been collected and at `now`.
     pub fn begin_turn(&mut self, now: Now) {
         self.now = now;
+        doing::nothing();
         self.shard.set_now(now);
         if self.generation != self.server.generation() {
             self.follow_config();
@@ -310,6 +312,8 @@ impl Node {
     /// Runs what another shard asks for, and sends its batch back with the replies.
     fn run_batch(&mut self, mut batch: Box<Batch>) {
         self.batches += 1;
+        // Nor is it anything that a client of this shard has asked for.
+        doing::nothing();
         let from = batch.from;
         let mut items = std::mem::take(&mut batch.items);
         let mut answers = false;

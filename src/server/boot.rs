@@ -1,15 +1,20 @@
 //! From a configuration to a running server, and back.
 
-use super::listen;
+use super::listen::{self, ListenError, Listener};
+use super::process::{self, PidFile};
 use super::ring::{self, Ring};
 use super::shard_loop::{Door, Neighbours, ShardLoop};
+use super::supervise::{self, Supervisor};
+use super::{admin, crash, logs};
 use crate::base::limits;
 use crate::config::Config;
+use crate::config::parse::VERSION;
+use crate::config::value::io_reason;
 use crate::route::mailbox;
 use crate::session::{Identity, Server};
 use glommio::{LocalExecutorBuilder, Placement};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::IsTerminal;
 use std::sync::Arc;
 
@@ -39,7 +44,16 @@ pub enum BootError {
     Locked(u64),
     /// A socket cannot be had.
     #[error("{0}")]
-    Listen(listen::ListenError),
+    Listen(ListenError),
+    /// The log file cannot be written.
+    #[error("Can't open the log file: {}", io_reason(.0))]
+    Log(std::io::Error),
+    /// The system does not let the process go into the background.
+    #[error("Can't go into the background: {0}")]
+    Background(std::io::Error),
+    /// The configuration asks for what the system refuses.
+    #[error("{0}")]
+    Refused(crate::base::error::Error),
     /// The working directory cannot be entered.
     #[error("Can't chdir to '{0}': {1}")]
     Dir(String, std::io::Error),
@@ -49,6 +63,9 @@ pub enum BootError {
     /// A shard's thread could not be started or has failed.
     #[error("A shard has failed: {0}")]
     Shard(String),
+    /// A thread beside the shards could not be started.
+    #[error("Can't start a thread: {0}")]
+    Thread(std::io::Error),
     /// Signals cannot be received.
     #[error("Can't receive signals: {0}")]
     Signals(std::io::Error),
@@ -61,11 +78,20 @@ pub enum BootError {
 pub fn serve(mut config: Config) -> Result<(), BootError> {
     std::env::set_current_dir(config.dir())
         .map_err(|error| BootError::Dir(config.dir().display().to_string(), error))?;
+    logs::open(&config).map_err(BootError::Log)?;
+    let in_background = config.daemonize() && supervise::begin(&config) == Supervisor::Nobody;
+    if in_background {
+        // Before there is a second thread: only this one would arrive.
+        process::into_background().map_err(BootError::Background)?;
+    }
+    if let Err(error) = crash::install(&config) {
+        tracing::warn!("Crashes by signals will not be reported: {error}");
+    }
+    process::begin_oom_score(&config).map_err(BootError::Refused)?;
     check_locked_memory()?;
     raise_files(&mut config);
     // A throwaway ring first: where it is refused, glommio would panic with a misleading text.
     drop(Ring::new().map_err(|error| BootError::Ring(ring::explain(&error)))?);
-    let listeners = listen::open(&config).map_err(BootError::Listen)?;
     let cpus = usable_cpus();
     let shards = match usize::from(config.shards()) {
         0 => cpu_quota().map_or(cpus.len(), |quota| quota.min(cpus.len())).max(1),
@@ -75,14 +101,38 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
         return Err(BootError::Shards(shards));
     }
     log_start(&config, shards);
-    for listener in &listeners {
-        tracing::info!("Listening on {}", listener.name);
-    }
+    let pid_file = PidFile::write(&config, in_background);
+    let listeners = listen::open(&config).map_err(BootError::Listen)?;
+    let admin = admin::listen(&config).map_err(BootError::Listen)?;
     let server = Arc::new(Server::new(config, shards, identity()));
+    server.put_into_effect_by(put_into_effect);
     stop_on_signals(&server)?;
+    supervise::watch(&server).map_err(BootError::Thread)?;
+    admin::serve(&server, admin).map_err(BootError::Thread)?;
     run_shards(&server, listeners, shards, &cpus)?;
-    tracing::info!("Redshard is now ready to exit, bye bye...");
+    drop(pid_file);
+    tracing::warn!("Redshard is now ready to exit, bye bye...");
     Ok(())
+}
+
+/// What the process does about a changed configuration, before it is taken.
+fn put_into_effect(old: &Config, new: &Config) -> Result<(), crate::base::error::Error> {
+    process::follow_oom_score(old, new)?;
+    // From here on nothing fails.
+    logs::follow(new);
+    crash::follow(new);
+    Ok(())
+}
+
+/// Every shard is there; clients are let in as soon as this returns.
+fn open(server: &Server, listeners: &[Listener]) {
+    tracing::info!("Server initialized");
+    let mut kinds: Vec<&str> = listeners.iter().map(Listener::kind).collect();
+    kinds.dedup();
+    for kind in kinds {
+        tracing::info!("Ready to accept connections {kind}");
+    }
+    supervise::ready(server.metrics.shards());
 }
 
 fn run_shards(
@@ -98,7 +148,7 @@ fn run_shards(
         .unzip();
     // The first shard keeps what it accepts for itself.
     ways[0] = None;
-    let mut door = Some(Door { listeners, ways });
+    let mut door = Some(Door { listeners, ways, opening: open });
     let mut threads = Vec::with_capacity(shards);
     for (number, mail) in mailbox::exchange(shards).into_iter().enumerate() {
         let (server, neighbours) = (Arc::clone(server), Arc::clone(&neighbours));
@@ -118,8 +168,14 @@ fn run_shards(
                     Ok(shard) => shard.run(),
                     Err(error) => Err(error),
                 };
-                // One shard that cannot go on ends all: half a keyspace is none.
-                stop.request_stop();
+                if let Err(error) = &result {
+                    // One shard that cannot go on ends all: half a keyspace is none.
+                    tracing::error!("Shard {number} cannot go on: {error}");
+                    stop.give_up();
+                }
+                if number == 0 {
+                    supervise::stopping();
+                }
                 result
             });
         threads.push(thread.map_err(|error| BootError::Shard(error.to_string()))?);
@@ -201,13 +257,21 @@ fn raise_files(config: &mut Config) {
 }
 
 fn stop_on_signals(server: &Arc<Server>) -> Result<(), BootError> {
-    let mut signals =
-        signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(BootError::Signals)?;
+    // SIGHUP is taken and ignored: a terminal that closes ends nobody.
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(BootError::Signals)?;
     let server = Arc::clone(server);
     let wait = move || {
         for signal in signals.forever() {
-            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
-            tracing::warn!("Received {name} scheduling shutdown...");
+            match signal {
+                SIGHUP => continue,
+                SIGINT if server.stopping() => {
+                    tracing::warn!("You insist... exiting now.");
+                    std::process::exit(1);
+                }
+                SIGINT => tracing::warn!("Received SIGINT scheduling shutdown..."),
+                _ => tracing::warn!("Received SIGTERM scheduling shutdown..."),
+            }
             server.request_stop();
         }
     };
@@ -215,7 +279,7 @@ fn stop_on_signals(server: &Arc<Server>) -> Result<(), BootError> {
         .name("signals".to_owned())
         .spawn(wait)
         .map(drop)
-        .map_err(BootError::Signals)
+        .map_err(BootError::Thread)
 }
 
 fn identity() -> Identity {
@@ -234,18 +298,42 @@ fn identity() -> Identity {
 }
 
 fn log_start(config: &Config, shards: usize) {
-    let pid = std::process::id();
+    let (pid, bits) = (std::process::id(), usize::BITS);
+    tracing::info!("oO0OoO0OoO0Oo Redshard is starting oO0OoO0OoO0Oo");
     tracing::info!(
-        "Redshard {} is starting, pid {pid}, {shards} shards",
-        env!("CARGO_PKG_VERSION")
+        "Redshard version={VERSION}, bits={bits}, shards={shards}, pid={pid}, just started"
     );
-    if config.always_show_logo() || std::io::stdout().is_terminal() {
-        tracing::info!("Running on port {}", config.port());
+    match config.file() {
+        Some(_) => tracing::info!("Configuration loaded"),
+        None if config.is_default() => tracing::warn!(
+            "Warning: no config file specified, using the default config. In order to specify a \
+             config file use redshard /path/to/redshard.conf"
+        ),
+        None => tracing::info!("Configuration loaded"),
+    }
+    let port = config.port();
+    if config.always_show_logo() || (logs::file().is_none() && std::io::stdout().is_terminal()) {
+        logs::raw(&logo(port, pid, shards));
+    } else {
+        tracing::info!("Running mode=standalone, port={port}.");
     }
     let inert = config.inert();
     if !inert.is_empty() {
         tracing::warn!("These directives are known and have no effect here: {}", inert.join(", "));
     }
+}
+
+/// What greets on a terminal. Test suites look for the process id in it.
+fn logo(port: u16, pid: u32, shards: usize) -> String {
+    format!(
+        "\n   ____/\\____     Redshard {VERSION}, {} bit\n\
+         \x20  \\  /  \\  /     Running in standalone mode\n\
+         \x20   \\/ () \\/      Port: {port}\n\
+         \x20    \\    /       PID: {pid}\n\
+         \x20     \\  /        Shards: {shards}\n\
+         \x20      \\/\n\n",
+        usize::BITS
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Listening sockets: TCP on several addresses, and a unix socket.
 
 use crate::config::Config;
+use crate::config::value::io_reason;
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
@@ -25,11 +26,17 @@ impl Listener {
     pub fn descriptor(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
+
+    /// What it is, as logs call it.
+    pub fn kind(&self) -> &'static str {
+        if self.path.is_some() { "unix" } else { "tcp" }
+    }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
+            tracing::info!("Removing the unix socket file.");
             // Somebody may have removed it; then there is nothing to do.
             let _ = std::fs::remove_file(path);
         }
@@ -42,11 +49,11 @@ pub enum ListenError {
     /// An address is none.
     #[error("Invalid bind address '{0}'")]
     Address(String),
+    /// The system refuses. Why stands in the log.
+    #[error("Failed listening on port {0} ({1}), aborting.")]
+    Port(u16, &'static str),
     /// The system refuses.
-    #[error("Could not create server TCP listening socket {0}: bind: {1}")]
-    Tcp(String, io::Error),
-    /// The system refuses.
-    #[error("Failed opening Unix socket: bind: {0}")]
+    #[error("Failed opening Unix socket: bind: {}", io_reason(.0))]
     Unix(io::Error),
     /// There is nothing to listen on.
     #[error("Configured to not listen anywhere, exiting.")]
@@ -76,7 +83,7 @@ pub fn open(config: &Config) -> Result<Vec<Listener>, ListenError> {
                     listeners.push(Listener { socket, name: address.to_string(), path: None });
                 }
                 Err(error) if optional && is_unavailable(&error) => {}
-                Err(error) => return Err(ListenError::Tcp(address.to_string(), error)),
+                Err(error) => return Err(refused(address, "tcp", &error)),
             }
         }
     }
@@ -91,8 +98,17 @@ pub fn open(config: &Config) -> Result<Vec<Listener>, ListenError> {
     Ok(listeners)
 }
 
+/// Says why there is no listening on an address, and returns what follows from that.
+pub fn refused(address: SocketAddr, kind: &'static str, error: &io::Error) -> ListenError {
+    let reason = io_reason(error);
+    tracing::warn!(
+        "Warning: Could not create server TCP listening socket {address}: bind: {reason}"
+    );
+    ListenError::Port(address.port(), kind)
+}
+
 /// A literal address, or the first that a name stands for.
-fn resolve(text: &str) -> Option<IpAddr> {
+pub fn resolve(text: &str) -> Option<IpAddr> {
     use std::net::ToSocketAddrs;
     let literal = text.parse().ok();
     literal.or_else(|| (text, 0).to_socket_addrs().ok()?.next().map(|found| found.ip()))
@@ -106,7 +122,8 @@ fn is_unavailable(error: &io::Error) -> bool {
     )
 }
 
-fn tcp(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
+/// A socket that listens, or will be able to in a moment.
+pub fn tcp(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for old connections; a second server on the port still fails.
     socket.set_reuse_address(true)?;

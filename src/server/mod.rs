@@ -1,7 +1,12 @@
 //! Floor 7: the world. The only floor that knows glommio, io_uring, sockets and file descriptors.
 
+mod admin;
 pub mod boot;
 mod connection;
+mod crash;
 pub mod listen;
+pub mod logs;
+mod process;
 mod ring;
 mod shard_loop;
+mod supervise;

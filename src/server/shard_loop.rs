@@ -16,6 +16,7 @@ use super::connection::Connection;
 use super::listen::{self, Listener};
 use super::ring::{Event, Outgoing, Received, Ring};
 use crate::base::clock::{self, Now};
+use crate::base::doing;
 use crate::base::limits;
 use crate::config::typed::ClientClass;
 use crate::resp::ReplyBuf;
@@ -82,6 +83,8 @@ pub struct Door {
     pub listeners: Vec<Listener>,
     /// The way to each shard (not to itself).
     pub ways: Vec<Option<Producer<Handover>>>,
+    /// Called once every shard is there and before anybody is let in.
+    pub opening: fn(&Server, &[Listener]),
 }
 
 /// See the module's head.
@@ -163,13 +166,13 @@ impl ShardLoop {
     /// # Errors
     /// When the kernel refuses the ring's one call: the shard cannot go on.
     pub fn run(mut self) -> std::io::Result<()> {
+        doing::shard(self.number);
         if let Some(door) = &self.door {
             // Nobody is let in before every shard is there to serve its keys.
             while self.neighbours.is_assembling() && !self.server.stopping() {
                 std::thread::sleep(std::time::Duration::from_micros(200));
             }
-            tracing::info!("Server initialized");
-            tracing::info!("Ready to accept connections");
+            (door.opening)(&self.server, &door.listeners);
             for (i, listener) in door.listeners.iter().enumerate() {
                 self.ring.accept(i, listener.descriptor());
             }
@@ -668,6 +671,7 @@ impl ShardLoop {
 
     /// A bounded slice of work that nobody waits for. Returns whether there is more to do at once.
     fn housekeep(&mut self, now: Now) -> bool {
+        doing::nothing();
         if !self.in_pass
             && now.unix_ms < self.next_pass_ms
             && self.node.shard().pending_frees() == 0
