@@ -1,6 +1,8 @@
 //! Floor 3: what one client remembers between commands, and what a command that concerns the
 //! connection or the server may see and ask for.
 
+pub mod monitors;
+
 use crate::base::clock::Now;
 use crate::base::error::Error;
 use crate::config::Config;
@@ -26,6 +28,8 @@ pub struct Session {
     pub multi: Option<Box<Queue>>,
     /// The keys it watches.
     pub watched: Vec<Watch>,
+    /// Whether it monitors: it is shown every command.
+    pub monitor: bool,
     /// Whether it is to be closed, and when.
     pub close: Close,
     /// CLIENT NO-EVICT.
@@ -148,6 +152,7 @@ impl Session {
             reply_mode: ReplyMode::On,
             multi: None,
             watched: Vec::new(),
+            monitor: false,
             close: Close::No,
             no_evict: false,
             no_touch: false,
@@ -180,6 +185,8 @@ pub struct Server {
     generation: AtomicU64,
     /// Per-shard counters.
     pub metrics: Metrics,
+    /// Who monitors.
+    pub monitors: monitors::Monitors,
     /// Asked to stop: 0 no, 1 yes.
     stop: AtomicU64,
     next_client: AtomicU64,
@@ -214,6 +221,7 @@ impl Server {
             config: Mutex::new(Arc::new(config)),
             generation: AtomicU64::new(1),
             metrics,
+            monitors: monitors::Monitors::default(),
             stop: AtomicU64::new(0),
             next_client: AtomicU64::new(1),
             identity,

@@ -11,3 +11,4 @@ pub mod limits;
 pub mod memory;
 pub mod number;
 pub mod slot;
+pub mod ticks;

@@ -155,6 +155,8 @@ pub enum Control {
     Unwatch,
     /// RESET.
     Reset,
+    /// MONITOR.
+    Monitor,
 }
 
 /// Where a command's keys are.

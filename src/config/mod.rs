@@ -281,6 +281,9 @@ macro_rules! accessors {
             std::array::from_fn(|at| words.get(at).and_then(|word| word.parse().ok()).unwrap_or(0))
         })
     };
+    (@percentiles $kind:ident, $value:ident, $type:ty) => {
+        accessors!(@take $kind, $value, Kind::Percentiles, Value::Words(words) => words)
+    };
     (@save $kind:ident, $value:ident, $type:ty) => {
         accessors!(@take $kind, $value, Kind::SaveRules, Value::Save(rules) => rules)
     };
@@ -431,6 +434,19 @@ accessors! {
     int slowlog_log_slower_than -> i64 = "slowlog-log-slower-than";
     /// Slow commands kept.
     int slowlog_max_len -> u64 = "slowlog-max-len";
+    /// Bytes from which a command is logged as large; -1 for none.
+    int commandlog_request_larger_than -> i64 = "commandlog-request-larger-than";
+    /// Large commands kept.
+    int commandlog_large_request_max_len -> u64 = "commandlog-large-request-max-len";
+    /// Bytes from which a reply is logged as large; -1 for none.
+    int commandlog_reply_larger_than -> i64 = "commandlog-reply-larger-than";
+    /// Commands with large replies kept.
+    int commandlog_large_reply_max_len -> u64 = "commandlog-large-reply-max-len";
+    /// Whether the durations of calls are counted.
+    bool latency_tracking -> bool = "latency-tracking";
+    /// Percentiles that INFO shows of them, as texts.
+    percentiles latency_tracking_info_percentiles -> &[String] =
+        "latency-tracking-info-percentiles";
     /// Milliseconds from which a latency event is recorded; 0 for none.
     int latency_monitor_threshold -> u64 = "latency-monitor-threshold";
     /// Keyspace notifications that are published.

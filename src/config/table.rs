@@ -266,13 +266,13 @@ pub const TABLE: &[Opt] = options! {
     // What is observed.
     "slowlog-log-slower-than" ["commandlog-execution-slower-than"], Int(-1, LONG), "10000", live: "microseconds from which a command is logged as slow; -1 for never";
     "slowlog-max-len" ["commandlog-slow-execution-max-len"], Int(0, LONG), "128", live: "slow commands kept";
-    "commandlog-large-reply-max-len", Int(0, LONG), "128", live inert;
-    "commandlog-large-request-max-len", Int(0, LONG), "128", live inert;
-    "commandlog-reply-larger-than", Int(-1, LONG), "1048576", live inert;
-    "commandlog-request-larger-than", Int(-1, LONG), "1048576", live inert;
+    "commandlog-large-reply-max-len", Int(0, LONG), "128", live: "commands with large replies kept";
+    "commandlog-large-request-max-len", Int(0, LONG), "128", live: "large commands kept";
+    "commandlog-reply-larger-than", Int(-1, LONG), "1048576", live: "bytes from which a reply is logged as large; -1 for never";
+    "commandlog-request-larger-than", Int(-1, LONG), "1048576", live: "bytes from which a command is logged as large; -1 for never";
     "latency-monitor-threshold", Int(0, LONG), "0", live: "milliseconds from which an event is recorded; 0 for none";
-    "latency-tracking", Bool, "yes", live inert;
-    "latency-tracking-info-percentiles", Percentiles, "50 99 99.9", live inert;
+    "latency-tracking", Bool, "yes", live: "count how long the calls of each command take";
+    "latency-tracking-info-percentiles", Percentiles, "50 99 99.9", live: "percentiles that INFO latencystats shows";
     "notify-keyspace-events", Events, "", live: "classes of keyspace notifications that are published";
 
     // When a small value is packed, and when not any more.

@@ -80,6 +80,18 @@ impl ReplyBuf {
         }
     }
 
+    /// Bytes a client will receive of the part between two marks.
+    #[inline]
+    pub fn len_between(&self, from: usize, to: usize) -> usize {
+        let mut len = to - from;
+        if !self.attached.is_empty() {
+            // As in `append`: a string belongs to the reply whose header it follows.
+            let inside = self.attached.iter().filter(|(at, _)| (from + 1..=to).contains(at));
+            len += inside.map(|(_, blob)| blob.len()).sum::<usize>();
+        }
+        len
+    }
+
     /// Appends raw reply bytes.
     #[inline]
     pub fn extend(&mut self, bytes: &[u8]) {
@@ -290,6 +302,7 @@ mod tests {
         assert_eq!(two.attached().len(), 1);
         assert_eq!(two.attached()[0].0, 4 + 8);
         assert_eq!(two.len(), two.bytes().len() + blob.len());
+        assert_eq!((two.len_between(0, 4), two.len_between(4, 14)), (4, 10 + blob.len()));
         two.rewind(4);
         assert_eq!(two.len(), 4);
     }

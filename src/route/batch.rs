@@ -36,6 +36,8 @@ pub struct RunItem {
     pub args: (u32, u32),
     /// Once it has run: where its reply lies.
     pub reply: (u32, u32),
+    /// Once it has run: how long that took, in [`crate::base::ticks`].
+    pub ticks: u64,
 }
 
 /// One thing in a batch. Their order is the order in which the sender's clients said them.
@@ -48,8 +50,19 @@ pub enum Item {
     /// The reply to a command of an earlier batch that had to wait: its place in this batch's own
     /// replies.
     Late(ClientKey, u32, (u32, u32)),
+    /// Bytes for a client beside its replies: their place in the arguments' bytes.
+    Push(ClientKey, Claim, (u32, u32)),
+    /// A command that had waited took long, in ticks: the client's shard logs it.
+    Slow(ClientKey, u64, Box<crate::session::Call>),
     /// A client of the sender no longer watches a key.
     Unwatch(u16, u32),
+}
+
+/// As what a client gets an [`Item::Push`]: who has ceased to be that gets nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It monitors.
+    Monitor,
 }
 
 /// See the module's head.

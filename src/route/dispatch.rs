@@ -1,9 +1,10 @@
 //! One command: what it is, whether it may run, and where.
 
 use super::batch::{ClientKey, Item, RunItem};
-use super::exec::{self, Job, Ran};
+use super::exec::{self, Job};
 use super::feed::Ahead;
 use super::node::{Node, owner_of};
+use super::observe::Seen;
 use super::order::Deferred;
 use super::rules::{Rule, broken};
 use super::txn::Goal;
@@ -74,6 +75,10 @@ impl Node {
         if session.multi.is_some() && !at_once {
             return self.queue(key, mode, command, &args);
         }
+        self.request = ahead.len() as u64;
+        if self.is_monitored && !self.may_run_monitored(key, mode, command, &words) {
+            return;
+        }
         match command.run {
             Run::Owner(_) => {
                 let Some(at) = command.first_key() else {
@@ -86,6 +91,9 @@ impl Node {
             Run::Session(_) => {
                 let mut out = ReplyBuf::default();
                 self.run_session(key, command, &args, &mut out);
+                if self.is_monitored {
+                    self.show_words(key, command, &words);
+                }
                 let Some(client) = self.client_mut(key) else {
                     return;
                 };
@@ -155,6 +163,7 @@ impl Node {
             let first = command.first_key().and_then(|at| args.get(at));
             let hash = hash.or_else(|| first.map(crate::base::hash::of));
             let batch = mail.batch(owner);
+            let call = *args;
             let args = batch.add_args(args);
             batch.items.push(Item::Run(RunItem {
                 client: key,
@@ -166,8 +175,13 @@ impl Node {
                 hash: hash.unwrap_or(0),
                 args,
                 reply: (0, 0),
+                ticks: 0,
             }));
-            self.hops += 1;
+            self.hops_out += 1;
+            if self.request >= self.lookout.request_bytes {
+                let seen = Seen { request: self.request, ..Seen::default() };
+                self.look_at(key, command, &call, seen);
+            }
             return;
         }
         let job = Job { command, args: *args, db, resp3, hash, txn: 0 };
@@ -180,19 +194,14 @@ impl Node {
             let deferred = Deferred::Run { from, client: key, seq, call, db, resp3 };
             return self.locks.wait(wants, None, deferred);
         }
-        let ran = client.replies.now(mode, |out| exec::run_whole(shard, &job, out));
-        self.count(command, ran);
-    }
-
-    #[inline]
-    pub(super) fn count(&mut self, command: &Command, ran: Ran) {
-        let metrics = self.server.metrics.command(self.number, command.id);
-        metrics.calls.add(1);
-        if let Ran::Failed(code) = ran {
-            metrics.failed.add(1);
-            self.errors += 1;
-            self.server.metrics.count_error(self.number, code);
-        }
+        let (ran, reply) = client.replies.now(mode, |out| {
+            let before = out.len();
+            let ran = exec::run_whole(shard, &job, out);
+            (ran, (out.len() - before) as u64)
+        });
+        let ticks = self.count(command, ran);
+        let seen = Seen { ticks, request: self.request, reply };
+        self.look_at(key, command, args, seen);
     }
 
     /// Refuses a command with too few or too many words. EXEC ends the transaction all the same.

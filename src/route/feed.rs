@@ -69,6 +69,8 @@ impl Node {
             spans.clear();
             let mut end = self.look_ahead(key, input, &mut used, &mut window, &mut spans);
             let looked = window.len();
+            // Parsing is nobody's time: the first command begins here.
+            self.lap();
             let mut stopped = None;
             for (i, ahead) in window.drain(..).enumerate() {
                 used = ahead.end;
@@ -209,6 +211,11 @@ impl Node {
 }
 
 impl Ahead {
+    /// Its bytes, as they came.
+    pub(super) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
     pub(super) fn words<'a>(&'a self, input: &'a [u8], spans: &'a [Span]) -> Args<'a> {
         let bytes = self.unquoted.as_deref().unwrap_or(&input[self.start..self.end]);
         let (first, count) = self.words;

@@ -31,6 +31,7 @@ pub mod feed;
 pub mod mailbox;
 mod multi;
 pub mod node;
+mod observe;
 mod order;
 mod rules;
 #[cfg(test)]

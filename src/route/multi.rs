@@ -3,7 +3,9 @@
 
 use super::batch::{ClientKey, Item};
 use super::dispatch::own_call;
+use super::exec::Ran;
 use super::node::{Node, owner_of};
+use super::observe::Seen;
 use super::txn::Goal;
 use crate::base::error::Error;
 use crate::command::{Command, Control, flag};
@@ -35,19 +37,24 @@ impl Node {
             let resp3 = client.session.resp3;
             client.replies.now(mode, |out| Reply::new(out, resp3).error_text(refusal));
             let code = crate::metrics::error_code(refusal.as_bytes());
-            return self.count(command, super::exec::Ran::Failed(code));
+            self.count(command, Ran::Failed(code));
+            return;
         }
-        if control == Control::Unwatch && queueing {
+        if queueing && matches!(control, Control::Unwatch | Control::Monitor) {
             return self.queue(key, mode, command, args);
         }
-        self.count(command, super::exec::Ran::Fine);
+        if control != Control::Exec {
+            let ticks = self.count(command, Ran::Fine);
+            let seen = Seen { ticks, request: self.request, reply: 0 };
+            self.look_at(key, command, args, seen);
+        }
         let Some(client) = self.client_mut(key) else {
             return;
         };
         let session = &mut client.session;
         match control {
             Control::Multi => session.multi = Some(Box::default()),
-            Control::Exec => return self.exec(key, mode),
+            Control::Exec => return self.exec(key, mode, command),
             Control::Watch => return self.begin_watch(key, args),
             Control::Discard | Control::Unwatch => {
                 session.multi = None;
@@ -55,6 +62,7 @@ impl Node {
                 self.unwatch(watched);
             }
             Control::Reset => return self.reset(key),
+            Control::Monitor => self.begin_monitor(key),
         }
         let Some(client) = self.client_mut(key) else {
             return;
@@ -94,7 +102,7 @@ impl Node {
         client.replies.now(mode, |out| Reply::new(out, false).simple("QUEUED"));
     }
 
-    fn exec(&mut self, key: ClientKey, mode: ReplyMode) {
+    fn exec(&mut self, key: ClientKey, mode: ReplyMode, command: &'static Command) {
         let Some(client) = self.client_mut(key) else {
             return;
         };
@@ -106,7 +114,7 @@ impl Node {
             let text =
                 format!("EXECABORT Transaction discarded because of: {}", Error::OutOfMemory);
             self.unwatch(watched);
-            return self.reject(key, mode, None, &Error::owned(text));
+            return self.reject(key, mode, Some(command), &Error::owned(text));
         }
         let Some(client) = self.client_mut(key) else {
             return;
@@ -114,8 +122,13 @@ impl Node {
         if queue.failed {
             let resp3 = client.session.resp3;
             client.replies.now(mode, |out| Reply::new(out, resp3).error(&Error::ExecAbort));
+            let code = crate::metrics::error_code(b"EXECABORT");
+            self.count(command, Ran::Failed(code));
             self.unwatch(watched);
             return;
+        }
+        if self.is_monitored {
+            self.show_all(key, &queue.calls, command);
         }
         self.begin(key, Goal::Exec, queue.calls, watched);
     }
@@ -170,6 +183,7 @@ impl Node {
             return;
         };
         let session = &mut client.session;
+        let monitored = std::mem::take(&mut session.monitor);
         session.multi = None;
         session.db = 0;
         session.resp3 = false;
@@ -180,6 +194,9 @@ impl Node {
         session.about.name.clear();
         let watched = std::mem::take(&mut session.watched);
         client.replies.now(ReplyMode::On, |out| Reply::new(out, false).simple("RESET"));
+        if monitored {
+            self.end_monitor(key);
+        }
         self.unwatch(watched);
     }
 }

@@ -10,6 +10,7 @@ use super::dispatch::{blocked, own_call};
 use super::exec::{self, Job};
 use super::feed::Ahead;
 use super::mailbox::Mailbox;
+use super::observe::{Lookout, Seen};
 use super::order::{Deferred, Message};
 use super::rules::{Rule, broken};
 use super::txn::Txn;
@@ -18,7 +19,8 @@ use crate::base::doing;
 use crate::base::slot;
 use crate::command::Run;
 use crate::config::Config;
-use crate::resp::{Parser, ReplyBuf, Span};
+use crate::resp::{Args, Parser, ReplyBuf, Span};
+use crate::session::monitors::Monitor;
 use crate::session::{About, Close, Server, Session};
 use crate::shard::Shard;
 use crate::shard::locks::{Locks, TxnId};
@@ -54,7 +56,17 @@ pub struct Node {
     pub(super) spans: Vec<Span>,
     client_generation: u32,
     pub(super) commands: u64,
-    pub(super) hops: u64,
+    /// The last reading of the counter that times commands.
+    pub(super) lap: u64,
+    pub(super) lookout: Lookout,
+    /// Bytes of the request at hand.
+    pub(super) request: u64,
+    pub(super) monitors: Arc<Vec<Monitor>>,
+    pub(super) monitors_generation: u64,
+    /// Whether somebody monitors: then every command is shown.
+    pub(super) is_monitored: bool,
+    pub(super) hops_out: u64,
+    hops_in: u64,
     batches: u64,
     pub(super) errors: u64,
 }
@@ -76,6 +88,7 @@ impl Node {
     pub fn new(number: usize, mail: Mailbox, server: Arc<Server>) -> Node {
         let config = server.config();
         let databases = usize::from(config.databases());
+        let lookout = Lookout::new(&config);
         let mut node = Node {
             number,
             shard: Shard::new(number, mail.shards(), databases),
@@ -97,7 +110,14 @@ impl Node {
             spans: Vec::new(),
             client_generation: 0,
             commands: 0,
-            hops: 0,
+            lap: 0,
+            lookout,
+            request: 0,
+            monitors: Arc::default(),
+            monitors_generation: 0,
+            is_monitored: false,
+            hops_out: 0,
+            hops_in: 0,
             batches: 0,
             errors: 0,
         };
@@ -115,6 +135,9 @@ impl Node {
         if self.generation != self.server.generation() {
             self.follow_config();
         }
+        if self.monitors_generation != self.server.monitors.generation() {
+            self.follow_monitors();
+        }
         let limit = self.config.maxmemory();
         self.over_memory = limit != 0 && crate::base::memory::used() > limit;
     }
@@ -127,6 +150,7 @@ impl Node {
         let lfu = self.config.maxmemory_policy().word().ends_with("lfu");
         settings.lfu = lfu.then(|| (self.config.lfu_log_factor(), self.config.lfu_decay_time()));
         self.shard.set_settings(settings);
+        self.follow_lookout();
     }
 
     /// Takes the mail of one shard, for [`Node::run_mail`].
@@ -212,7 +236,8 @@ impl Node {
         let metrics = self.server.metrics.shard(self.number);
         let stats = self.shard.stats();
         metrics.commands.set(self.commands);
-        metrics.hops.set(self.hops);
+        metrics.hops_out.set(self.hops_out);
+        metrics.hops_in.set(self.hops_in);
         metrics.batches.set(self.batches);
         metrics.errors.set(self.errors);
         metrics.hits.set(stats.hits);
@@ -252,6 +277,9 @@ impl Node {
             return;
         }
         let client = self.clients.remove(key.index as usize);
+        if client.session.monitor {
+            self.end_monitor(key);
+        }
         self.unwatch(client.session.watched);
     }
 
@@ -327,6 +355,7 @@ impl Node {
         for item in items.iter().rev().take(FETCH_AHEAD) {
             self.prefetch(item, Shard::prefetch_block);
         }
+        self.lap();
         for item in &mut items {
             match item {
                 Item::Run(run) => {
@@ -344,6 +373,14 @@ impl Node {
                 Item::Late(client, seq, (start, end)) => {
                     let range = (*start as usize, *end as usize);
                     self.keep_promise(*client, *seq, &batch.replies, range);
+                }
+                Item::Push(client, claim, (start, end)) => {
+                    self.pushed(*client, *claim, &batch.bytes[*start as usize..*end as usize]);
+                }
+                Item::Slow(client, ticks, call) => {
+                    let seen = Seen { ticks: *ticks, ..Seen::default() };
+                    let args = Args::new(&call.bytes, &call.spans);
+                    self.look_at(*client, call.command, &args, seen);
                 }
                 Item::Unwatch(db, span) => {
                     let key = batch.spans[*span as usize].of(&batch.bytes);
@@ -367,7 +404,7 @@ impl Node {
     }
 
     fn run_item(&mut self, from: usize, run: &mut RunItem, batch: &mut Batch) {
-        self.hops += 1;
+        self.hops_in += 1;
         let (start, command) = (batch.replies.mark(), run.command);
         let mut replies = std::mem::take(&mut batch.replies);
         let args = batch.args(run.args);
@@ -381,7 +418,7 @@ impl Node {
             self.locks.wait(wants, None, Deferred::Run { from, client, seq, call, db, resp3 });
         } else {
             let ran = exec::run_whole(&mut self.shard, &job, &mut replies);
-            self.count(command, ran);
+            run.ticks = self.count(command, ran);
         }
         run.reply = (start as u32, replies.mark() as u32);
         batch.replies = replies;
@@ -395,6 +432,9 @@ impl Node {
             {
                 let range = (run.reply.0 as usize, run.reply.1 as usize);
                 self.keep_promise(run.client, run.seq, &batch.replies, range);
+                let reply = batch.replies.len_between(range.0, range.1) as u64;
+                let seen = Seen { ticks: run.ticks, request: 0, reply };
+                self.look_at(run.client, run.command, &batch.args(run.args), seen);
             }
         }
         self.mail.recycle(batch);

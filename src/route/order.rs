@@ -170,6 +170,8 @@ pub struct PartReply {
     pub to: usize,
     /// Whether it is an error.
     pub failed: bool,
+    /// How long it took, in [`crate::base::ticks`].
+    pub ticks: u64,
 }
 
 /// Something that waits for its locks on this shard.
@@ -260,9 +262,11 @@ impl Node {
                     let mut out = ReplyBuf::default();
                     let args = Args::new(&call.bytes, &call.spans);
                     let job = Job { command: call.command, args, db, resp3, hash: None, txn: 0 };
+                    self.lap();
                     let ran = exec::run_whole(&mut self.shard, &job, &mut out);
-                    self.count(call.command, ran);
+                    let ticks = self.count(call.command, ran);
                     self.reply_late(from, client, seq, &out);
+                    self.tell_slow(from, client, call, ticks);
                 }
             }
         }
@@ -282,17 +286,14 @@ impl Node {
 
     fn run_work(&mut self, txn: TxnId, work: &Work) -> Results {
         let mut results = Results::default();
+        self.lap();
         for unit in &work.units {
             let (from, args) = (results.replies.mark(), work.args(unit));
             let ran = match unit.act {
                 Act::Data(step) => {
                     let Unit { command, db, resp3, .. } = *unit;
                     let job = Job { command, args, db, resp3, hash: None, txn };
-                    let ran = exec::run_step(&mut self.shard, &job, step, &mut results.replies);
-                    if unit.part == 0 {
-                        self.count(command, ran);
-                    }
-                    ran
+                    exec::run_step(&mut self.shard, &job, step, &mut results.replies)
                 }
                 Act::Sessions(handler, asker) => {
                     let Node { clients, config, server, now, .. } = self;
@@ -318,7 +319,9 @@ impl Node {
             };
             let to = results.replies.mark();
             let failed = ran != Ran::Fine;
-            results.of.push(PartReply { call: unit.call, part: unit.part, from, to, failed });
+            // The coordinator counts the call, when it has all parts.
+            let (call, part, ticks) = (unit.call, unit.part, self.lap());
+            results.of.push(PartReply { call, part, from, to, failed, ticks });
         }
         results
     }

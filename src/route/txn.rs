@@ -19,10 +19,11 @@
 use super::batch::ClientKey;
 use super::exec::{self, Step};
 use super::node::{Node, owner_of};
+use super::observe::Seen;
 use super::order::{Act, Ask, Check, Do, Message, PartReply, Results, Unit, Verdict, Work};
 use super::walk::Walk;
 use crate::base::error::Error;
-use crate::command::{Across, Gather, Handler, Run, SessionsHandler, Write};
+use crate::command::{Across, Control, Gather, Handler, Run, SessionsHandler, Write};
 use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::session::{Call, Env, Watch};
@@ -52,6 +53,8 @@ struct Planned {
     results: Vec<(Results, PartReply)>,
     /// The reply, where it is known before or without the parts' replies.
     reply: Option<ReplyBuf>,
+    /// What its parts took, in ticks.
+    ticks: u64,
 }
 
 #[derive(Debug)]
@@ -110,6 +113,8 @@ pub struct Txn {
     unchanged: bool,
     /// The keys the client watched: its watch ends with the transaction, not before its checks.
     watched: Vec<Watch>,
+    /// What planning took, in ticks.
+    ticks: u64,
 }
 
 impl Node {
@@ -144,8 +149,10 @@ impl Node {
             writes: VecDeque::new(),
             unchanged: true,
             watched,
+            ticks: 0,
         };
         self.plan(&mut txn, calls, db);
+        txn.ticks = self.lap();
         if let Goal::Walk(_) = txn.goal {
             // Nothing to lock, and one shard after another.
             return self.run_round(txn);
@@ -230,7 +237,8 @@ impl Node {
             {
                 db = n;
             }
-            txn.calls.push(Planned { call, db: this_db, site, results: Vec::new(), reply: None });
+            let (results, reply, ticks) = (Vec::new(), None, 0);
+            txn.calls.push(Planned { call, db: this_db, site, results, reply, ticks });
         }
         for shard in 0..shards {
             if whole || involved[shard] {
@@ -498,19 +506,24 @@ impl Node {
     fn finish(&mut self, mut txn: Txn) {
         let mut out = ReplyBuf::default();
         let calls = std::mem::take(&mut txn.calls);
+        self.lap();
         match &mut txn.goal {
             Goal::Exec => {
                 Reply::new(&mut out, txn.resp3).array(calls.len());
                 for planned in calls {
-                    self.write_reply(txn.client, planned, &mut out);
+                    txn.ticks += self.write_counted(txn.client, planned, 0, &mut out);
                 }
             }
             Goal::Walk(walk) if calls.iter().all(Planned::is_fine) => {
                 walk.write(&mut out, txn.resp3);
+                for Planned { call, ticks, .. } in calls {
+                    let took = ticks + txn.ticks + self.lap();
+                    self.count_call(txn.client, &call, took, &out, 0);
+                }
             }
             Goal::Single | Goal::Walk(_) => {
                 for planned in calls {
-                    self.write_reply(txn.client, planned, &mut out);
+                    self.write_counted(txn.client, planned, txn.ticks, &mut out);
                 }
             }
             Goal::Watch(keys) => {
@@ -532,8 +545,31 @@ impl Node {
         self.conclude(txn, &out);
     }
 
+    /// Writes the reply of one call and counts it, with what planning it took.
+    fn write_counted(
+        &mut self,
+        client: ClientKey,
+        planned: Planned,
+        planning: u64,
+        out: &mut ReplyBuf,
+    ) -> u64 {
+        let (from, here) = (out.mark(), matches!(planned.site, Site::Session));
+        let took = planned.ticks + planning;
+        // One on the session is counted where it runs: now.
+        let call = (!here).then(|| planned.call.clone());
+        self.write_reply(client, planned, out);
+        let took = took + if here { 0 } else { self.lap() };
+        if let Some(call) = call {
+            self.count_call(client, &call, took, out, from);
+        }
+        took
+    }
+
     fn conclude(&mut self, txn: Txn, reply: &ReplyBuf) {
         let client = txn.client;
+        if let Goal::Exec = txn.goal {
+            self.count_exec(txn.ticks);
+        }
         self.unwatch(txn.watched);
         self.keep_promise(client, txn.seq, reply, (0, reply.mark()));
         if let Some(client_state) = self.client_mut(client)
@@ -627,6 +663,7 @@ impl Txn {
 
     fn take_results(&mut self, results: Results) {
         for part in &results.of {
+            self.calls[part.call as usize].ticks += part.ticks;
             if part.part == DISCARDED as u32 {
                 continue;
             }
@@ -742,10 +779,15 @@ impl Node {
         };
         let env = Env { config, server, now: *now };
         let mark = out.mark();
-        let Run::Session(handler) = command.run else {
-            return Reply::new(out, client.session.resp3).ok();
-        };
         let resp3 = client.session.resp3;
+        let Run::Session(handler) = command.run else {
+            return match command.run {
+                Run::Control(Control::Monitor) => Reply::new(out, resp3)
+                    .error_text("ERR MONITOR isn't allowed for DENY BLOCKING client"),
+                _ => Reply::new(out, resp3).ok(),
+            };
+        };
+        let (before, request) = (out.len(), std::mem::take(&mut self.request));
         let outcome = handler(&mut client.session, &env, args, &mut Reply::new(out, resp3));
         let ran = match outcome {
             Ok(_) => exec::Ran::Fine,
@@ -755,6 +797,8 @@ impl Node {
                 exec::Ran::Failed(error_code(&out.bytes()[mark..]))
             }
         };
-        self.count(command, ran);
+        let ticks = self.count(command, ran);
+        let seen = Seen { ticks, request, reply: (out.len() - before) as u64 };
+        self.look_at(key, command, args, seen);
     }
 }

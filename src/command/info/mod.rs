@@ -2,9 +2,9 @@
 //! publish, so asking stops nobody.
 
 use super::{Command, Effect, Family, Outcome, Run, flag};
-use crate::base::{clock, memory};
+use crate::base::{clock, memory, ticks};
 use crate::config::parse::VERSION;
-use crate::metrics::Counter;
+use crate::metrics::{Calls, Counter};
 use crate::resp::{Args, Reply};
 use crate::session::{Env, Session};
 use std::fmt::Write as _;
@@ -39,6 +39,7 @@ const SECTIONS: &[Section] = &[
     Section("modules", "Modules", true, |_, _| {}),
     Section("commandstats", "Commandstats", false, commandstats),
     Section("errorstats", "Errorstats", true, errorstats),
+    Section("latencystats", "Latencystats", false, latencystats),
     Section("cluster", "Cluster", true, |_, out| out.push_str("cluster_enabled:0\r\n")),
     Section("keyspace", "Keyspace", true, keyspace),
 ];
@@ -97,7 +98,7 @@ fn server(env: &Env, out: &mut String) {
         "server_mode" = "standalone";
         "os" = format_args!("{} {} {}", system("ostype"), system("osrelease"), std::env::consts::ARCH);
         "arch_bits" = usize::BITS;
-        "monotonic_clock" = "POSIX clock_gettime";
+        "monotonic_clock" = ticks::name();
         "multiplexing_api" = "io_uring";
         "process_id" = std::process::id();
         "process_supervised" = env.config.supervised().word();
@@ -271,7 +272,7 @@ fn shards(env: &Env, out: &mut String) {
             uptime_ns.saturating_sub(waited_ns),
             shard.turns.get(),
             shard.commands.get(),
-            shard.hops.get(),
+            shard.hops_out.get() + shard.hops_in.get(),
             shard.batches.get(),
             shard.connections.get(),
             shard.stalls.get(),
@@ -310,16 +311,19 @@ fn cpu(_: &Env, out: &mut String) {
     }
 }
 
-/// Calls by command. No clock is read per command, so the durations that Redis shows are zero.
+/// Calls by command.
 fn commandstats(env: &Env, out: &mut String) {
+    let rate = ticks::rate();
     for command in super::all() {
-        let [calls, failed, rejected] = env.server.metrics.calls_since_reset(command.id);
+        let Calls { calls, failed, rejected, ticks } =
+            env.server.metrics.calls_since_reset(command.id);
         if calls + failed + rejected > 0 {
+            let (us, name) = (rate.us(ticks), command.full_name());
+            let per_call = rate.ns(ticks) as f64 / 1000.0 / calls.max(1) as f64;
             let _ = write!(
                 out,
-                "cmdstat_{}:calls={calls},usec=0,usec_per_call=0.00,rejected_calls={rejected},\
-                 failed_calls={failed}\r\n",
-                command.full_name(),
+                "cmdstat_{name}:calls={calls},usec={us},usec_per_call={per_call:.2},\
+                 rejected_calls={rejected},failed_calls={failed}\r\n",
             );
         }
     }
@@ -338,6 +342,23 @@ fn keyspace(env: &Env, out: &mut String) {
         if keys > 0 {
             let _ = write!(out, "db{db}:keys={keys},expires={volatile},avg_ttl=0\r\n");
         }
+    }
+}
+
+/// How long most calls of each command took, in microseconds.
+fn latencystats(env: &Env, out: &mut String) {
+    let rate = ticks::rate();
+    for command in super::all() {
+        let Some(counts) = env.server.metrics.histogram_since_reset(command.id) else {
+            continue;
+        };
+        let _ = write!(out, "latency_percentiles_usec_{}:", command.full_name());
+        for (at, percent) in env.config.latency_tracking_info_percentiles().iter().enumerate() {
+            let ticks = counts.percentile(percent.parse().unwrap_or(0.0));
+            let (comma, us) = (if at > 0 { "," } else { "" }, rate.ns(ticks) as f64 / 1000.0);
+            let _ = write!(out, "{comma}p{percent}={us:.3}");
+        }
+        out.push_str("\r\n");
     }
 }
 

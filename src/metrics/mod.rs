@@ -1,9 +1,14 @@
 //! One shard's counters. Each has one writer, its shard, which publishes them once per turn before
 //! the turn's replies go out; anybody may read. So INFO and scrapes stop nobody.
 
-use std::collections::VecDeque;
+pub mod commandlog;
+pub mod histogram;
+pub mod latency;
+
+use histogram::{Counts, Histogram};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Samples for [`Metrics::rates`] are at least so far apart, and no more of them are kept than make
 /// up the time that rates are averaged over, as in Redis: 1.6 seconds.
@@ -46,10 +51,16 @@ counters! {
     expired,
     /// Changes to the data.
     dirty,
-    /// Commands that came from or went to other shards.
-    hops,
-    /// Batches they travelled in.
+    /// Commands sent to other shards.
+    hops_out,
+    /// Commands that came from other shards.
+    hops_in,
+    /// Batches in which they came.
     batches,
+    /// Batches that are waiting to be taken.
+    queued,
+    /// Batches that found no room in another shard's queue and wait here.
+    spilled,
     /// Turns of the loop.
     turns,
     /// Nanoseconds spent waiting for something to do.
@@ -62,6 +73,26 @@ counters! {
     pending_frees,
     /// Times a turn took longer than a millisecond.
     stalls,
+    /// Time that turns took, in ticks: everything but waiting and the kernel's part.
+    turn_ticks,
+    /// The part of it in which commands ran.
+    command_ticks,
+    /// The longest turn, in ticks.
+    turn_ticks_max,
+    /// Time spent in the search for expired keys and in freeing flushed ones, in ticks.
+    expire_ticks,
+    /// Times that search had to stop for the day's work and go on later.
+    expire_cut,
+    /// Keys of flushed tables that have been freed.
+    freed,
+    /// Completions of receiving, and of sending.
+    reads,
+    /// See `reads`.
+    writes,
+    /// Keys that clients watch.
+    watched_keys,
+    /// Clients that watch keys.
+    watching,
     /// Clients closed because they did not read their replies.
     output_closed,
     /// Clients closed because their query buffer grew past its limit.
@@ -73,6 +104,11 @@ counters! {
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    /// Zero.
+    pub const fn new() -> Counter {
+        Counter(AtomicU64::new(0))
+    }
+
     /// The value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -100,8 +136,9 @@ pub struct DatabaseMetrics {
     pub volatile: Counter,
 }
 
-/// Calls of one command on one shard.
+/// Calls of one command on one shard: what is counted per call lies in one cache line.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct CommandMetrics {
     /// Calls executed.
     pub calls: Counter,
@@ -109,6 +146,31 @@ pub struct CommandMetrics {
     pub failed: Counter,
     /// Calls refused before executing (arity, authentication, memory).
     pub rejected: Counter,
+    /// Time that calls took, in [`crate::base::ticks`].
+    pub ticks: Counter,
+    /// How long each took; there from the first call that is tracked.
+    histogram: OnceLock<Box<Histogram>>,
+}
+
+impl CommandMetrics {
+    /// Notes how long a call took (`latency-tracking`); for the one writer.
+    #[inline]
+    pub fn track(&self, ticks: u64) {
+        self.histogram.get_or_init(Box::default).add(ticks);
+    }
+}
+
+/// What is known about the calls of a command, on all shards, since the last reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Calls executed.
+    pub calls: u64,
+    /// Calls that returned an error while executing.
+    pub failed: u64,
+    /// Calls refused before executing.
+    pub rejected: u64,
+    /// Time that calls took, in [`crate::base::ticks`].
+    pub ticks: u64,
 }
 
 /// The codes that error replies begin with, for Errorstats: a code that is not here counts with the
@@ -162,6 +224,12 @@ pub struct Metrics {
     shards: Vec<Shard>,
     /// Totals of the past seconds, oldest first.
     samples: Mutex<VecDeque<Sample>>,
+    /// The histograms of all shards at the last CONFIG RESETSTAT, by command, where there were any.
+    forgotten: Mutex<HashMap<u16, Counts>>,
+    /// SLOWLOG and COMMANDLOG.
+    pub commandlog: commandlog::CommandLog,
+    /// LATENCY's events.
+    pub latency: latency::LatencyMonitor,
 }
 
 /// What has been counted up to a time.
@@ -222,7 +290,13 @@ impl Metrics {
                 errors: errors(),
             },
         };
-        Metrics { shards: (0..shards).map(|_| shard()).collect(), samples: Mutex::default() }
+        Metrics {
+            shards: (0..shards).map(|_| shard()).collect(),
+            samples: Mutex::default(),
+            forgotten: Mutex::default(),
+            commandlog: commandlog::CommandLog::default(),
+            latency: latency::LatencyMonitor::default(),
+        }
     }
 
     /// One shard's counters.
@@ -303,12 +377,17 @@ impl Metrics {
     /// Lets statistics begin anew (CONFIG RESETSTAT). What a shard has counted in the turn it is in
     /// is not published yet, and so not forgotten.
     pub fn reset(&self) {
+        let counted = (0..self.shards[0].commands.len() as u16)
+            .filter_map(|id| Some((id, self.counts(id)?)))
+            .collect();
+        *self.forgotten.lock().unwrap_or_else(PoisonError::into_inner) = counted;
         for Shard { counters, commands, errors, forgotten, .. } in &self.shards {
             forgotten.counters.copy_from(counters);
             for (from, to) in commands.iter().zip(&forgotten.commands) {
                 to.calls.set(from.calls.get());
                 to.failed.set(from.failed.get());
                 to.rejected.set(from.rejected.get());
+                to.ticks.set(from.ticks.get());
             }
             for (from, to) in errors.iter().zip(&forgotten.errors) {
                 to.set(from.get());
@@ -324,19 +403,39 @@ impl Metrics {
         self.shards.iter().map(of).sum()
     }
 
-    /// Calls, failed and rejected calls of a command since the last [`Metrics::reset`].
-    pub fn calls_since_reset(&self, id: u16) -> [u64; 3] {
-        let mut sums = [0; 3];
+    /// The calls of a command since the last [`Metrics::reset`].
+    pub fn calls_since_reset(&self, id: u16) -> Calls {
+        let mut sums = Calls::default();
         for shard in &self.shards {
             let (now, then) =
                 (&shard.commands[id as usize], &shard.forgotten.commands[id as usize]);
-            let pairs = [
-                (&now.calls, &then.calls),
-                (&now.failed, &then.failed),
-                (&now.rejected, &then.rejected),
-            ];
-            for (sum, (now, then)) in sums.iter_mut().zip(pairs) {
-                *sum += now.get().saturating_sub(then.get());
+            let since = |now: &Counter, then: &Counter| now.get().saturating_sub(then.get());
+            sums.calls += since(&now.calls, &then.calls);
+            sums.failed += since(&now.failed, &then.failed);
+            sums.rejected += since(&now.rejected, &then.rejected);
+            sums.ticks += since(&now.ticks, &then.ticks);
+        }
+        sums
+    }
+
+    /// How long the calls of a command took, those since the last [`Metrics::reset`]; `None` if
+    /// there were none, or none was tracked.
+    pub fn histogram_since_reset(&self, id: u16) -> Option<Counts> {
+        let mut counts = self.counts(id)?;
+        let forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = forgotten.get(&id) {
+            counts.subtract(before);
+        }
+        drop(forgotten);
+        (counts.total() > 0).then_some(counts)
+    }
+
+    /// The histogram of a command since the start, over all shards.
+    fn counts(&self, id: u16) -> Option<Counts> {
+        let mut sums = None;
+        for shard in &self.shards {
+            if let Some(histogram) = shard.commands[id as usize].histogram.get() {
+                histogram.add_to(sums.get_or_insert_with(Counts::default));
             }
         }
         sums
