@@ -441,10 +441,14 @@ fn the_shipped_configuration_starts() {
     }
     let (dir, port, admin) = (TempDir::new(), free_port(), free_port());
     let out = fs::File::create(dir.path().join("out")).expect("create a log");
+    // Its directory is made by the unit; here it is another.
+    let shipped = fs::read_to_string(deploy("redshard.conf")).expect("read the configuration");
+    let here = shipped.replace("dir /var/lib/redshard", &format!("dir {}", dir.path().display()));
+    assert_ne!(shipped, here);
+    let copy = dir.path().join("redshard.conf");
+    fs::write(&copy, here).expect("write a copy");
     let server = Command::new(env!("CARGO_BIN_EXE_redshard"))
-        .arg(deploy("redshard.conf"))
-        .arg("--dir")
-        .arg(dir.path())
+        .arg(copy)
         .args(["--port", &port.to_string(), "--admin-port", &admin.to_string()])
         .stdin(Stdio::null())
         .stderr(out.try_clone().expect("share the log"))

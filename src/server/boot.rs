@@ -79,7 +79,8 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
     std::env::set_current_dir(config.dir())
         .map_err(|error| BootError::Dir(config.dir().display().to_string(), error))?;
     logs::open(&config).map_err(BootError::Log)?;
-    let in_background = config.daemonize() && supervise::begin(&config) == Supervisor::Nobody;
+    let supervisor = supervise::begin(&config);
+    let in_background = config.daemonize() && supervisor == Supervisor::Nobody;
     if in_background {
         // Before there is a second thread: only this one would arrive.
         process::into_background().map_err(BootError::Background)?;

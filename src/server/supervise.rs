@@ -73,7 +73,7 @@ pub fn stopping() {
 }
 
 fn tell(states: &[NotifyState]) {
-    if let Err(error) = sd_notify::notify(false, states) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::warn!("Can't notify systemd: {error}");
     }
 }
@@ -83,14 +83,11 @@ fn tell(states: &[NotifyState]) {
 /// # Errors
 /// When there is no thread to be had.
 pub fn watch(server: &Arc<Server>) -> std::io::Result<()> {
-    let mut within_us = 0;
-    if SUPERVISOR.get() != Some(&Supervisor::Systemd)
-        || !sd_notify::watchdog_enabled(false, &mut within_us)
-        || within_us == 0
-    {
+    let within = sd_notify::watchdog_enabled().filter(|within| !within.is_zero());
+    let Some(within) = within.filter(|_| SUPERVISOR.get() == Some(&Supervisor::Systemd)) else {
         return Ok(());
-    }
-    let period = Duration::from_micros(within_us / 2);
+    };
+    let period = within / 2;
     let server = Arc::clone(server);
     let mut pulse = Pulse::new(&server.metrics, clock::monotonic_ns());
     let watch = move || {
