@@ -7,6 +7,7 @@
 
 use redshard::base::clock::Now;
 use redshard::base::hash::{self, Random};
+use redshard::base::limits;
 use redshard::base::memory::Counting;
 use redshard::base::ticks;
 use redshard::config::Config;
@@ -194,7 +195,7 @@ impl Host {
             executable: String::new(),
         };
         let server = Arc::new(Server::new(Config::default(), shards, identity));
-        let mut nodes: Vec<Node> = mailbox::exchange(shards)
+        let mut nodes: Vec<Node> = mailbox::exchange(shards, limits::MAILBOX_BATCHES)
             .into_iter()
             .enumerate()
             .map(|(number, mail)| Node::new(number, mail, Arc::clone(&server)))

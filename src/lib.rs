@@ -18,6 +18,7 @@
 //! | 2 | [`shard`] | one core's data: table, expiry, locks, watches, journal |
 //! | 3 | [`session`], [`metrics`] | what one client remembers; what a shard counts |
 //! | 4 | [`command`] | every command, declared once, beside its handler |
+//! | 4 | [`exposition`] | the server for those who watch it: metrics, health, a page |
 //! | 5 | [`route`] | who runs what where, and in which order |
 //! | 7 | [`server`] | io_uring, sockets, threads: the world |
 //!
@@ -50,12 +51,13 @@
 //! 6. A queue never blocks its producer: it spills.
 //! 7. Every limit has a name in [`base::limits`] or in the configuration's table.
 //! 8. Every input is hostile: bounded, checked, answered by an error; nothing panics on it, and
-//!    should something panic all the same, the process ends ([`server::boot`]).
+//!    should something panic all the same, the process ends (`server/crash.rs`).
 //! 9. Memory that a client can make the server use is bounded before it is used.
 
 pub mod base;
 pub mod command;
 pub mod config;
+pub mod exposition;
 pub mod metrics;
 pub mod resp;
 pub mod route;

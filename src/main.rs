@@ -2,7 +2,7 @@
 
 use redshard::base::memory::Counting;
 use redshard::config::parse::{self, Start};
-use redshard::server::boot;
+use redshard::server::{boot, logs};
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 use tikv_jemallocator::Jemalloc;
@@ -25,25 +25,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    tracing_subscriber::fmt().with_target(false).with_ansi(false).init();
-    end_with_any_panic();
     match boot::serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
-            eprintln!("{error}");
+            logs::fatal(&error.to_string());
             ExitCode::FAILURE
         }
     }
-}
-
-/// A shard that panicked would leave its keys unreachable and its clients hanging: better none of
-/// it than half.
-fn end_with_any_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        eprintln!("Redshard ends: one shard cannot go on, so none does.");
-        std::process::abort();
-    }));
 }

@@ -8,6 +8,7 @@ pub use pause::Pause;
 
 use crate::base::clock::Now;
 use crate::base::error::Error;
+use crate::config::typed::ClientClass;
 use crate::config::{Config, ConfigError};
 use crate::metrics::Metrics;
 use crate::resp::Span;
@@ -27,6 +28,8 @@ pub struct Session {
     pub authenticated: bool,
     /// Whether it ever might: then its replies are not bounded as a stranger's are.
     pub was_trusted: bool,
+    /// Whose limits count for it. (Nobody is a replica or a subscriber yet.)
+    pub class: ClientClass,
     /// What CLIENT REPLY has set.
     pub reply_mode: ReplyMode,
     /// The transaction being queued.
@@ -165,6 +168,7 @@ impl Session {
             resp3: false,
             authenticated: config.requirepass().is_empty(),
             was_trusted: config.requirepass().is_empty(),
+            class: ClientClass::Normal,
             reply_mode: ReplyMode::On,
             multi: None,
             watched: Vec::new(),
@@ -340,8 +344,15 @@ impl Server {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Asks the whole process to stop.
+    /// Asks the whole process to stop, as a user wishes.
     pub fn request_stop(&self) {
+        if self.stop.swap(1, Ordering::AcqRel) == 0 {
+            tracing::info!("User requested shutdown...");
+        }
+    }
+
+    /// Ends the whole process, since a part of it cannot go on.
+    pub fn give_up(&self) {
         self.stop.store(1, Ordering::Release);
     }
 

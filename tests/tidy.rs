@@ -16,6 +16,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("session", 3),
     ("metrics", 3),
     ("command", 4),
+    ("exposition", 4),
     ("route", 5),
     ("persist", 6),
     ("replica", 6),
@@ -64,6 +65,10 @@ const UNSAFE_ROOMS: &[(&str, Option<usize>)] = &[
     ("src/shard/entry.rs", None),
     ("src/shard/table/bucket.rs", None),
     ("src/server/ring.rs", None),
+    // The environment, moved while there is one thread.
+    ("src/server/title.rs", Some(1)),
+    // A signal handler, and the stack it finds.
+    ("src/server/crash.rs", Some(2)),
     // Two descriptors that arrive as numbers.
     ("src/server/shard_loop.rs", Some(2)),
     ("benches/versus/proc.rs", None),

@@ -44,8 +44,19 @@ pub const OUTPUT_PAUSE: usize = 256 * 1024;
 /// Commands of one client that run before its neighbours get their turn again.
 pub const COMMANDS_PER_FEED: usize = 4_096;
 
-/// Bytes of work that one batch may carry before it is posted within a turn rather than at its end.
+/// Most unprocessed input of one client, whatever `client-query-buffer-limit` says: spans count 32
+/// bits, and a received piece may come on top before anybody looks.
+pub const QUERY_BUFFER_CEILING: u64 = (1 << 32) - (1 << 20);
+
+/// Argument bytes in a batch from which on its sender runs no client any further this turn. A batch
+/// exceeds it by one command at most, so that its spans can count in 32 bits.
 pub const BATCH_BYTES: usize = 1024 * 1024;
+
+/// The same as a number of commands: their replies, each up to [`INLINE_VALUE_MAX`], are made on
+/// another shard, where nobody can see yet that their client does not read.
+///
+/// The simulator's few clients have to come across it too.
+pub const BATCH_ITEMS: usize = if cfg!(test) { 3 } else { 8_192 };
 
 /// Batches in flight from one shard to another before the sender spills to a list of its own.
 pub const MAILBOX_BATCHES: usize = 256;
@@ -58,6 +69,16 @@ pub const HOUSEKEEPING_STEP: usize = 256;
 
 /// Time one housekeeping slice may take, in microseconds: well below the 1 ms a client may notice.
 pub const HOUSEKEEPING_SLICE_US: u64 = 400;
+
+/// Connections that the admin port serves at a time; where there are more, the oldest goes.
+pub const ADMIN_CONNECTIONS: usize = 32;
+
+/// Bytes that a request to the admin port may have.
+pub const ADMIN_REQUEST_BYTES: usize = 8 * 1024;
+
+/// Milliseconds that a request to the admin port may take, from its first byte to the last of its
+/// response.
+pub const ADMIN_REQUEST_MS: u64 = 5_000;
 
 /// Least that `maxmemory-clients` can mean, in bytes (Redis's figure).
 pub const CLIENT_MEMORY_MIN: u64 = 128 * 1024;

@@ -2,6 +2,7 @@
 //! glob patterns, time, limits, and every error text.
 
 pub mod clock;
+pub mod doing;
 pub mod error;
 pub mod float;
 pub mod glob;

@@ -5,11 +5,13 @@
 //! makes a changed copy, the server puts into effect what changed, and only then takes the copy for
 //! its own. So a change happens whole or not at all.
 
+pub mod help;
 pub mod parse;
 pub mod rewrite;
 pub mod table;
 pub mod typed;
 pub mod value;
+pub mod words;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -18,8 +20,8 @@ use std::path::Path;
 use crate::base::{glob, limits};
 use table::{Change, TABLE};
 use typed::{
-    Appendfsync, ClientClass, KeyspaceEvents, LogLevel, MaxmemoryPolicy, OutputLimit, Permission,
-    SaveRule, Supervised,
+    Appendfsync, ClientClass, KeyspaceEvents, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy,
+    OomScoreAdj, OutputLimit, Permission, SaveRule, Supervised,
 };
 use value::{Kind, Reason, Value};
 
@@ -83,7 +85,7 @@ impl Default for Config {
         let nothing = Value::Bool(false);
         let values = TABLE.iter().map(|option| {
             let words = if option.kind.takes_many() {
-                parse::split_args(option.default.as_bytes()).unwrap_or_default()
+                words::split_args(option.default.as_bytes()).unwrap_or_default()
             } else {
                 vec![option.default.into()]
             };
@@ -105,7 +107,8 @@ impl Default for Config {
 
 impl Config {
     /// What CONFIG GET answers: names and values of the options that any of the patterns matches,
-    /// each once. A name without pattern comes back as it was spelled, and finds hidden options.
+    /// each once, sorted by name. A name without pattern comes back as it was spelled, and finds
+    /// hidden options.
     pub fn get(&self, patterns: &[&[u8]]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         let mut add = |name: &[u8], at: usize| {
@@ -128,7 +131,6 @@ impl Config {
                 }
             }
         }
-        // As Redis has them.
         found.sort();
         found
     }
@@ -198,6 +200,11 @@ impl Config {
             option.inert && self.by_user[*at] && self.values[*at] != defaults.values[*at]
         });
         set.map(|(_, option)| option.name).chain(self.ignored.iter().map(String::as_str)).collect()
+    }
+
+    /// Whether nobody has configured anything.
+    pub fn is_default(&self) -> bool {
+        !self.by_user.contains(&true)
     }
 
     /// Commands to rename, in order: from, to. An empty target removes the command.
@@ -285,6 +292,11 @@ macro_rules! accessors {
     (@words $kind:ident, $value:ident, $type:ty) => {
         accessors!(@take $kind, $value, Kind::Addresses, Value::Words(words) => words)
     };
+    (@scores $kind:ident, $value:ident, $type:ty) => {
+        accessors!(@take $kind, $value, Kind::OomScores, Value::Words(words) => {
+            std::array::from_fn(|at| words.get(at).and_then(|word| word.parse().ok()).unwrap_or(0))
+        })
+    };
     (@percentiles $kind:ident, $value:ident, $type:ty) => {
         accessors!(@take $kind, $value, Kind::Percentiles, Value::Words(words) => words)
     };
@@ -370,6 +382,20 @@ accessors! {
     choice loglevel -> LogLevel = "loglevel";
     /// File to log to; none for standard output.
     maybe_path logfile -> Option<&Path> = "logfile";
+    /// How the log's lines are written.
+    choice log_format -> LogFormat = "log-format";
+    /// How the log's times are written.
+    choice log_timestamp_format -> LogTimestamp = "log-timestamp-format";
+    /// Whether a crash by a signal is reported.
+    bool crash_log_enabled -> bool = "crash-log-enabled";
+    /// Whether the kernel is told how expendable the process is.
+    choice oom_score_adj -> OomScoreAdj = "oom-score-adj";
+    /// How expendable: as a primary, as a replica, in the background.
+    scores oom_score_adj_values -> [i32; 3] = "oom-score-adj-values";
+    /// HTTP port of the metrics and the status page; 0 for none.
+    int admin_port -> u16 = "admin-port";
+    /// Addresses that the HTTP port listens on.
+    words admin_bind -> &[String] = "admin-bind";
     /// Whether to greet with a logo even when not on a terminal.
     bool always_show_logo -> bool = "always-show-logo";
     /// Whether to show the address in the process title.

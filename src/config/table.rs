@@ -7,7 +7,10 @@
 //! reported, and named in a notice at start-up if someone set them. Whoever makes an option act
 //! takes the marker away.
 
-use super::typed::{Appendfsync, LogLevel, MaxmemoryPolicy, Permission, Supervised};
+use super::typed::{
+    Appendfsync, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy, OomScoreAdj, Permission,
+    Supervised,
+};
 use super::value::Kind::{self, *};
 use super::value::check;
 use crate::base::limits;
@@ -186,6 +189,8 @@ pub const TABLE: &[Opt] = options! {
     "pidfile", Text, "", start: "file that holds the process id while the server runs";
     "loglevel", Choice(LogLevel::WORDS), "notice", live: "least important messages that are logged";
     "logfile", Text, "", start: "file to log to; empty for standard output";
+    "admin-port", PORT, "0", start: "HTTP port for /metrics, /health and a status page; 0 for none";
+    "admin-bind", Addresses, "127.0.0.1", start: "addresses that the HTTP port listens on";
     "always-show-logo", Bool, "no", start: "greet with a logo even when not on a terminal";
     "set-proc-title", Bool, "yes", start: "show the address in the process title";
     "proc-title-template", Checked(check::title), "{title} {listen-addr} {server-mode}", live: "what the process title shows";
@@ -194,15 +199,15 @@ pub const TABLE: &[Opt] = options! {
     "syslog-enabled", Bool, "no", start inert;
     "syslog-ident", Text, "redshard", start inert;
     "syslog-facility", Choice(&["user", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"]), "local0", start inert;
-    "log-format", Choice(&["legacy", "logfmt", "json"]), "legacy", live inert;
-    "log-timestamp-format", Choice(&["legacy", "iso8601", "milliseconds"]), "legacy", live inert;
+    "log-format", Choice(LogFormat::WORDS), "legacy", live: "how the log's lines are written";
+    "log-timestamp-format", Choice(LogTimestamp::WORDS), "legacy", live: "how the log's times are written";
     "hide-user-data-from-log", Bool, "yes", live inert;
-    "crash-log-enabled", Bool, "yes", live inert;
+    "crash-log-enabled", Bool, "yes", live: "report a crash by a signal before the process ends";
     "crash-memcheck-enabled", Bool, "yes", live inert;
     "ignore-warnings", Text, "", live inert;
     "disable-thp", Bool, "yes", start inert;
-    "oom-score-adj", Choice(&["no", "yes", "relative", "absolute"]), "no", live inert;
-    "oom-score-adj-values", OomScores, "0 200 800", live inert;
+    "oom-score-adj", Choice(OomScoreAdj::WORDS), "no", live: "tell the kernel how expendable the process is";
+    "oom-score-adj-values", OomScores, "0 200 800", live: "how expendable: as a primary, as a replica, and in the background";
     "shutdown-timeout", Int(0, INT), "10", live inert;
     "shutdown-on-sigint", ON_SIGNAL, "default", live inert;
     "shutdown-on-sigterm", ON_SIGNAL, "default", live inert;

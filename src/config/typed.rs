@@ -168,6 +168,38 @@ choices! {
         Nothing = "nothing",
     }
 
+    /// How the log's lines are written.
+    LogFormat {
+        /// As Redis always has.
+        Legacy = "legacy",
+        /// `name=value` pairs.
+        Logfmt = "logfmt",
+        /// One object a line.
+        Json = "json",
+    }
+
+    /// How the log's times are written.
+    LogTimestamp {
+        /// As Redis always has, without time zone.
+        Legacy = "legacy",
+        /// ISO 8601, with time zone.
+        Iso8601 = "iso8601",
+        /// Milliseconds since 1970.
+        Milliseconds = "milliseconds",
+    }
+
+    /// Whether the kernel is told how expendable the process is when memory runs out.
+    OomScoreAdj {
+        /// It is not.
+        No = "no",
+        /// Relative to what it started with.
+        Yes = "yes",
+        /// The same.
+        Relative = "relative",
+        /// As the configured number says.
+        Absolute = "absolute",
+    }
+
     /// Who watches over the process.
     Supervised {
         /// upstart: stop once when ready.

@@ -108,7 +108,8 @@ counters! {
     blocked,
     /// Bytes that clients make the server use.
     client_bytes,
-    /// Those of the client that takes most of them and may be closed for it, while all take too much.
+    /// While they are too many: one more than those of the client that takes most and may be closed
+    /// for it. 0 if the shard has not said so yet.
     client_bytes_max,
     /// Clients closed because all together took too much memory.
     evicted_clients,
@@ -353,6 +354,11 @@ impl Metrics {
     /// The largest of one counter over all shards.
     pub fn most(&self, counter: impl Fn(&ShardMetrics) -> &Counter) -> u64 {
         self.shards.iter().map(|shard| counter(&shard.counters).get()).max().unwrap_or(0)
+    }
+
+    /// Bytes that all clients make the server use.
+    pub fn client_bytes(&self) -> u64 {
+        self.sum(|shard| &shard.client_bytes)
     }
 
     /// How many databases are counted.

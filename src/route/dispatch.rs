@@ -9,6 +9,7 @@ use super::order::Deferred;
 use super::rules::{Rule, broken};
 use super::txn::Goal;
 use super::walk::Walk;
+use crate::base::doing;
 use crate::base::error::Error;
 use crate::command::{self, Command, Control, Run, flag};
 use crate::config::Config;
@@ -68,6 +69,7 @@ impl Node {
             Err(_) => return self.reject(key, mode, None, &Error::NoAuth),
         };
         session.last_command = Some(command.id);
+        doing::command_of(command.id, session.id);
         let is_queueing = session.multi.is_some();
         let args = words.from(command.name_words());
         // QUIT does not wait for EXEC.
@@ -162,7 +164,7 @@ impl Node {
         args: &Args,
         hash: Option<u64>,
     ) {
-        let Node { clients, shard, number, locks, mail, .. } = self;
+        let Node { clients, shard, number, locks, mail, input_waits, .. } = self;
         let client = &mut clients[key.index as usize];
         let (db, resp3) = (client.session.db, client.session.resp3);
         let no_touch = client.session.no_touch;
@@ -186,6 +188,7 @@ impl Node {
                 reply: (0, 0),
                 ticks: 0,
             }));
+            *input_waits |= batch.is_full();
             self.hops_out += 1;
             if self.request >= self.lookout.request_bytes {
                 let seen = Seen { request: self.request, ..Seen::default() };

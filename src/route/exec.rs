@@ -1,6 +1,7 @@
 //! Runs one command, or one part of one, on this shard's data. Whoever calls has made sure that no
 //! lock stands in the way.
 
+use crate::base::doing;
 use crate::base::error::Error;
 use crate::command::{Across, Command, Effect, Gather, Handler, Outcome, Run};
 use crate::metrics::error_code;
@@ -67,6 +68,7 @@ pub fn run_step(shard: &mut Shard, job: &Job, step: Step, out: &mut ReplyBuf) ->
         Step::Whole => run_whole(shard, job, out),
         Step::Part(handler) => run_handler(shard, job, handler, out),
         Step::Read(across, key) => {
+            doing::command(job.command.id);
             let mark = out.mark();
             let (mut db, mut reply) = (shard.db(job.db), Reply::new(out, job.resp3));
             db.set_no_touch(job.no_touch);
@@ -78,6 +80,7 @@ pub fn run_step(shard: &mut Shard, job: &Job, step: Step, out: &mut ReplyBuf) ->
 
 #[inline]
 fn run_handler(shard: &mut Shard, job: &Job, handler: Handler, out: &mut ReplyBuf) -> Ran {
+    doing::command(job.command.id);
     shard.journal().begin(job.txn);
     let mark = out.mark();
     let mut db = shard.db(job.db);

@@ -55,14 +55,14 @@ impl Node {
         let before = self.commands;
         let mut used = 0;
         let fed = loop {
-            let Some(client) = self.client_mut(key) else {
+            let Some(client) = self.client(key) else {
                 break Fed::Closed;
             };
             if let Some(fed) = client.stops() {
                 break fed;
             }
             let known = client.session.authenticated;
-            if self.commands - before >= limits::COMMANDS_PER_FEED as u64 {
+            if self.input_waits || self.commands - before >= limits::COMMANDS_PER_FEED as u64 {
                 break Fed::More;
             }
             window.clear();
@@ -76,11 +76,12 @@ impl Node {
                 let start = ahead.start;
                 used = ahead.end;
                 self.dispatch(key, input, &spans, ahead);
+                let waits = self.input_waits;
                 let Some(client) = self.client_mut(key) else {
                     stopped = Some(Fed::Closed);
                     break;
                 };
-                stopped = client.stops();
+                stopped = client.stops().or(waits.then_some(Fed::More));
                 if stopped.is_some() {
                     if client.session.postponed {
                         // It has not run: it will be the first when its turn comes.

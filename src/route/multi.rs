@@ -81,7 +81,7 @@ impl Node {
         if command.is(flag::NO_MULTI) {
             return self.reject(key, mode, Some(command), &not_inside(command));
         }
-        let most = self.config.client_query_buffer_limit();
+        let most = self.query_limit();
         let Some(client) = self.client_mut(key) else {
             return;
         };

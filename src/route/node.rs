@@ -15,6 +15,7 @@ use super::order::{Deferred, Message};
 use super::rules::{Rule, broken};
 use super::txn::Txn;
 use crate::base::clock::Now;
+use crate::base::{doing, limits};
 use crate::command::Run;
 use crate::config::Config;
 use crate::resp::{Args, Parser, ReplyBuf, Span};
@@ -47,13 +48,20 @@ pub struct Node {
     pub(super) generation: u64,
     pub(super) now: Now,
     pub(super) over_memory: bool,
+    /// Whether nobody's input goes on this turn: some shard is asked for so much already, or not all
+    /// mail that may be a cause of it has run.
+    pub(super) input_waits: bool,
+    /// The oldest mail of this turn that could not be taken: nothing later runs.
+    untaken: u64,
+    /// How much of `taken` is left from an earlier turn for that reason.
+    kept: usize,
     /// Who has to wait, as of the last look.
     pub(super) pause: Pause,
     /// Clients that do, in the order they came.
     pub(super) postponed: Vec<ClientKey>,
     /// Whether a command has to pass [`Node::may_run`]: all that is rare, in one flag.
     pub(super) attention: bool,
-    /// Mail taken and not yet run.
+    /// Mail taken and not yet run, in the order of stamps as far as it was kept.
     taken: Vec<Box<Batch>>,
     /// Scratch of `feed`.
     pub(super) window: Vec<Ahead>,
@@ -105,6 +113,9 @@ impl Node {
             server,
             now: Now::default(),
             over_memory: false,
+            input_waits: false,
+            untaken: u64::MAX,
+            kept: 0,
             pause: Pause::default(),
             postponed: Vec::new(),
             attention: false,
@@ -135,6 +146,8 @@ impl Node {
     /// Begins a turn, after its input has been collected and at `now`.
     pub fn begin_turn(&mut self, now: Now) {
         self.now = now;
+        self.input_waits = false;
+        doing::nothing();
         self.shard.set_now(now);
         if self.generation != self.server.generation() {
             self.follow_config();
@@ -166,7 +179,13 @@ impl Node {
     /// Takes the mail of one shard, for [`Node::run_mail`].
     pub fn collect_from(&mut self, from: usize) {
         let cut = if broken(Rule::Cut) { u64::MAX } else { self.now.monotonic_ns };
-        self.mail.collect_from(from, cut, &mut self.taken);
+        let kept = self.taken[..self.kept].iter().filter(|batch| batch.from == from).count();
+        if let Some(stamp) = self.mail.collect_from(from, cut, kept, &mut self.taken)
+            && !broken(Rule::Backlog)
+        {
+            self.untaken = self.untaken.min(stamp);
+            self.input_waits = true;
+        }
     }
 
     /// Takes everybody's mail.
@@ -186,9 +205,16 @@ impl Node {
             // Stable: batches of one sender keep their order.
             taken.sort_by_key(|batch| batch.stamp);
         }
-        for batch in taken.drain(..) {
+        let untaken = std::mem::replace(&mut self.untaken, u64::MAX);
+        let runs = match untaken {
+            u64::MAX => taken.len(),
+            // Of its own time too: those are its neighbours from the same turn of the same sender.
+            _ => taken.partition_point(|batch| batch.stamp <= untaken),
+        };
+        for batch in taken.drain(..runs) {
             if batch.is_answer { self.take_answer(batch) } else { self.run_batch(batch) }
         }
+        self.kept = taken.len();
         self.taken = taken;
         true
     }
@@ -228,6 +254,11 @@ impl Node {
     /// The configuration in force this turn.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Most input of one client that may wait to be executed, in bytes.
+    pub fn query_limit(&self) -> u64 {
+        self.config.client_query_buffer_limit().min(limits::QUERY_BUFFER_CEILING)
     }
 
     /// The shard's data.
@@ -363,6 +394,8 @@ impl Node {
     /// Runs what another shard asks for, and sends its batch back with the replies.
     fn run_batch(&mut self, mut batch: Box<Batch>) {
         self.batches += 1;
+        // Nor is it anything that a client of this shard has asked for.
+        doing::nothing();
         let from = batch.from;
         let mut items = std::mem::take(&mut batch.items);
         self.batch_max = self.batch_max.max(items.len() as u64);
@@ -393,8 +426,7 @@ impl Node {
                     self.hear_local();
                 }
                 Item::Late(client, seq, (start, end)) => {
-                    let range = (*start as usize, *end as usize);
-                    self.keep_promise(*client, *seq, &batch.replies, range);
+                    self.keep_promise(*client, *seq, &batch.replies, (*start, *end));
                 }
                 Item::Push(client, claim, (start, end)) => {
                     self.pushed(*client, *claim, &batch.bytes[*start as usize..*end as usize]);
@@ -444,7 +476,7 @@ impl Node {
             let ran = exec::run_whole(&mut self.shard, &job, &mut replies);
             run.ticks = self.count(command, ran);
         }
-        run.reply = (start as u32, replies.mark() as u32);
+        run.reply = (start, replies.mark());
         batch.replies = replies;
     }
 
@@ -454,9 +486,8 @@ impl Node {
             if let Item::Run(run) = item
                 && !run.late
             {
-                let range = (run.reply.0 as usize, run.reply.1 as usize);
-                self.keep_promise(run.client, run.seq, &batch.replies, range);
-                let reply = batch.replies.len_between(range.0, range.1) as u64;
+                self.keep_promise(run.client, run.seq, &batch.replies, run.reply);
+                let reply = batch.replies.len_between(run.reply.0, run.reply.1) as u64;
                 let seen = Seen { ticks: run.ticks, request: 0, reply };
                 self.look_at(run.client, run.command, &batch.args(run.args), seen);
             }

@@ -286,7 +286,7 @@ impl Node {
         let mark = batch.replies.mark();
         batch.replies.append(reply, 0, reply.mark());
         let end = batch.replies.mark();
-        batch.items.push(super::batch::Item::Late(client, seq, (mark as u32, end as u32)));
+        batch.items.push(super::batch::Item::Late(client, seq, (mark, end)));
     }
 
     fn run_work(&mut self, txn: TxnId, work: &Work) -> Results {

@@ -1,17 +1,22 @@
 //! From a configuration to a running server, and back.
 
 use super::door::Door;
-use super::listen;
+use super::listen::{self, ListenError, Listener};
 use super::outside::{Listeners, Outside};
+use super::process::{self, PidFile};
 use super::ring::{self, Ring};
 use super::shard_loop::{Neighbours, ShardLoop};
+use super::supervise::{self, Supervisor};
+use super::{admin, crash, logs, title};
 use crate::base::limits;
-use crate::config::Config;
+use crate::config::parse::VERSION;
+use crate::config::value::io_reason;
+use crate::config::{Config, ConfigError};
 use crate::route::mailbox;
 use crate::session::{Identity, Server};
 use glommio::{LocalExecutorBuilder, Placement};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::IsTerminal;
 use std::sync::Arc;
 
@@ -41,7 +46,16 @@ pub enum BootError {
     Locked(u64),
     /// A socket cannot be had.
     #[error("{0}")]
-    Listen(listen::ListenError),
+    Listen(ListenError),
+    /// The log file cannot be written.
+    #[error("Can't open the log file: {}", io_reason(.0))]
+    Log(std::io::Error),
+    /// The system does not let the process go into the background.
+    #[error("Can't go into the background: {0}")]
+    Background(std::io::Error),
+    /// The configuration asks for what the system refuses.
+    #[error("{0}")]
+    Refused(ConfigError),
     /// The working directory cannot be entered.
     #[error("Can't chdir to '{0}': {1}")]
     Dir(String, std::io::Error),
@@ -51,6 +65,9 @@ pub enum BootError {
     /// A shard's thread could not be started or has failed.
     #[error("A shard has failed: {0}")]
     Shard(String),
+    /// A thread beside the shards could not be started.
+    #[error("Can't start a thread: {0}")]
+    Thread(std::io::Error),
     /// A command cannot be renamed.
     #[error("{0}")]
     Rename(&'static str),
@@ -66,12 +83,24 @@ pub enum BootError {
 pub fn serve(mut config: Config) -> Result<(), BootError> {
     std::env::set_current_dir(config.dir())
         .map_err(|error| BootError::Dir(config.dir().display().to_string(), error))?;
+    logs::open(&config).map_err(BootError::Log)?;
+    let supervisor = supervise::begin(&config);
+    let in_background = config.daemonize() && supervisor == Supervisor::Nobody;
+    if in_background {
+        // Before there is a second thread: only this one would arrive.
+        process::into_background().map_err(BootError::Background)?;
+    }
+    // This moves the environment, for which nobody else may be there either.
+    title::begin(&config);
+    if let Err(error) = crash::install(&config) {
+        tracing::warn!("Crashes by signals will not be reported: {error}");
+    }
+    process::begin_oom_score(&config).map_err(BootError::Refused)?;
     crate::command::rename::apply(config.renamed_commands()).map_err(BootError::Rename)?;
     check_locked_memory()?;
     lower_maxclients(&mut config);
     // A throwaway ring first: where it is refused, glommio would panic with a misleading text.
     drop(Ring::new().map_err(|error| BootError::Ring(ring::explain(&error)))?);
-    let listeners = listen::open(&config).map_err(BootError::Listen)?;
     let cpus = usable_cpus();
     let shards = match usize::from(config.shards()) {
         0 => cpu_quota().map_or(cpus.len(), |quota| quota.min(cpus.len())).max(1),
@@ -81,16 +110,34 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
         return Err(BootError::Shards(shards));
     }
     log_start(&config, shards);
-    for listener in &listeners {
-        tracing::info!("Listening on {}", listener.name);
-    }
+    let pid_file = PidFile::write(&config, in_background);
+    let listeners = listen::open(&config).map_err(BootError::Listen)?;
+    let admin = admin::listen(&config).map_err(BootError::Listen)?;
     let server = Arc::new(Server::new(config, shards, identity()));
     let listeners = Arc::new(Listeners::new(listeners));
     server.set_world(Box::new(Outside(Arc::clone(&listeners))));
     stop_on_signals(&server)?;
-    run_shards(&server, listeners, shards, &cpus)?;
-    tracing::info!("Redshard is now ready to exit, bye bye...");
+    supervise::watch(&server).map_err(BootError::Thread)?;
+    admin::serve(&server, admin).map_err(BootError::Thread)?;
+    let outcome = run_shards(&server, Arc::clone(&listeners), shards, &cpus);
+    // The thread that waits for signals keeps the server, and with it the sockets.
+    listeners.close();
+    drop(pid_file);
+    outcome?;
+    tracing::warn!("Redshard is now ready to exit, bye bye...");
     Ok(())
+}
+
+/// Every shard is there; clients are let in as soon as this returns.
+fn open(server: &Server, listeners: &[Arc<Listener>]) {
+    server.metrics.note_startup();
+    tracing::info!("Server initialized");
+    let mut kinds: Vec<&str> = listeners.iter().map(|listener| listener.kind()).collect();
+    kinds.dedup();
+    for kind in kinds {
+        tracing::info!("Ready to accept connections {kind}");
+    }
+    supervise::ready(server.metrics.shards());
 }
 
 fn run_shards(
@@ -106,9 +153,10 @@ fn run_shards(
         .unzip();
     // The first shard keeps what it accepts for itself.
     ways[0] = None;
-    let mut door = Some(Door::new(listeners, ways));
+    let mut door = Some(Door::new(listeners, ways, open));
     let mut threads = Vec::with_capacity(shards);
-    for (number, mail) in mailbox::exchange(shards).into_iter().enumerate() {
+    for (number, mail) in mailbox::exchange(shards, limits::MAILBOX_BATCHES).into_iter().enumerate()
+    {
         let (server, neighbours) = (Arc::clone(server), Arc::clone(&neighbours));
         let (door, arrivals) = (door.take(), arrivals.remove(0));
         // More shards than cores run wherever there is room.
@@ -126,8 +174,14 @@ fn run_shards(
                     Ok(shard) => shard.run(),
                     Err(error) => Err(error),
                 };
-                // One shard that cannot go on ends all: half a keyspace is none.
-                stop.request_stop();
+                if let Err(error) = &result {
+                    // One shard that cannot go on ends all: half a keyspace is none.
+                    tracing::error!("Shard {number} cannot go on: {error}");
+                    stop.give_up();
+                }
+                if number == 0 {
+                    supervise::stopping();
+                }
                 result
             });
         threads.push(thread.map_err(|error| BootError::Shard(error.to_string()))?);
@@ -217,13 +271,21 @@ pub(super) fn raise_files(clients: u32) -> Result<(), u64> {
 }
 
 fn stop_on_signals(server: &Arc<Server>) -> Result<(), BootError> {
-    let mut signals =
-        signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(BootError::Signals)?;
+    // SIGHUP is taken and ignored: a terminal that closes ends nobody.
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(BootError::Signals)?;
     let server = Arc::clone(server);
     let wait = move || {
         for signal in signals.forever() {
-            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
-            tracing::warn!("Received {name} scheduling shutdown...");
+            match signal {
+                SIGHUP => continue,
+                SIGINT if server.stopping() => {
+                    tracing::warn!("You insist... exiting now.");
+                    std::process::exit(1);
+                }
+                SIGINT => tracing::warn!("Received SIGINT scheduling shutdown..."),
+                _ => tracing::warn!("Received SIGTERM scheduling shutdown..."),
+            }
             server.request_stop();
         }
     };
@@ -231,7 +293,7 @@ fn stop_on_signals(server: &Arc<Server>) -> Result<(), BootError> {
         .name("signals".to_owned())
         .spawn(wait)
         .map(drop)
-        .map_err(BootError::Signals)
+        .map_err(BootError::Thread)
 }
 
 fn identity() -> Identity {
@@ -250,18 +312,42 @@ fn identity() -> Identity {
 }
 
 fn log_start(config: &Config, shards: usize) {
-    let pid = std::process::id();
+    let (pid, bits) = (std::process::id(), usize::BITS);
+    tracing::info!("oO0OoO0OoO0Oo Redshard is starting oO0OoO0OoO0Oo");
     tracing::info!(
-        "Redshard {} is starting, pid {pid}, {shards} shards",
-        env!("CARGO_PKG_VERSION")
+        "Redshard version={VERSION}, bits={bits}, shards={shards}, pid={pid}, just started"
     );
-    if config.always_show_logo() || std::io::stdout().is_terminal() {
-        tracing::info!("Running on port {}", config.port());
+    match config.file() {
+        Some(_) => tracing::info!("Configuration loaded"),
+        None if config.is_default() => tracing::warn!(
+            "Warning: no config file specified, using the default config. In order to specify a \
+             config file use redshard /path/to/redshard.conf"
+        ),
+        None => tracing::info!("Configuration loaded"),
+    }
+    let port = config.port();
+    if config.always_show_logo() || (logs::file().is_none() && std::io::stdout().is_terminal()) {
+        logs::raw(&logo(port, pid, shards));
+    } else {
+        tracing::info!("Running mode=standalone, port={port}.");
     }
     let inert = config.inert();
     if !inert.is_empty() {
         tracing::warn!("These directives are known and have no effect here: {}", inert.join(", "));
     }
+}
+
+/// What greets on a terminal. Test suites look for the process id in it.
+fn logo(port: u16, pid: u32, shards: usize) -> String {
+    format!(
+        "\n   ____/\\____     Redshard {VERSION}, {} bit\n\
+         \x20  \\  /  \\  /     Running in standalone mode\n\
+         \x20   \\/ () \\/      Port: {port}\n\
+         \x20    \\    /       PID: {pid}\n\
+         \x20     \\  /        Shards: {shards}\n\
+         \x20      \\/\n\n",
+        usize::BITS
+    )
 }
 
 #[cfg(test)]

@@ -121,6 +121,12 @@ impl Connection {
             self.input.clear();
             self.executed = 0;
         }
+        let end = self.input.len() + bytes.len();
+        if end > self.input.capacity() && self.executed + self.wanted >= end {
+            // As long as more of one command is to come, there is no need for more room than that.
+            let room = (self.executed + self.wanted).min(2 * end);
+            self.input.reserve_exact(room - self.input.len());
+        }
         self.input.extend_from_slice(bytes);
     }
 

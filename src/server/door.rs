@@ -3,6 +3,7 @@
 use super::listen::Listener;
 use super::outside::Listeners;
 use super::shard_loop::Handover;
+use crate::session::Server;
 use rtrb::Producer;
 use slab::Slab;
 use std::os::fd::RawFd;
@@ -18,12 +19,23 @@ pub struct Door {
     open: Slab<Arc<Listener>>,
     /// The way to each shard (not to itself).
     pub ways: Vec<Option<Producer<Handover>>>,
+    /// Called once every shard is there and before anybody is let in.
+    opening: fn(&Server, &[Arc<Listener>]),
 }
 
 impl Door {
     /// A door that is not open yet.
-    pub fn new(listeners: Arc<Listeners>, ways: Vec<Option<Producer<Handover>>>) -> Door {
-        Door { listeners, seen: 0, open: Slab::new(), ways }
+    pub fn new(
+        listeners: Arc<Listeners>,
+        ways: Vec<Option<Producer<Handover>>>,
+        opening: fn(&Server, &[Arc<Listener>]),
+    ) -> Door {
+        Door { listeners, seen: 0, open: Slab::new(), ways, opening }
+    }
+
+    /// Says that every shard is there and clients are about to be let in.
+    pub fn announce(&self, server: &Server) {
+        (self.opening)(server, &self.listeners.list());
     }
 
     /// Whether [`Door::follow`] has something to do.

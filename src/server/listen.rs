@@ -1,6 +1,7 @@
 //! Listening sockets: TCP on several addresses, and a unix socket.
 
 use crate::config::Config;
+use crate::config::value::io_reason;
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
@@ -34,6 +35,14 @@ impl Listener {
         self.socket.as_raw_fd()
     }
 
+    /// What it is, as logs call it.
+    pub fn kind(&self) -> &'static str {
+        match self.place {
+            Place::Tcp(_) => "tcp",
+            Place::Unix(_) => "unix",
+        }
+    }
+
     /// Turns newcomers away from now on; who waits in the backlog is turned away too.
     fn close(&self) {
         // An error means that it does not listen.
@@ -49,6 +58,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Place::Unix(path) = &self.place {
+            tracing::info!("Removing the unix socket file.");
             // Somebody may have removed it; then there is nothing to do.
             let _ = std::fs::remove_file(path);
         }
@@ -61,11 +71,11 @@ pub enum ListenError {
     /// An address is none.
     #[error("Invalid bind address '{0}'")]
     Address(String),
+    /// The system refuses. Why stands in the log.
+    #[error("Failed listening on port {0} ({1}), aborting.")]
+    Port(u16, &'static str),
     /// The system refuses.
-    #[error("Could not create server TCP listening socket {0}: bind: {1}")]
-    Tcp(String, io::Error),
-    /// The system refuses.
-    #[error("Failed opening Unix socket: bind: {0}")]
+    #[error("Failed opening Unix socket: bind: {}", io_reason(.0))]
     Unix(io::Error),
     /// There is nothing to listen on.
     #[error("Configured to not listen anywhere, exiting.")]
@@ -87,6 +97,15 @@ pub fn open(config: &Config) -> Result<Vec<Arc<Listener>>, ListenError> {
         return Err(ListenError::Nowhere);
     }
     Ok(listeners)
+}
+
+/// Says why there is no listening on an address, and returns what follows from that.
+pub fn refused(address: SocketAddr, kind: &'static str, error: &io::Error) -> ListenError {
+    let reason = io_reason(error);
+    tracing::warn!(
+        "Warning: Could not create server TCP listening socket {address}: bind: {reason}"
+    );
+    ListenError::Port(address.port(), kind)
 }
 
 /// What `old` becomes when the configuration does: sockets whose addresses are still wanted stay as
@@ -154,14 +173,14 @@ fn open_tcp(
                 listeners.push(Arc::new(Listener { socket, name, place }));
             }
             Err(error) if *optional && is_unavailable(&error) => {}
-            Err(error) => return Err(ListenError::Tcp(name, error)),
+            Err(error) => return Err(refused(*address, "tcp", &error)),
         }
     }
     Ok(listeners)
 }
 
 /// A literal address, or the first that a name stands for.
-fn resolve(text: &str) -> Option<IpAddr> {
+pub fn resolve(text: &str) -> Option<IpAddr> {
     use std::net::ToSocketAddrs;
     let literal = text.parse().ok();
     literal.or_else(|| (text, 0).to_socket_addrs().ok()?.next().map(|found| found.ip()))
@@ -175,7 +194,8 @@ fn is_unavailable(error: &io::Error) -> bool {
     )
 }
 
-fn tcp(address: SocketAddr, backlog: i32, patience: Duration) -> io::Result<Socket> {
+/// A socket that listens, or will be able to in a moment.
+pub fn tcp(address: SocketAddr, backlog: i32, patience: Duration) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for old connections; a second server on the port still fails.
     socket.set_reuse_address(true)?;
@@ -196,7 +216,7 @@ fn tcp(address: SocketAddr, backlog: i32, patience: Duration) -> io::Result<Sock
 
 /// A server that was killed leaves its ring, and with it its listening socket, to the kernel to
 /// tear down in its own time: a port that is taken may be free in a moment.
-const LINGER: Duration = Duration::from_secs(1);
+pub const LINGER: Duration = Duration::from_secs(1);
 
 fn unix(path: &Path, config: &Config) -> io::Result<Socket> {
     // A stale socket file of a server that was killed is in the way; anything else is not ours.

@@ -4,7 +4,7 @@
 //! first shard, which accepts on all of them, takes over the new list at its next turn. Until then
 //! the kernel keeps newcomers in the backlog.
 
-use super::{boot, listen};
+use super::{boot, crash, listen, logs, process, title};
 use crate::config::{Config, ConfigError};
 use crate::session::World;
 use listen::Listener;
@@ -36,6 +36,12 @@ impl Listeners {
         self.list.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Closes them all.
+    pub fn close(&self) {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
     fn follow(&self, config: &Config) -> Result<(), listen::ListenError> {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         *list = listen::follow(&list, config)?;
@@ -50,6 +56,23 @@ pub struct Outside(pub Arc<Listeners>);
 
 impl World for Outside {
     fn follow(&self, from: &Config, to: &Config) -> Result<(), ConfigError> {
+        self.follow_maxclients(from, to)?;
+        process::follow_oom_score(from, to)?;
+        if let Err(error) = title::follow(from, to).and_then(|()| self.follow_addresses(from, to)) {
+            // What worked one way works the other.
+            let _ = process::follow_oom_score(to, from);
+            let _ = title::follow(to, from);
+            return Err(error);
+        }
+        // From here on nothing fails.
+        logs::follow(to);
+        crash::follow(to);
+        Ok(())
+    }
+}
+
+impl Outside {
+    fn follow_maxclients(&self, from: &Config, to: &Config) -> Result<(), ConfigError> {
         if to.maxclients() > from.maxclients()
             && let Err(possible) = boot::raise_files(to.maxclients())
         {
@@ -59,6 +82,10 @@ impl World for Outside {
             );
             return Err(ConfigError::refused("maxclients", reason));
         }
+        Ok(())
+    }
+
+    fn follow_addresses(&self, from: &Config, to: &Config) -> Result<(), ConfigError> {
         let moved = to.port() != from.port();
         if !moved && to.bind() == from.bind() {
             return Ok(());

@@ -20,6 +20,7 @@ use super::listen;
 use super::pulse::Pulse;
 use super::ring::{Event, Outgoing, Received, Ring};
 use crate::base::clock::{self, Now};
+use crate::base::doing;
 use crate::base::limits;
 use crate::base::ticks;
 use crate::resp::ReplyBuf;
@@ -167,14 +168,13 @@ impl ShardLoop {
     /// # Errors
     /// When the kernel refuses the ring's one call: the shard cannot go on.
     pub fn run(mut self) -> std::io::Result<()> {
-        if self.door.is_some() {
+        doing::shard(self.number);
+        if let Some(door) = &self.door {
             // Nobody is let in before every shard is there to serve its keys.
             while self.neighbours.is_assembling() && !self.server.stopping() {
                 std::thread::sleep(std::time::Duration::from_micros(200));
             }
-            self.server.metrics.note_startup();
-            tracing::info!("Server initialized");
-            tracing::info!("Ready to accept connections");
+            door.announce(&self.server);
             self.follow_listeners();
         }
         let mut busy = true;
@@ -547,7 +547,7 @@ impl ShardLoop {
         };
         let waiting = connection.waiting();
         let capacity = connection.input_capacity();
-        let most = self.server_query_limit();
+        let most = self.node.query_limit();
         let Some(state) = self.node.client_mut(client) else {
             return;
         };
@@ -567,10 +567,6 @@ impl ShardLoop {
             // Its end came with these bytes: what they lack will not come.
             self.maybe_finish(at);
         }
-    }
-
-    fn server_query_limit(&self) -> u64 {
-        self.node.config().client_query_buffer_limit()
     }
 
     // ---- output ------------------------------------------------------------------------------
@@ -697,6 +693,7 @@ impl ShardLoop {
 
     /// A bounded slice of work that nobody waits for. Returns whether there is more to do at once.
     fn housekeep(&mut self, now: Now) -> bool {
+        doing::nothing();
         if !self.in_pass
             && now.unix_ms < self.next_pass_ms
             && self.node.shard().pending_frees() == 0

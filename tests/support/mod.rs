@@ -11,6 +11,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod client;
+pub mod stall;
 pub mod value;
 
 pub use client::Client;
@@ -74,6 +75,21 @@ pub fn tool(name: &str, package: &str) -> PathBuf {
         })
 }
 
+/// A Python that has a module (or an explicit failure that says what to install). Debian's packages are seen by
+/// Debian's interpreter only, whatever other one comes first in the path.
+#[track_caller]
+pub fn python_with(module: &str, package: &str) -> PathBuf {
+    let candidates = [tool("python3", "python3"), "/usr/bin/python3".into()];
+    let has_module = |python: &PathBuf| {
+        let mut import = Command::new(python);
+        import.args(["-c", &format!("import {module}")]).stderr(Stdio::null());
+        import.status().is_ok_and(|status| status.success())
+    };
+    candidates.into_iter().find(has_module).unwrap_or_else(|| {
+        panic!("{module} is not installed: apt-get install {package} (tests/run does it)")
+    })
+}
+
 /// A directory that disappears with its owner.
 pub struct TempDir(PathBuf);
 
@@ -104,11 +120,18 @@ impl Drop for TempDir {
 pub struct Launch {
     shards: usize,
     args: Vec<String>,
+    envs: Vec<(String, String)>,
 }
 
 impl Launch {
     pub fn new(shards: usize) -> Launch {
-        Launch { shards, args: Vec::new() }
+        Launch { shards, args: Vec::new(), envs: Vec::new() }
+    }
+
+    /// Sets a variable of the server's environment.
+    pub fn env(mut self, name: &str, value: &str) -> Launch {
+        self.envs.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Adds arguments, which replace the harness's own of the same name.
@@ -150,6 +173,7 @@ impl Launch {
         let err = out.try_clone().expect("share the log between stdout and stderr");
         command
             .args(&self.args)
+            .envs(self.envs.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)

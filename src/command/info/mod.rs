@@ -70,6 +70,16 @@ fn info(_: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Outcome {
                 name => name == section.0.as_bytes(),
             })
     };
+    reply.verbatim("txt", &text(env, asked));
+    Ok(Effect::Read)
+}
+
+/// INFO everything, for those who read it without being a client.
+pub fn everything(env: &Env) -> String {
+    text(env, |_| true)
+}
+
+fn text(env: &Env, asked: impl Fn(&Section) -> bool) -> String {
     let mut out = String::new();
     for section in SECTIONS.iter().filter(|section| asked(section)) {
         if !out.is_empty() {
@@ -78,8 +88,7 @@ fn info(_: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Outcome {
         let _ = write!(out, "# {}\r\n", section.1);
         section.3(env, &mut out);
     }
-    reply.verbatim("txt", &out);
-    Ok(Effect::Read)
+    out
 }
 
 /// Appends `name:value` lines. Writing to a `String` does not fail.

@@ -56,19 +56,19 @@ impl ShardLoop {
     pub(super) fn owes_too_much(&mut self, at: u32) -> bool {
         self.account(at);
         let (config, now_ms) = (self.node.config(), self.node.now().unix_ms);
-        let (normal, pubsub) =
-            (config.output_limit(ClientClass::Normal), config.output_limit(ClientClass::Pubsub));
         let has_password = !config.requirepass().is_empty();
         let connection = &mut self.connections[at as usize];
         let Some(state) = self.node.client(connection.client) else {
             return false;
         };
         let session = &state.session;
+        let mut limit = config.output_limit(session.class);
         let waits = session.traffic.output;
         // A monitor gets what it did not ask for, as a subscriber does: where a normal client may
         // leave as much unread as it likes, a monitor may not.
-        let bounded = normal.hard_bytes != 0 || normal.soft_bytes != 0;
-        let limit = if session.monitor && !bounded { pubsub } else { normal };
+        if session.monitor && limit.hard_bytes == 0 && limit.soft_bytes == 0 {
+            limit = config.output_limit(ClientClass::Pubsub);
+        }
         let is_stranger = has_password && !session.was_trusted;
         let too_much = (is_stranger && waits > limits::UNAUTHENTICATED_OUTPUT_MAX)
             || exceeds(limit, waits as u64, &mut connection.soft_since_ms, now_ms);
@@ -115,7 +115,8 @@ impl ShardLoop {
         metrics.output_max.set(metrics.output_max.get().max(output as u64));
         let idle_ms = now_ms - session.active_ms;
         let waits_for_us = session.postponed || state.held;
-        if timeout_ms != 0 && idle_ms > timeout_ms && !waits_for_us {
+        let may_end = session.class == ClientClass::Normal && !waits_for_us;
+        if timeout_ms != 0 && idle_ms > timeout_ms && may_end {
             tracing::debug!("Closing idle client id={} addr={}", session.id, session.about.addr);
             return self.close(at);
         }
@@ -124,6 +125,7 @@ impl ShardLoop {
             session.traffic.query_capacity = connection.input_capacity();
         }
         let owes = !state.replies.is_empty() || connection.in_flight > 0;
+        self.account(at);
         if owes && self.owes_too_much(at) {
             self.server.metrics.shard(self.number).output_closed.add(1);
             self.close(at);
@@ -134,35 +136,33 @@ impl ShardLoop {
     pub(super) fn evict_clients(&mut self) {
         let metrics = self.server.metrics.shard(self.number);
         metrics.client_bytes.set(self.client_bytes as u64);
-        let Some(limit) = self.node.config().client_memory_limit() else {
-            return;
+        let limit = self.node.config().client_memory_limit();
+        let Some(limit) = limit.filter(|limit| self.server.metrics.client_bytes() > *limit) else {
+            return metrics.client_bytes_max.set(0);
         };
-        while self.server.metrics.sum(|shard| &shard.client_bytes) > limit {
-            if !self.evict_largest() {
-                return;
-            }
-        }
-        self.server.metrics.shard(self.number).client_bytes_max.set(0);
+        while self.server.metrics.client_bytes() > limit && self.evict_largest() {}
     }
 
-    /// Closes the largest client if it is one of this shard's. (Two shards that find out at the same
-    /// moment may each think so; then one client too many goes.)
+    /// Closes the largest client if it is known to be one of this shard's: every shard has said how
+    /// large its largest is. (They all look at least once per tick.)
     #[cold]
     fn evict_largest(&mut self) -> bool {
         let may_go = |at: usize| {
             let client = self.node.client(self.connections[at].client);
-            client.is_some_and(|client| !client.session.no_evict)
+            client.is_some_and(|client| {
+                !client.session.no_evict && client.session.class != ClientClass::Replica
+            })
         };
         let sizes = self.connections.iter().map(|(at, connection)| (connection.bytes, at));
         let largest = sizes.filter(|(_, at)| may_go(*at)).max();
         let metrics = &self.server.metrics;
         let mine = metrics.shard(self.number);
-        let (bytes, at) = largest.unwrap_or_default();
-        mine.client_bytes_max.set(bytes as u64);
-        let size =
-            |shard: usize| (metrics.shard(shard).client_bytes_max.get(), std::cmp::Reverse(shard));
-        let elsewhere = (0..metrics.shards()).any(|shard| size(shard) > size(self.number));
-        if bytes == 0 || elsewhere {
+        mine.client_bytes_max.set(largest.map_or(1, |(bytes, _)| bytes as u64 + 1));
+        let Some((bytes, at)) = largest else { return false };
+        let size = |shard: usize| metrics.shard(shard).client_bytes_max.get();
+        let place = |shard: usize| (size(shard), std::cmp::Reverse(shard));
+        let is_elsewhere = |shard| size(shard) == 0 || place(shard) > place(self.number);
+        if (0..metrics.shards()).any(is_elsewhere) {
             return false;
         }
         if let Some(client) = self.node.client(self.connections[at].client) {

@@ -1,0 +1,25 @@
+//! Floor 4: the server for those who watch it: Prometheus's text, a liveness answer and a status page.
+//!
+//! All of it is made of INFO, so that a number has one meaning and stands in one place: what INFO
+//! says today, a scrape says under the names that Prometheus's users know. A field that INFO gains
+//! becomes a metric by a line in [`prometheus`].
+
+pub mod prometheus;
+pub mod pulse;
+
+use crate::base::clock::Now;
+use crate::command::info;
+use crate::session::{Env, Server};
+
+/// The page that shows the metrics as charts: it asks for [`metrics`] and draws them, all by itself.
+pub const PAGE: &str = include_str!("page.html");
+
+/// What Prometheus's text is served as.
+pub const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The metrics as Prometheus reads them. Reads what the shards have published, and stops none.
+pub fn metrics(server: &Server) -> String {
+    let config = server.config();
+    let env = Env { config: &config, server, now: Now::read() };
+    prometheus::from_info(&info::everything(&env))
+}

@@ -1,0 +1,99 @@
+//! The process among others: in the background, with a file that holds its id, and with a score that
+//! says how expendable it is.
+
+use crate::config::typed::OomScoreAdj;
+use crate::config::value::io_reason;
+use crate::config::{Config, ConfigError};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// Where the process id goes in the background if nothing else is configured.
+const PIDFILE: &str = "/var/run/redshard.pid";
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+
+/// Leaves the foreground: whoever started this gets its prompt back, and standard input and output
+/// lead nowhere from here on. To be called while there is one thread.
+///
+/// # Errors
+/// When the system refuses.
+pub fn into_background() -> io::Result<()> {
+    // The directory stays: it is the one that is configured.
+    Ok(nix::unistd::daemon(true, false)?)
+}
+
+/// The file that holds the process id, while the process lives.
+#[derive(Debug)]
+pub struct PidFile(PathBuf);
+
+impl PidFile {
+    /// Writes the file, if there is to be one. That it cannot be written is said and no reason not to
+    /// serve, as in Redis.
+    pub fn write(config: &Config, in_background: bool) -> Option<PidFile> {
+        let path = match config.pidfile() {
+            Some(path) => path,
+            None if in_background => Path::new(PIDFILE),
+            None => return None,
+        };
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        match fs::write(&path, format!("{}\n", std::process::id())) {
+            Ok(()) => Some(PidFile(path)),
+            Err(error) => {
+                tracing::info!("Failed to write PID file: {}", io_reason(&error));
+                None
+            }
+        }
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        tracing::info!("Removing the pid file.");
+        // Somebody may have removed it; then there is nothing to do.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// The score that the process came with, and gets back when it is not to be touched any more.
+static OOM_BASE: AtomicI32 = AtomicI32::new(0);
+
+/// Sets the score for the first time.
+///
+/// # Errors
+/// When the configuration wants one that the system refuses.
+pub fn begin_oom_score(config: &Config) -> Result<(), ConfigError> {
+    let nothing = Config::default();
+    follow_oom_score(&nothing, config)
+}
+
+/// Follows a change of the configuration.
+///
+/// # Errors
+/// When the system refuses the score; then it is what it was.
+pub fn follow_oom_score(old: &Config, new: &Config) -> Result<(), ConfigError> {
+    let wish = |config: &Config| (config.oom_score_adj(), config.oom_score_adj_values());
+    let ((was, _), (is, values)) = (wish(old), wish(new));
+    if wish(old) == wish(new) || (was == OomScoreAdj::No && is == OomScoreAdj::No) {
+        return Ok(());
+    }
+    let applied = (|| {
+        if was == OomScoreAdj::No {
+            let text = fs::read_to_string(OOM_SCORE)?;
+            OOM_BASE.store(text.trim().parse().map_err(io::Error::other)?, Ordering::Relaxed);
+        }
+        let base = OOM_BASE.load(Ordering::Relaxed);
+        // There are no replicas and no background processes: the first value is ours.
+        let score = match is {
+            OomScoreAdj::No => base,
+            OomScoreAdj::Yes | OomScoreAdj::Relative => base + values[0],
+            OomScoreAdj::Absolute => values[0],
+        };
+        fs::write(OOM_SCORE, score.clamp(-1000, 1000).to_string())
+    })();
+    applied.map_err(|error| {
+        tracing::warn!("Unable to write oom_score_adj: {}", io_reason(&error));
+        let reason = "Failed to apply new oom_score_adj configuration, check server logs.";
+        ConfigError::refused("oom-score-adj", reason)
+    })
+}
