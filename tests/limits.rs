@@ -109,7 +109,7 @@ fn a_hard_limit_closes_before_anything_is_sent() {
         let (mut c, mut greedy) = (server.client(), server.client());
         c.check(&format!("SET k {}", "v".repeat(15_000)), ok());
         greedy.check("CLIENT SETNAME greedy", ok());
-        c.check("GET k", bulk(&"v".repeat(15_000)));
+        c.check("GET k", bulk("v".repeat(15_000)));
         greedy.send_raw(&b"GET k\r\nGET k\r\nSET done yes\r\nGET k\r\n".repeat(4));
         assert!(greedy.read_to_close().is_empty());
         assert!(!is_listed(&mut c, "greedy"));
