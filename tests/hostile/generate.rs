@@ -96,10 +96,11 @@ fn command_words(random: &mut Random) -> Vec<Vec<u8>> {
     let command = loop {
         let all = command::all();
         let command = &all[random.below(all.len() as u64) as usize];
-        // The one stops the server; the other changes what the next turn goes by, so that where
-        // the input is cut would matter. Descriptions of everything are long: not too many.
+        // The first stops the server, and the last everybody; the other changes what the next turn
+        // goes by, so that where the input is cut would matter. Descriptions of everything are long:
+        // not too many.
         let rare = command.name.starts_with("COMMAND") && !chance(random, 8);
-        if !matches!(command.name, "SHUTDOWN" | "CONFIG SET") && !rare {
+        if !matches!(command.name, "SHUTDOWN" | "CONFIG SET" | "CLIENT PAUSE") && !rare {
             break command;
         }
     };
