@@ -304,17 +304,20 @@ fn monitors_see_what_runs_and_no_secrets() {
         }
         c.run("AUTH secret");
         c.run("HELLO 2 AUTH default secret");
-        c.check("MULTI", ok());
-        c.check("SET x 1", queued());
-        c.check("INCR x", queued());
-        c.check("EXEC", array([ok(), int(2)]));
+        c.check("multi", ok());
+        c.check("set x 1", queued());
+        c.check("incr x", queued());
+        c.check("exec", array([ok(), int(2)]));
+        c.check("multi", ok());
+        c.run("set x");
+        c.run("exec");
         c.run("EXEC");
         c.check("PING", simple("PONG"));
         let auth = command(&mut monitor);
         assert_eq!(auth, r#"[0] "AUTH" "(redacted)""#);
         let hello = command(&mut monitor);
         assert_eq!(hello, r#"[0] "HELLO" "2" "AUTH" "(redacted)" "(redacted)""#);
-        for expected in ["MULTI", "SET x 1", "INCR x", "EXEC", "EXEC", "PING"] {
+        for expected in ["multi", "set x 1", "incr x", "exec", "multi", "exec", "EXEC", "PING"] {
             let words: Vec<String> =
                 expected.split(' ').map(|word| format!("\"{word}\"")).collect();
             assert_eq!(command(&mut monitor), format!("[0] {}", words.join(" ")));

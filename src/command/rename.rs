@@ -10,14 +10,15 @@ use std::sync::atomic::Ordering;
 const MARK: u16 = u16::MAX;
 
 /// The names that are not those of the declarations.
-static NEW_NAMES: OnceLock<Vec<(Box<[u8]>, &'static Command)>> = OnceLock::new();
+static NEW_NAMES: OnceLock<Vec<Named>> = OnceLock::new();
+
+/// A command under a name.
+type Named = (Box<[u8]>, &'static Command);
 
 /// Names for commands: the declared ones, with these changes made one after another.
-fn renamed(
-    changes: &[(Vec<u8>, Vec<u8>)],
-) -> Result<Vec<(Box<[u8]>, &'static Command)>, &'static str> {
+fn renamed(changes: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<Named>, &'static str> {
     let commands = all().iter().filter(|command| command.name_words() == 1);
-    let mut names: Vec<(Box<[u8]>, &'static Command)> =
+    let mut names: Vec<Named> =
         commands.map(|command| (command.name.as_bytes().into(), command)).collect();
     for (from, to) in changes {
         let place = |name: &[u8]| names.iter().position(|(known, _)| same(known, name));

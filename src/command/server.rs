@@ -6,7 +6,10 @@ use super::{Command, Effect, Family, Outcome, Run, flag};
 use crate::base::clock;
 use crate::base::error::Error;
 use crate::config::value::io_reason;
-use crate::config::{Config, rewrite};
+use crate::config::{
+    Config,
+    rewrite::{self, Extent},
+};
 use crate::resp::{Args, Reply};
 use crate::session::{Close, Env, Session};
 use std::io::{self, Write as _};
@@ -119,20 +122,30 @@ fn config_resetstat(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> 
 
 /// CONFIG REWRITE.
 fn config_rewrite(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
-    let config = env.server.config();
-    let Some(path) = config.file() else {
-        return Err(Error::text("ERR The server is running without a config file"));
-    };
-    rewrite_file(path, &config).map_err(|error| {
-        let reason = io_reason(&error);
-        Error::owned(format!("ERR Rewriting config file: {reason}"))
-    })?;
+    rewrite_config(env, Extent::Needed)?;
     reply.ok();
     Ok(Effect::Read)
 }
 
+/// Writes the configuration in force into the file it came from.
+///
+/// # Errors
+/// When there is none, or it can't be written.
+pub fn rewrite_config(env: &Env, extent: Extent) -> Result<(), Error> {
+    let config = env.server.config();
+    let Some(path) = config.file() else {
+        return Err(Error::text("ERR The server is running without a config file"));
+    };
+    rewrite_file(path, &config, extent).map_err(|error| {
+        let reason = io_reason(&error);
+        Error::owned(format!("ERR Rewriting config file: {reason}"))
+    })
+}
+
 /// Puts the configuration into its file, which at any time is the old one or the new one as a whole.
-fn rewrite_file(path: &Path, config: &Config) -> io::Result<()> {
+fn rewrite_file(path: &Path, config: &Config, extent: Extent) -> io::Result<()> {
+    // A link stays one.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let (old, permissions) = match fs::read(path) {
         Ok(old) => (old, Some(fs::metadata(path)?.permissions())),
         // It has been removed: that is no reason to lose what was in it.
@@ -146,7 +159,7 @@ fn rewrite_file(path: &Path, config: &Config) -> io::Result<()> {
         if let Some(permissions) = permissions {
             file.set_permissions(permissions)?;
         }
-        file.write_all(&rewrite::rewritten(&old, config))?;
+        file.write_all(&rewrite::rewritten(&old, path, config, extent))?;
         file.sync_all()?;
         fs::rename(&name, path)
     })();

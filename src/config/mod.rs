@@ -5,11 +5,13 @@
 //! makes a changed copy, the server puts into effect what changed, and only then takes the copy for
 //! its own. So a change happens whole or not at all.
 
+pub mod help;
 pub mod parse;
 pub mod rewrite;
 pub mod table;
 pub mod typed;
 pub mod value;
+pub mod words;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -83,7 +85,7 @@ impl Default for Config {
         let nothing = Value::Bool(false);
         let values = TABLE.iter().map(|option| {
             let words = if option.kind.takes_many() {
-                parse::split_args(option.default.as_bytes()).unwrap_or_default()
+                words::split_args(option.default.as_bytes()).unwrap_or_default()
             } else {
                 vec![option.default.into()]
             };
@@ -105,7 +107,8 @@ impl Default for Config {
 
 impl Config {
     /// What CONFIG GET answers: names and values of the options that any of the patterns matches,
-    /// each once. A name without pattern comes back as it was spelled, and finds hidden options.
+    /// each once, sorted by name. A name without pattern comes back as it was spelled, and finds
+    /// hidden options.
     pub fn get(&self, patterns: &[&[u8]]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         let mut add = |name: &[u8], at: usize| {
@@ -128,7 +131,6 @@ impl Config {
                 }
             }
         }
-        // As Redis has them.
         found.sort();
         found
     }

@@ -4,14 +4,16 @@
 //! line, `--name words...`, is such a line too, read after the files, so it has the last word. So
 //! there is one path from words to values, and one form of refusal.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::{ffi::OsStr, fmt::Write as _};
 
+use super::help;
 use super::table::{self, OBSOLETE, TABLE};
 use super::value::{Kind, Reason, io_reason};
+use super::words::{quote, split_args};
 use super::{Config, ConfigError};
 use crate::base::glob;
 
@@ -21,6 +23,10 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How deep files may include files: enough for any real layout, and an end for a file that
 /// includes itself.
 const INCLUDE_DEPTH_MAX: usize = 16;
+/// How many files may be read in all: an end for files that include each other many times over.
+const FILES_MAX: usize = 1_000;
+/// Bytes of one file: what is longer is no configuration.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 
 const UNBALANCED: &str = "Unbalanced quotes in configuration line";
 const BAD_DIRECTIVE: &str = "Bad directive or wrong number of arguments";
@@ -37,8 +43,8 @@ pub enum Start {
 /// Reads the start line, without the program's name, and the files it names.
 pub fn start_line(arguments: &[Vec<u8>]) -> Result<Start, ConfigError> {
     match arguments.first().map(Vec::as_slice) {
-        Some(b"-v" | b"--version") => return Ok(Start::Print(version())),
-        Some(b"-h" | b"--help") => return Ok(Start::Print(help())),
+        Some(b"-v" | b"--version") => return Ok(Start::Print(help::version())),
+        Some(b"-h" | b"--help") => return Ok(Start::Print(help::help())),
         _ => {}
     }
     let (file, flags) = match arguments.split_first() {
@@ -56,20 +62,25 @@ pub fn start_line(arguments: &[Vec<u8>]) -> Result<Start, ConfigError> {
     let mut loader = Loader::default();
     if let Some(file) = file {
         let path = Path::new(OsStr::from_bytes(file));
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.into());
-        loader.file(&path, None)?;
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        loader.file(&path)?;
         loader.config.file = Some(path);
     }
     if from_stdin {
-        let mut text = Vec::new();
-        let read = io::stdin().read_to_end(&mut text);
-        read.map_err(|error| unreadable("-", &error))?;
-        loader.text(&text, None)?;
+        let text = read_whole(io::stdin()).map_err(|error| unreadable("-", &error))?;
+        loader.text(&text, "from standard input")?;
     }
-    for line in flag_lines(flags) {
-        loader
-            .line(&line)
-            .map_err(|reason| fatal("Reading the command line".into(), &line, reason))?;
+    let lines = flag_lines(flags);
+    // Asked for after something else, too: nobody has an option of that name.
+    if lines.iter().any(|line| line == b"help") {
+        return Ok(Start::Print(help::help()));
+    }
+    let place = || "Reading the command line".to_owned();
+    for line in lines {
+        match included_by(&line) {
+            Some(pattern) => loader.include(&pattern, &line, &place)?,
+            None => loader.line(&line).map_err(|reason| fatal(place(), &line, reason))?,
+        }
     }
     Ok(Start::Serve(Box::new(loader.config)))
 }
@@ -112,6 +123,16 @@ fn flag_lines(arguments: &[Vec<u8>]) -> Vec<Vec<u8>> {
     lines
 }
 
+/// Reads a file's text into a configuration without flags, as the start would.
+///
+/// # Errors
+/// What the start would refuse it with.
+pub fn from_text(text: &[u8], path: &Path) -> Result<Config, ConfigError> {
+    let mut loader = Loader::default();
+    loader.text(text, &in_file(path))?;
+    Ok(loader.config)
+}
+
 /// Gathers a configuration from lines.
 #[derive(Default)]
 struct Loader {
@@ -119,41 +140,50 @@ struct Loader {
     /// Save rules add up, but the first one replaces the default ones.
     saves: bool,
     depth: usize,
+    files: usize,
 }
 
 impl Loader {
-    fn file(&mut self, path: &Path, included: Option<&Path>) -> Result<(), ConfigError> {
-        let text = fs::read(path);
+    fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let text = fs::File::open(path).and_then(read_whole);
         let text = text.map_err(|error| unreadable(&path.to_string_lossy(), &error))?;
-        self.text(&text, included)
+        self.text(&text, &in_file(path))
     }
 
-    /// Reads the text of a file; `included` names it if it isn't the one the start line named.
-    fn text(&mut self, text: &[u8], included: Option<&Path>) -> Result<(), ConfigError> {
+    /// Reads the text of a file; `place` says which one it is.
+    fn text(&mut self, text: &[u8], place: &str) -> Result<(), ConfigError> {
         for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
             let line = line.trim_ascii();
             if line.is_empty() || line.starts_with(b"#") {
                 continue;
             }
-            let place = || {
-                let file =
-                    included.map(|path| format!(" '{}'", path.display())).unwrap_or_default();
-                format!("Reading the configuration file{file}, at line {}", index + 1)
-            };
+            let place = || format!("Reading the configuration {place}, at line {}", index + 1);
             match included_by(line) {
-                Some(_) if self.depth == INCLUDE_DEPTH_MAX => {
-                    return Err(fatal(place(), line, "files include each other too deeply".into()));
-                }
-                Some(pattern) => {
-                    self.depth += 1;
-                    for path in expand(&pattern) {
-                        self.file(&path, Some(&path))?;
-                    }
-                    self.depth -= 1;
-                }
+                Some(pattern) => self.include(&pattern, line, &place)?,
                 None => self.line(line).map_err(|reason| fatal(place(), line, reason))?,
             }
         }
+        Ok(())
+    }
+
+    fn include(
+        &mut self,
+        pattern: &[u8],
+        line: &[u8],
+        place: &dyn Fn() -> String,
+    ) -> Result<(), ConfigError> {
+        if self.depth == INCLUDE_DEPTH_MAX {
+            return Err(fatal(place(), line, "files include each other too deeply".into()));
+        }
+        self.depth += 1;
+        for path in expand(self.config.dir(), pattern) {
+            self.files += 1;
+            if self.files > FILES_MAX {
+                return Err(fatal(place(), line, "too many files are included".into()));
+            }
+            self.file(&path)?;
+        }
+        self.depth -= 1;
         Ok(())
     }
 
@@ -192,25 +222,50 @@ impl Loader {
             (b"rename-command", [from, to]) => {
                 self.config.renamed_commands.push((from.clone(), to.clone()));
             }
-            (b"user", [_, ..]) => self.config.users.push(words),
-            (b"loadmodule", [_, ..]) => self.config.ignored.push(text),
-            (_, [_]) if OBSOLETE.contains(&text.as_str()) => self.config.ignored.push(text),
-            (b"include", [pattern]) => {
-                // On the start line: the file takes the flag's place.
-                for path in expand(pattern) {
-                    self.file(&path, Some(&path)).map_err(|error| error.to_string())?;
-                }
+            (b"user", [_, ..]) => {
+                self.config.users.push(words);
+                self.ignore(text);
             }
+            (b"loadmodule", [_, ..]) => self.ignore(text),
+            (_, [_]) if OBSOLETE.contains(&text.as_str()) => self.ignore(text),
             (b"sentinel", _) => return Err("sentinel directive while not in sentinel mode".into()),
             _ if name.contains(&b'.') && words.is_empty() => {
                 return Err("Module config specified without value".into());
             }
             // An option of a module.
-            _ if name.contains(&b'.') => self.config.ignored.push(text),
-            _ => return Err(BAD_DIRECTIVE.into()),
+            _ if name.contains(&b'.') => self.ignore(text),
+            _ => return Err(bad_directive(&text)),
         }
         Ok(())
     }
+
+    /// For the notice at the start, which names everything once.
+    fn ignore(&mut self, name: String) {
+        if !self.config.ignored.contains(&name) {
+            self.config.ignored.push(name);
+        }
+    }
+}
+
+fn bad_directive(name: &str) -> Reason {
+    match help::similar(name) {
+        Some(known) => format!("{BAD_DIRECTIVE}\nDid you mean '{known}'?").into(),
+        None => BAD_DIRECTIVE.into(),
+    }
+}
+
+fn in_file(path: &Path) -> String {
+    format!("file '{}'", path.display())
+}
+
+/// All of a file, unless it is too long to be a configuration.
+fn read_whole(file: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+    }
+    Ok(text)
 }
 
 fn fatal(place: String, line: &[u8], reason: Reason) -> ConfigError {
@@ -230,9 +285,10 @@ fn included_by(line: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The files a path with wildcards stands for, in order; none is fine, as a directory of snippets
-/// may be empty. A path without wildcards stands for itself, whether it is there or not.
-fn expand(pattern: &[u8]) -> Vec<PathBuf> {
-    let mut paths = vec![PathBuf::new()];
+/// may be empty. A path without wildcards stands for itself, whether it is there or not. A relative
+/// one begins at `dir`.
+fn expand(dir: &Path, pattern: &[u8]) -> Vec<PathBuf> {
+    let mut paths = vec![dir.to_owned()];
     for part in Path::new(OsStr::from_bytes(pattern)).components() {
         let part = part.as_os_str();
         if !part.as_bytes().iter().any(|byte| b"*?[".contains(byte)) {
@@ -241,8 +297,7 @@ fn expand(pattern: &[u8]) -> Vec<PathBuf> {
         }
         let mut found = Vec::new();
         for path in paths {
-            let here = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
-            let entries = fs::read_dir(here).into_iter().flatten().flatten();
+            let entries = fs::read_dir(&path).into_iter().flatten().flatten();
             let names = entries.map(|entry| entry.file_name());
             // Hidden files are only found by a pattern that says so.
             let fits = |name: &OsStr| {
@@ -261,137 +316,6 @@ fn expand(pattern: &[u8]) -> Vec<PathBuf> {
     paths
 }
 
-/// Splits a line into words, as configuration files and inline commands quote them; `None` when a
-/// quote isn't closed, or is closed in the middle of a word (there Redis is followed; Valkey 9.1
-/// goes on with the word).
-///
-/// In double quotes, `\n` `\r` `\t` `\a` `\b` `\xHH` stand for single bytes and a backslash takes
-/// the meaning from any other; in single quotes only `\'` is special.
-pub fn split_args(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
-    // Vertical tab and form feed separate words, but don't end one: C's `isspace` between words,
-    // a shorter list within them.
-    let ends_word = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
-    let mut words = Vec::new();
-    let mut rest = line;
-    loop {
-        while let [byte, tail @ ..] = rest
-            && is_space(byte)
-        {
-            rest = tail;
-        }
-        if rest.is_empty() || rest[0] == 0 {
-            return Some(words);
-        }
-        let mut word = Vec::new();
-        loop {
-            match rest {
-                [] | [0, ..] => break,
-                [byte, ..] if ends_word(byte) => break,
-                [quote @ (b'"' | b'\''), tail @ ..] => {
-                    rest = unquote(*quote, tail, &mut word)?;
-                    // What follows a closing quote must not touch it.
-                    if rest.first().is_some_and(|byte| !is_space(byte)) {
-                        return None;
-                    }
-                    break;
-                }
-                [byte, tail @ ..] => {
-                    word.push(*byte);
-                    rest = tail;
-                }
-            }
-        }
-        words.push(word);
-    }
-}
-
-/// Reads up to the closing quote, and returns what follows it.
-fn unquote<'a>(quote: u8, text: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    let mut rest = text;
-    loop {
-        rest = match rest {
-            [] => return None,
-            [byte, tail @ ..] if *byte == quote => return Some(tail),
-            [b'\\', b'\'', tail @ ..] if quote == b'\'' => {
-                word.push(b'\'');
-                tail
-            }
-            [b'\\', b'x', high, low, tail @ ..]
-                if quote == b'"' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
-                let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or(0) as u8;
-                word.push(digit(*high) << 4 | digit(*low));
-                tail
-            }
-            [b'\\', escaped, tail @ ..] if quote == b'"' => {
-                word.push(match escaped {
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    b'a' => 0x07,
-                    b'b' => 0x08,
-                    other => *other,
-                });
-                tail
-            }
-            [byte, tail @ ..] => {
-                word.push(*byte);
-                tail
-            }
-        };
-    }
-}
-
-/// Appends a word in double quotes, so that [`split_args`] reads the same word back.
-pub fn quote(word: &[u8], out: &mut Vec<u8>) {
-    out.push(b'"');
-    for &byte in word {
-        match byte {
-            b'"' | b'\\' => out.extend([b'\\', byte]),
-            b'\n' => out.extend(b"\\n"),
-            b'\r' => out.extend(b"\\r"),
-            b'\t' => out.extend(b"\\t"),
-            0x07 => out.extend(b"\\a"),
-            0x08 => out.extend(b"\\b"),
-            b' '..=b'~' => out.push(byte),
-            _ => out.extend(format!("\\x{byte:02x}").bytes()),
-        }
-    }
-    out.push(b'"');
-}
-
-/// What `--version` prints.
-pub fn version() -> String {
-    format!("Redshard server v={VERSION} bits={}\n", usize::BITS)
-}
-
-/// What `--help` prints.
-pub fn help() -> String {
-    let mut text = String::from(
-        "Usage: redshard [/path/to/redis.conf] [--option value...]... [-]\n\
-         \n\
-         A Redis-compatible server. Options stand in a configuration file, on standard input (-)\n\
-         or here, where --option=value works as well; the last one counts. Sizes take the units\n\
-         k, kb, m, mb, g, gb. Every directive of redis.conf is known; these act:\n\n",
-    );
-    for option in TABLE.iter().filter(|option| !option.help.is_empty()) {
-        let flag = format!("--{} {}", option.name, option.kind.shape());
-        // Writing to a String can't fail.
-        let _ = write!(text, "  {flag}\n        {}", option.help);
-        let _ = match option.default {
-            "" => writeln!(text),
-            default => writeln!(text, " [{default}]"),
-        };
-    }
-    text.push_str(
-        "\nExamples:\n  redshard --port 7777 --bind 127.0.0.1 ::1 --maxmemory 4gb\n  \
-         redshard /etc/redis/redis.conf --loglevel verbose\n  \
-         echo 'maxmemory 128mb' | redshard -\n",
-    );
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -407,7 +331,7 @@ mod tests {
 
     fn load(text: &str) -> Result<Config, String> {
         let mut loader = Loader::default();
-        loader.text(text.as_bytes(), None).map_err(|error| error.to_string())?;
+        loader.text(text.as_bytes(), "here").map_err(|error| error.to_string())?;
         Ok(loader.config)
     }
 
@@ -494,7 +418,8 @@ mod tests {
         assert_eq!(config.users()[0][0], b"alice");
         let limits = config.client_output_buffer_limit();
         assert_eq!((limits[0].hard_bytes, limits[2].soft_seconds), (1, 6));
-        assert_eq!(config.inert(), ["appendonly", "list-max-ziplist-entries", "bf.size"]);
+        let inert = ["appendonly", "user", "list-max-ziplist-entries", "bf.size"];
+        assert_eq!(config.inert(), inert);
     }
 
     #[test]
@@ -502,7 +427,7 @@ mod tests {
         let refusal = load("port 1\n\nport \"1\nport 2").unwrap_err();
         let expected = format!(
             "*** FATAL CONFIG FILE ERROR (Redshard {VERSION}) ***\n\
-             Reading the configuration file, at line 3\n>>> 'port \"1'\n{UNBALANCED}"
+             Reading the configuration here, at line 3\n>>> 'port \"1'\n{UNBALANCED}"
         );
         assert_eq!(refusal, expected);
         assert!(load("sentinel monitor x").unwrap_err().contains("not in sentinel mode"));
@@ -538,30 +463,10 @@ mod tests {
     }
 
     #[test]
-    fn quoting() {
-        let split = |line: &[u8]| split_args(line);
-        let words = |words: &[&[u8]]| Some(words.iter().map(|word| word.to_vec()).collect());
-        assert_eq!(split(b""), words(&[]));
-        assert_eq!(split(b"  a\tb \x0bc "), words(&[b"a", b"b", b"c"]));
-        assert_eq!(split(br#""a b" 'c "d' """#), words(&[b"a b", b"c \"d", b""]));
-        assert_eq!(split(br#""\x41\n\q\"" 'it\'s \n'"#), words(&[b"A\nq\"", br"it's \n"]));
-        assert_eq!(split(br#"a"b c""#), words(&[b"ab c"]));
-        assert_eq!(split(b"\x0ba\x0bb"), words(&[b"a\x0bb"]));
-        assert_eq!(split(br#""\xg1""#), words(&[b"xg1"]));
-        for unbalanced in [&b"\"a"[..], b"'a", b"\"a\"b", b"'a'b", b"\"a\\\"", b"a\"b\"c"] {
-            assert_eq!(split(unbalanced), None, "{}", unbalanced.escape_ascii());
-        }
-        let every: Vec<u8> = (0..=255).collect();
-        let mut quoted = Vec::new();
-        quote(&every, &mut quoted);
-        assert_eq!(split(&quoted), Some(vec![every]));
-    }
-
-    #[test]
-    fn help_and_version_come_from_the_table() {
-        let help = serve(&["--help"]).unwrap_err();
-        assert!(help.contains("--port <0..65535>\n        TCP port; 0 listens on none [6379]"));
-        assert!(!help.contains("--appendonly"));
-        assert_eq!(serve(&["-v"]).unwrap_err(), version());
+    fn help_and_version_instead_of_a_start() {
+        assert_eq!(serve(&["--help"]).unwrap_err(), help::help());
+        assert_eq!(serve(&["--port", "1", "--help"]).unwrap_err(), help::help());
+        assert_eq!(serve(&["--requirepass", "--help"]).unwrap().requirepass(), b"--help");
+        assert_eq!(serve(&["-v"]).unwrap_err(), help::version());
     }
 }

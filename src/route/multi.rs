@@ -126,6 +126,9 @@ impl Node {
             client.replies.now(mode, |out| Reply::new(out, resp3).error(&Error::ExecAbort));
             let code = crate::metrics::error_code(b"EXECABORT");
             self.count(command, Ran::Failed(code));
+            if self.is_monitored {
+                self.show_all(key, &[], command);
+            }
             self.unwatch(watched);
             return;
         }

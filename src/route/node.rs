@@ -308,6 +308,10 @@ impl Node {
 
     /// A client has connected.
     pub fn connect(&mut self, about: About) -> ClientKey {
+        // A password that has been set since the turn began is asked of who comes after that.
+        if self.generation != self.server.generation() {
+            self.follow_config();
+        }
         let id = self.server.next_client();
         self.client_generation = self.client_generation.wrapping_add(1);
         let generation = self.client_generation;

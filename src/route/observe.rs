@@ -332,7 +332,8 @@ impl Node {
         self.show(key, command, &words.range(0, name), &words.from(name));
     }
 
-    /// Shows the commands of a transaction, as they are about to run, and the EXEC that runs them.
+    /// Shows the commands of a transaction, as they are about to run, and the EXEC that runs them. How
+    /// their names were typed has been forgotten: they are shown in lower case, as in the logs.
     #[cold]
     pub(super) fn show_all(&mut self, key: ClientKey, calls: &[Call], exec: &Command) {
         let none = Args::new(&[], &[]);
@@ -406,7 +407,7 @@ fn monitor_line(db: usize, addr: &str, command: &Command, name: &Args, args: &Ar
     line.push(b']');
     if name.is_empty() {
         for word in command.name.split(' ') {
-            quote(&mut line, word.as_bytes());
+            quote(&mut line, word.to_ascii_lowercase().as_bytes());
         }
     } else {
         name.iter().for_each(|word| quote(&mut line, word));

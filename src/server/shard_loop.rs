@@ -486,12 +486,11 @@ impl ShardLoop {
             }
             return self.after_feed(at, client);
         }
-        if let Some(state) = self.node.client_mut(client) {
-            if state.replies.out.capacity() == 0
-                && let Some(buffer) = self.pool.pop()
-            {
-                state.replies.out = buffer;
-            }
+        if let Some(state) = self.node.client_mut(client)
+            && state.replies.out.capacity() == 0
+            && let Some(buffer) = self.pool.pop()
+        {
+            state.replies.out = buffer;
         }
         let (used, fed) = self.node.feed(client, bytes);
         if used < bytes.len() && fed != Fed::Closed {

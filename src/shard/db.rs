@@ -226,10 +226,10 @@ impl<'a> Db<'a> {
             let table = &databases[self.number].table;
             let entry = table.get(table.random(random)?);
             let key = entry.key().to_vec();
-            if entry.expiry().is_none_or(|at| at >= now.unix_ms) {
+            if attempt == 99 || entry.expiry().is_none_or(|at| at >= now.unix_ms) {
                 return Some(key);
             }
-            if attempt < 99 && !self.shard.settings.expiry_paused {
+            if !self.shard.settings.expiry_paused {
                 self.edit(&key);
             }
         }

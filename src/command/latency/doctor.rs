@@ -50,10 +50,10 @@ fn report(all: &[(Event, History)], config: &Config, now_s: i64) -> String {
              slowlog-log-slower-than turns it on.\n",
         );
     } else if slow_us > threshold_us && threshold_us > 0 {
-        let _ = write!(
+        let _ = writeln!(
             out,
             "The slow log begins at {slow_us} microseconds, above what is monitored here. CONFIG \
-             SET slowlog-log-slower-than {threshold_us} makes it name these commands too.\n"
+             SET slowlog-log-slower-than {threshold_us} makes it name these commands too."
         );
     } else {
         out.push_str("SLOWLOG GET names the commands.\n");
