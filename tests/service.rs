@@ -449,7 +449,7 @@ fn a_crash_by_a_signal_is_reported() {
                     "crashed by signal: 11",
                     "Killed by PID: ",
                     "------ STACK TRACE ------",
-                    "redshard::main",
+                    "src/main.rs:",
                     "------ STACK TRACE DONE ------",
                     "=== REDSHARD BUG REPORT END",
                 ] {
