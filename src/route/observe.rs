@@ -243,7 +243,13 @@ impl Node {
 
     /// A command of another shard's client had waited here and then took long: its shard knows whose
     /// it is. (What is large about it is not looked for: that is rare twice over.)
-    pub(super) fn tell_slow(&mut self, from: usize, client: ClientKey, call: Box<Call>, ticks: u64) {
+    pub(super) fn tell_slow(
+        &mut self,
+        from: usize,
+        client: ClientKey,
+        call: Box<Call>,
+        ticks: u64,
+    ) {
         let seen = Seen { ticks, ..Seen::default() };
         if !self.lookout.is_notable(seen) {
             return;
