@@ -7,8 +7,11 @@
 
 use redshard::base::clock::Now;
 use redshard::base::hash::{self, Random};
+use redshard::base::limits;
 use redshard::base::memory::Counting;
+use redshard::base::ticks;
 use redshard::config::Config;
+use redshard::metrics::CommandMetrics;
 use redshard::resp::{Limits, Parsed, Parser, Reply, ReplyBuf};
 use redshard::route::batch::ClientKey;
 use redshard::route::mailbox;
@@ -49,6 +52,7 @@ fn main() {
     own_shard(&bench);
     crossing(&bench);
     replies(&bench);
+    observing(&bench);
 }
 
 struct Bench {
@@ -191,7 +195,7 @@ impl Host {
             executable: String::new(),
         };
         let server = Arc::new(Server::new(Config::default(), shards, identity));
-        let mut nodes: Vec<Node> = mailbox::exchange(shards)
+        let mut nodes: Vec<Node> = mailbox::exchange(shards, limits::MAILBOX_BATCHES)
             .into_iter()
             .enumerate()
             .map(|(number, mail)| Node::new(number, mail, Arc::clone(&server)))
@@ -309,4 +313,27 @@ fn replies(bench: &Bench) {
             Reply::new(&mut out, false).integer(black_box(n * 1_234_567));
         }
     });
+}
+
+// ---- observing -------------------------------------------------------------------------------
+
+/// What every command pays for being timed.
+fn observing(bench: &Bench) {
+    bench.time("observe/reading the counter", PIPELINE, || {
+        for _ in 0..PIPELINE {
+            black_box(ticks::now());
+        }
+    });
+    let metrics = CommandMetrics::default();
+    let mut last = ticks::now();
+    bench.time("observe/timing and counting a command", PIPELINE, || {
+        for _ in 0..PIPELINE {
+            let now = ticks::now();
+            let took = now.saturating_sub(std::mem::replace(&mut last, now));
+            metrics.calls.add(1);
+            metrics.ticks.add(took);
+            metrics.track(took);
+        }
+    });
+    black_box(&metrics);
 }

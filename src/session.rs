@@ -2,13 +2,17 @@
 //! connection or the server may see and ask for.
 
 pub mod monitors;
+mod pause;
+
+pub use pause::Pause;
 
 use crate::base::clock::Now;
 use crate::base::error::Error;
-use crate::config::Config;
+use crate::config::typed::ClientClass;
+use crate::config::{Config, ConfigError};
 use crate::metrics::Metrics;
 use crate::resp::Span;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// One client's state.
@@ -22,6 +26,10 @@ pub struct Session {
     pub resp3: bool,
     /// Whether it may use commands (always, without `requirepass`).
     pub authenticated: bool,
+    /// Whether it ever might: then its replies are not bounded as a stranger's are.
+    pub was_trusted: bool,
+    /// Whose limits count for it. (Nobody is a replica or a subscriber yet.)
+    pub class: ClientClass,
     /// What CLIENT REPLY has set.
     pub reply_mode: ReplyMode,
     /// The transaction being queued.
@@ -36,6 +44,14 @@ pub struct Session {
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// CLIENT CAPA REDIRECT.
+    pub redirects: bool,
+    /// CLIENT IMPORT-SOURCE.
+    pub import_source: bool,
+    /// READONLY.
+    pub read_only: bool,
+    /// Whether its next command waits for the end of a CLIENT PAUSE.
+    pub postponed: bool,
     /// When it connected, milliseconds since the Unix epoch.
     pub created_ms: i64,
     /// When its last command came, milliseconds since the Unix epoch.
@@ -74,6 +90,8 @@ pub struct Traffic {
     pub query_capacity: usize,
     /// Bytes of replies not sent yet.
     pub output: usize,
+    /// Bytes allocated for the replies that are written next.
+    pub output_capacity: usize,
     /// Bytes received in all.
     pub received: u64,
     /// Bytes sent in all.
@@ -149,6 +167,8 @@ impl Session {
             db: 0,
             resp3: false,
             authenticated: config.requirepass().is_empty(),
+            was_trusted: config.requirepass().is_empty(),
+            class: ClientClass::Normal,
             reply_mode: ReplyMode::On,
             multi: None,
             watched: Vec::new(),
@@ -156,6 +176,10 @@ impl Session {
             close: Close::No,
             no_evict: false,
             no_touch: false,
+            redirects: false,
+            import_source: false,
+            read_only: false,
+            postponed: false,
             created_ms: now.unix_ms,
             active_ms: now.unix_ms,
             last_command: None,
@@ -163,7 +187,31 @@ impl Session {
             traffic: Traffic::default(),
         }
     }
+
+    /// Bytes that the client makes the server use: what it has sent and what it is owed, queued
+    /// commands, watched keys, and what the server knows about it.
+    pub fn memory(&self) -> usize {
+        let about = &*self.about;
+        let texts = about.name.capacity() + about.lib_name.capacity() + about.lib_ver.capacity();
+        let (addresses, queued) = (about.addr.capacity() + about.laddr.capacity(), self.queued());
+        size_of::<Session>()
+            + size_of_val(about)
+            + texts
+            + addresses
+            + self.traffic.query_capacity
+            + self.traffic.output.max(self.traffic.output_capacity)
+            + queued
+            + self.watched.capacity() * (size_of::<Watch>() + NAME_BYTES)
+    }
+
+    /// Bytes of queued commands.
+    pub fn queued(&self) -> usize {
+        self.multi.as_deref().map_or(0, |queue| queue.bytes)
+    }
 }
+
+/// What a watched key's name is taken for, so that nobody has to add them up.
+const NAME_BYTES: usize = 32;
 
 /// What a session command sees of the server.
 #[derive(Debug)]
@@ -174,6 +222,16 @@ pub struct Env<'a> {
     pub server: &'a Server,
     /// This turn's time.
     pub now: Now,
+}
+
+/// What a change of the configuration means outside: sockets, descriptors. The floor that knows them
+/// provides it.
+pub trait World: std::fmt::Debug + Send + Sync {
+    /// Brings the outside in line with `to`, or leaves it as it is.
+    ///
+    /// # Errors
+    /// When the system refuses; the change is refused then.
+    fn follow(&self, from: &Config, to: &Config) -> Result<(), ConfigError>;
 }
 
 /// What all shards share: the configuration, the counters, and requests to the process. Nothing on
@@ -187,18 +245,18 @@ pub struct Server {
     pub metrics: Metrics,
     /// Who monitors.
     pub monitors: monitors::Monitors,
+    /// Whether expired keys are looked for (DEBUG SET-ACTIVE-EXPIRE).
+    active_expire: AtomicBool,
     /// Asked to stop: 0 no, 1 yes.
     stop: AtomicU64,
     next_client: AtomicU64,
+    /// CLIENT PAUSE.
+    pause: Mutex<Pause>,
+    /// Who brings the outside in line with the configuration.
+    world: OnceLock<Box<dyn World>>,
     /// The process's identity, for INFO.
     pub identity: Identity,
-    /// See [`Server::put_into_effect_by`].
-    effects: OnceLock<Effects>,
 }
-
-/// Puts a changed configuration into effect, as far as the process is concerned and not a shard:
-/// from the old one to the new one, or not at all.
-pub type Effects = fn(&Config, &Config) -> Result<(), Error>;
 
 /// What does not change while the process lives.
 #[derive(Debug)]
@@ -222,10 +280,12 @@ impl Server {
             generation: AtomicU64::new(1),
             metrics,
             monitors: monitors::Monitors::default(),
+            active_expire: AtomicBool::new(true),
             stop: AtomicU64::new(0),
             next_client: AtomicU64::new(1),
+            pause: Mutex::default(),
+            world: OnceLock::new(),
             identity,
-            effects: OnceLock::new(),
         }
     }
 
@@ -244,10 +304,16 @@ impl Server {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Changes the configuration as a whole, or, when `change` fails, not at all.
+    /// Says who brings the outside in line with the configuration. The first to be told stays.
+    pub fn set_world(&self, world: Box<dyn World>) {
+        let _ = self.world.set(world);
+    }
+
+    /// Changes the configuration as a whole, or, when `change` fails or the [`World`] cannot follow,
+    /// not at all.
     ///
     /// # Errors
-    /// What `change` returns.
+    /// What `change` or the [`World`] returns.
     pub fn reconfigure(
         &self,
         change: impl FnOnce(&mut Config) -> Result<(), Error>,
@@ -258,18 +324,24 @@ impl Server {
         };
         let mut next = Config::clone(&current);
         change(&mut next)?;
-        if let Some(effects) = self.effects.get() {
-            effects(&current, &next)?;
+        if let Some(world) = self.world.get() {
+            world.follow(&current, &next).map_err(|error| Error::owned(error.to_string()))?;
         }
         *current = Arc::new(next);
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
-    /// Says who puts changes of the configuration into effect before they are taken.
-    pub fn put_into_effect_by(&self, effects: Effects) {
-        // Whoever came first stays: there is one process.
-        let _ = self.effects.set(effects);
+    /// Whether expired keys are looked for.
+    pub fn active_expire(&self) -> bool {
+        self.active_expire.load(Ordering::Relaxed)
+    }
+
+    /// Says whether expired keys are looked for.
+    pub fn set_active_expire(&self, on: bool) {
+        self.active_expire.store(on, Ordering::Relaxed);
+        // Shards follow it like a change of configuration.
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Asks the whole process to stop, as a user wishes.

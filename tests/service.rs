@@ -14,6 +14,7 @@ use support::*;
 
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
+const SIGABRT: i32 = 6;
 const SIGSEGV: i32 = 11;
 const SIGTERM: i32 = 15;
 const SIGCONT: i32 = 18;
@@ -372,6 +373,37 @@ fn the_second_interrupt_is_no_worse_than_the_first() {
 }
 
 #[test]
+fn the_process_title() {
+    for &shards in shard_counts() {
+        let launch = Launch::new(shards).env("REDSHARD_TEST_KEPT", "kept");
+        let server = launch.start();
+        // The whole of it: words are parted by spaces, and what is left of the room is nothing.
+        let title = || {
+            let bytes = fs::read(format!("/proc/{}/cmdline", server.pid())).expect("its title");
+            String::from_utf8(bytes).expect("text").replace('\0', " ").trim().to_owned()
+        };
+        let port = server.port();
+        let program = match reference() {
+            Some(path) => path.display().to_string(),
+            None => env!("CARGO_BIN_EXE_redshard").to_owned(),
+        };
+        assert_eq!(title(), format!("{program} 127.0.0.1:{port}"));
+        let mut c = server.client();
+        c.check("CONFIG SET proc-title-template \"TEST {port} {tls-port} {title}\"", ok());
+        assert_eq!(title(), format!("TEST {port} 0 {program}"));
+        // Longer than there is room: cut off, and no harm done.
+        let long = format!("{{title}} {}", "x".repeat(100_000));
+        assert_eq!(c.cmd(&["CONFIG", "SET", "proc-title-template", &long]), ok());
+        assert!(title().starts_with(&format!("{program} xxx")));
+        c.check("PING", simple("PONG"));
+        c.check_error_prefix(
+            "CONFIG SET proc-title-template {nonsense}",
+            "ERR CONFIG SET failed (possibly related to argument 'proc-title-template')",
+        );
+    }
+}
+
+#[test]
 fn how_expendable_it_is() {
     each_shard_count(|server| {
         let score = || -> i32 {
@@ -430,6 +462,37 @@ fn a_crash_by_a_signal_is_reported() {
     server.signal(SIGSEGV);
     assert_eq!(server.wait_exit().signal(), Some(SIGSEGV));
     assert!(!server.log().contains("BUG REPORT"), "{}", server.log());
+}
+
+/// The same through the front door, where there is a command that panics.
+#[test]
+fn a_panic_ends_all_of_it() {
+    if !is_ours() {
+        return;
+    }
+    for &shards in shard_counts() {
+        let mut server = Launch::new(shards).args(&["--enable-debug-command", "yes"]).start();
+        let mut c = server.client();
+        if c.run("DEBUG HELP").is_error() {
+            eprintln!("there is no DEBUG yet: src/server/crash.rs tests it alone");
+            return;
+        }
+        let mut other = server.client();
+        let id = c.run("CLIENT ID").int();
+        c.send("DEBUG PANIC");
+        let status = server.wait_exit();
+        assert_eq!(status.signal(), Some(SIGABRT), "{status}");
+        c.expect_closed();
+        other.expect_closed();
+        let log = server.log();
+        for wanted in
+            [" panicked at src/", &format!("Running command DEBUG of client {id}, on shard ")]
+        {
+            assert_eq!(log.matches(wanted).count(), 1, "{wanted:?} in:\n{log}");
+        }
+        // One report: the abort that follows is part of it.
+        assert_eq!(log.matches("BUG REPORT START").count(), 1, "{log}");
+    }
 }
 
 // ---- deploy/ ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 //! cargo bench --bench versus -- memory              bytes per key
 //! cargo bench --bench versus -- pause               the longest wait of a client
 //! cargo bench --bench versus -- idle                bytes per idle connection
+//! cargo bench --bench versus -- observe             what INFO and /metrics cost under load
 //! cargo bench --bench versus -- cpu --help          the options, and what else is set
 //! ```
 //!
@@ -19,7 +20,7 @@
 //! main      arguments -> one report
 //! options   what can be asked for, declared once
 //! contest   rounds of turns: the measurement behind `cpu` and `shards`
-//! cpu shards memory pause idle      one report each
+//! cpu shards memory pause idle observe      one report each
 //! load request reply                the load generator
 //! server proc                       servers as processes; what the kernel knows of them
 //! stats table                       figures and how they are printed
@@ -33,6 +34,7 @@ mod cpu;
 mod idle;
 mod load;
 mod memory;
+mod observe;
 mod options;
 mod pause;
 mod proc;
@@ -107,5 +109,6 @@ fn run(arguments: &[String]) -> Outcome<()> {
         Report::Memory => memory::report(&bench),
         Report::Pause => pause::report(&bench),
         Report::Idle => idle::report(&bench),
+        Report::Observe => observe::report(&bench),
     }
 }

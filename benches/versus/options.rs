@@ -32,11 +32,12 @@ pub enum Report {
     Memory,
     Pause,
     Idle,
+    Observe,
 }
 
 impl Report {
-    const ALL: [Report; 5] =
-        [Report::Cpu, Report::Shards, Report::Memory, Report::Pause, Report::Idle];
+    const ALL: [Report; 6] =
+        [Report::Cpu, Report::Shards, Report::Memory, Report::Pause, Report::Idle, Report::Observe];
 
     fn name(self) -> &'static str {
         match self {
@@ -45,6 +46,7 @@ impl Report {
             Report::Memory => "memory",
             Report::Pause => "pause",
             Report::Idle => "idle",
+            Report::Observe => "observe",
         }
     }
 
@@ -55,6 +57,7 @@ impl Report {
             Report::Memory => "resident bytes per key",
             Report::Pause => "the longest wait of a client while keys come and go",
             Report::Idle => "resident bytes per idle connection",
+            Report::Observe => "what INFO and /metrics cost ours under load",
         }
     }
 
@@ -91,6 +94,16 @@ impl Report {
                 &["shards", "phases", "keys", "values", "connections", "pipelines", "peers"]
             }
             Report::Idle => &["shards", "connections", "rounds", "peers"],
+            Report::Observe => &[
+                "shards",
+                "commands",
+                "pipelines",
+                "connections",
+                "values",
+                "rounds",
+                "seconds",
+                "keyspace",
+            ],
         }
     }
 }
@@ -116,16 +129,18 @@ impl Options {
     fn defaults(report: Report) -> Options {
         let peers: &[&str] = match report {
             Report::Shards => &["valkey"],
+            Report::Observe => &[],
             _ => &["valkey", "redis", "apt"],
         };
         Options {
             report,
             commands: match report {
-                Report::Shards => vec![Command::Set, Command::Get],
+                Report::Shards | Report::Observe => vec![Command::Set, Command::Get],
                 _ => Command::ALL.to_vec(),
             },
             pipelines: match report {
                 Report::Pause => vec![32],
+                Report::Observe => vec![16],
                 _ => vec![1, 16, 64],
             },
             connections: match report {
@@ -137,6 +152,7 @@ impl Options {
             values: vec![64],
             rounds: match report {
                 Report::Cpu | Report::Shards => 5,
+                Report::Observe => 9,
                 _ => 1,
             },
             seconds: 1.0,
@@ -147,7 +163,7 @@ impl Options {
                 _ => 5_000_000,
             },
             shards: match report {
-                Report::Pause | Report::Idle => 1,
+                Report::Pause | Report::Idle | Report::Observe => 1,
                 _ => 2,
             },
             phases: vec![Phase::Insert, Phase::Delete, Phase::Expire, Phase::Flush],

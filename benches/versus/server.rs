@@ -133,12 +133,18 @@ fn version_of(program: &Path) -> Outcome<String> {
 impl Product {
     /// Starts the server and waits until it answers.
     pub fn start(&self, launch: &Launch) -> Outcome<Server> {
+        self.start_with(launch, &[])
+    }
+
+    /// The same, with arguments of a report's own.
+    pub fn start_with(&self, launch: &Launch, more: &[String]) -> Outcome<Server> {
         let scratch = Scratch::new()?;
         let log = scratch.0.join("log");
         let port = free_port()?;
         let mut command = Command::new(&self.program);
         command
             .args(self.arguments(launch, port, &scratch.0))
+            .args(more)
             .current_dir(&scratch.0)
             .stdin(Stdio::null())
             .stdout(File::create(&log)?)
@@ -265,7 +271,7 @@ impl Drop for Scratch {
 }
 
 /// A port that was free a moment ago; nothing else hands out ports here.
-fn free_port() -> Outcome<u16> {
+pub fn free_port() -> Outcome<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(listener.local_addr()?.port())
 }

@@ -44,11 +44,25 @@ pub const OUTPUT_PAUSE: usize = 256 * 1024;
 /// Commands of one client that run before its neighbours get their turn again.
 pub const COMMANDS_PER_FEED: usize = 4_096;
 
-/// Bytes of work that one batch may carry before it is posted within a turn rather than at its end.
+/// Most unprocessed input of one client, whatever `client-query-buffer-limit` says: spans count 32
+/// bits, and a received piece may come on top before anybody looks.
+pub const QUERY_BUFFER_CEILING: u64 = (1 << 32) - (1 << 20);
+
+/// Argument bytes in a batch from which on its sender runs no client any further this turn. A batch
+/// exceeds it by one command at most, so that its spans can count in 32 bits.
 pub const BATCH_BYTES: usize = 1024 * 1024;
+
+/// The same as a number of commands: their replies, each up to [`INLINE_VALUE_MAX`], are made on
+/// another shard, where nobody can see yet that their client does not read.
+///
+/// The simulator's few clients have to come across it too.
+pub const BATCH_ITEMS: usize = if cfg!(test) { 3 } else { 8_192 };
 
 /// Batches in flight from one shard to another before the sender spills to a list of its own.
 pub const MAILBOX_BATCHES: usize = 256;
+
+/// Time between two ticks of a shard's loop, in milliseconds.
+pub const TICK_MS: u32 = 10;
 
 /// Keys that one housekeeping slice may free, split or expire before it looks at the clock.
 pub const HOUSEKEEPING_STEP: usize = 256;
@@ -65,3 +79,14 @@ pub const ADMIN_REQUEST_BYTES: usize = 8 * 1024;
 /// Milliseconds that a request to the admin port may take, from its first byte to the last of its
 /// response.
 pub const ADMIN_REQUEST_MS: u64 = 5_000;
+
+/// Least that `maxmemory-clients` can mean, in bytes (Redis's figure).
+pub const CLIENT_MEMORY_MIN: u64 = 128 * 1024;
+
+/// Unsent reply bytes of a client that has never authenticated: what Redis's fixed buffer holds, and
+/// the 1 KiB it allows beyond.
+pub const UNAUTHENTICATED_OUTPUT_MAX: usize = 16 * 1024 + 1024;
+
+/// Time without a word from a client after which memory that only waits for its input is given
+/// back, in milliseconds.
+pub const IDLE_INPUT_MS: i64 = 2_000;

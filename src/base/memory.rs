@@ -76,6 +76,62 @@ pub fn peak() -> u64 {
     PEAK.load(Ordering::Relaxed).max(0) as u64
 }
 
+/// What the allocator has from the system and gives to us, in bytes; jemalloc's words.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allocator {
+    /// In allocations, rounded up to their classes.
+    pub allocated: u64,
+    /// In pages that hold at least one allocation.
+    pub active: u64,
+    /// In memory, kept pages without allocations and the allocator's own included.
+    pub resident: u64,
+    /// The allocator's own.
+    pub metadata: u64,
+}
+
+/// The allocator's statistics, brought up to date: some ten microseconds. All zero where jemalloc is
+/// not in use.
+pub fn allocator() -> Allocator {
+    use tikv_jemalloc_ctl::{epoch, stats};
+    if epoch::advance().is_err() {
+        return Allocator::default();
+    }
+    let bytes = |read: Result<usize, tikv_jemalloc_ctl::Error>| read.unwrap_or(0) as u64;
+    Allocator {
+        allocated: bytes(stats::allocated::read()),
+        active: bytes(stats::active::read()),
+        resident: bytes(stats::resident::read()),
+        metadata: bytes(stats::metadata::read()),
+    }
+}
+
+/// The allocator's own report.
+pub fn report() -> Vec<u8> {
+    use tikv_jemalloc_ctl::stats_print::{Options, stats_print};
+    let mut text = Vec::new();
+    // Writing into memory does not fail.
+    let _ = stats_print(&mut text, Options::default());
+    text
+}
+
+/// Gives kept pages without allocations back to the system. Returns whether the allocator would.
+pub fn purge() -> bool {
+    // All arenas: jemalloc's MALLCTL_ARENAS_ALL.
+    let name = c"arena.4096.purge";
+    // SAFETY: (1) the name ends with a zero byte; (2) this control takes and gives nothing, which is
+    // what null pointers and lengths of zero say; (3) jemalloc locks what it works on.
+    let refused = unsafe {
+        tikv_jemalloc_sys::mallctl(
+            name.as_ptr(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            0,
+        )
+    };
+    refused == 0
+}
+
 /// Starts the peak anew (CONFIG RESETSTAT does not; MEMORY PURGE and tests may).
 pub fn reset_peak() {
     PEAK.store(TOTAL.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -37,6 +37,15 @@ pub const fn shard_of(slot: u16, shards: u16) -> u16 {
     (slot as u32 * shards as u32 / SLOTS as u32) as u16
 }
 
+/// The shard that owns a key, of `shards` in all.
+#[inline]
+pub fn owner(key: &[u8], shards: usize) -> usize {
+    if shards == 1 {
+        return 0;
+    }
+    usize::from(shard_of(slot_of(key), shards as u16))
+}
+
 /// The first slot that `shard` owns; `first_slot(shards, shards)` is the end of the last range.
 #[inline]
 pub const fn first_slot(shard: u16, shards: u16) -> u16 {

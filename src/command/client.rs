@@ -1,6 +1,8 @@
 //! CLIENT: what a connection says about itself, what is known about all of them, and their end.
 
 mod filter;
+mod pause;
+mod tracking;
 
 use super::introspect::help;
 use super::{Command, Effect, Family, Gather, Outcome, Run, flag};
@@ -23,11 +25,26 @@ pub const FAMILY: Family = Family {
             .since("2.4.0")
             .complexity("That of the subcommand")
             .summary("What is known about connections, and their end."),
+        Command::new("CLIENT CACHING", Run::Session(tracking::caching))
+            .usage("(YES | NO)")
+            .with(OWN)
+            .since("6.0.0")
+            .summary("Whether the keys of the next command are tracked."),
+        Command::new("CLIENT CAPA", Run::Session(capa))
+            .usage("capability...")
+            .with(OWN)
+            .since("8.0.0")
+            .summary("What the client can do beyond what every client can."),
         Command::new("CLIENT GETNAME", Run::Session(getname))
             .usage("")
             .with(OWN)
             .since("2.6.9")
             .summary("The connection's name."),
+        Command::new("CLIENT GETREDIR", Run::Session(tracking::getredir))
+            .usage("")
+            .with(OWN)
+            .since("6.0.0")
+            .summary("The connection that invalidations of this one's keys go to."),
         Command::new("CLIENT HELP", Run::Session(client_help))
             .usage("")
             .with(flag::LOADING | flag::STALE | flag::CONNECTION)
@@ -38,6 +55,11 @@ pub const FAMILY: Family = Family {
             .with(OWN)
             .since("5.0.0")
             .summary("The connection's number, which no other has had."),
+        Command::new("CLIENT IMPORT-SOURCE", Run::Session(import_source))
+            .usage("(ON | OFF)")
+            .with(ALWAYS)
+            .since("8.1.0")
+            .summary("Whether the connection brings the data of another server."),
         Command::new("CLIENT INFO", Run::Session(info))
             .usage("")
             .with(ALWAYS)
@@ -65,6 +87,11 @@ pub const FAMILY: Family = Family {
             .with(OWN)
             .since("7.2.0")
             .summary("Whether the connection's commands leave alone when keys were last used."),
+        Command::new("CLIENT PAUSE", Run::Sessions(pause::pause, Gather::Ok))
+            .usage("timeout:integer [WRITE | ALL]")
+            .with(ALWAYS | flag::ADMIN)
+            .since("3.0.0")
+            .summary("Lets all clients wait, or those that write."),
         Command::new("CLIENT REPLY", Run::Session(reply_mode))
             .usage("(ON | OFF | SKIP)")
             .with(OWN | flag::NO_MULTI)
@@ -80,12 +107,31 @@ pub const FAMILY: Family = Family {
             .with(OWN)
             .since("2.6.9")
             .summary("Names the connection."),
+        Command::new("CLIENT TRACKING", Run::Session(tracking::tracking))
+            .usage(
+                "(ON | OFF) [REDIRECT client-id:integer] [PREFIX prefix]... [BCAST] [OPTIN] \
+                 [OPTOUT] [NOLOOP]",
+            )
+            .with(ALWAYS)
+            .since("6.0.0")
+            .summary("Whether the server tells the connection of changes to the keys it has read."),
+        Command::new("CLIENT TRACKINGINFO", Run::Session(tracking::trackinginfo))
+            .usage("")
+            .with(ALWAYS)
+            .since("6.2.0")
+            .summary("What the server tells the connection of changes to the keys it has read."),
         Command::new("CLIENT UNBLOCK", Run::Session(unblock))
             .usage("client-id:integer [TIMEOUT | ERROR]")
             .with(ALWAYS | flag::ADMIN)
             .since("5.0.0")
             .complexity("O(log N) in the number of connections")
             .summary("Ends another connection's waiting."),
+        Command::new("CLIENT UNPAUSE", Run::Sessions(pause::unpause, Gather::Ok))
+            .usage("")
+            .with(ALWAYS | flag::ADMIN)
+            .since("6.2.0")
+            .complexity("O(N) in the number of clients that wait")
+            .summary("Lets clients go on that CLIENT PAUSE lets wait."),
     ],
 };
 
@@ -181,7 +227,24 @@ fn no_touch(session: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> O
     Ok(Effect::Read)
 }
 
-/// CLIENT UNBLOCK: there is no command yet that waits.
+/// CLIENT CAPA: what is not known is ignored, as a later version may know it.
+fn capa(session: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome {
+    session.redirects |= (0..args.len()).any(|at| args.is(at, "REDIRECT"));
+    reply.ok();
+    Ok(Effect::Read)
+}
+
+/// CLIENT IMPORT-SOURCE.
+fn import_source(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Outcome {
+    if !args.is(0, "OFF") && !env.config.import_mode() {
+        return Err(Error::text("ERR Server is not in import mode"));
+    }
+    session.import_source = on_or_off(args)?;
+    reply.ok();
+    Ok(Effect::Read)
+}
+
+/// CLIENT UNBLOCK: there is no command yet that waits. Who is paused is not waiting in this sense.
 fn unblock(_: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome {
     if args.len() > 1 && !args.is(1, "TIMEOUT") && !args.is(1, "ERROR") {
         return Err(Error::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
@@ -194,7 +257,8 @@ fn unblock(_: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome 
 /// CLIENT INFO.
 fn info(session: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
     let mut out = String::new();
-    describe(session, env, &mut out);
+    let asker = session.id;
+    describe(session, asker, env, &mut out);
     reply.verbatim("txt", &out);
     Ok(Effect::Read)
 }
@@ -211,7 +275,7 @@ fn list(
     let mut out = String::new();
     for session in sessions {
         if session.close != Close::Now && filter.takes(session, asker, env) {
-            describe(session, env, &mut out);
+            describe(session, asker, env, &mut out);
         }
     }
     reply.verbatim("txt", &out);
@@ -264,39 +328,40 @@ fn killed(parts: &[&[u8]], reply: &mut Reply) {
 fn letters(session: &Session) -> String {
     let letters = [
         (session.multi.is_some(), 'x'),
+        (session.postponed, 'b'),
         (session.close == Close::AfterReplies, 'c'),
         (session.close == Close::Now, 'A'),
         (session.about.addr.starts_with('/'), 'U'),
+        (session.read_only, 'r'),
         (session.no_evict, 'e'),
         (session.no_touch, 'T'),
+        (session.import_source, 'I'),
     ];
     let set: String = letters.iter().filter(|(on, _)| *on).map(|(_, letter)| letter).collect();
     if set.is_empty() { "N".to_owned() } else { set }
 }
 
-/// One line of CLIENT LIST. There is one buffer for replies, shown as `obl`; what Redis keeps in a
-/// list besides (`oll`, `omem`) and per argument (`argv-mem`) does not exist.
-fn describe(session: &Session, env: &Env, out: &mut String) {
+/// Of the replies that wait, what Redis would have in the one buffer that every client of its has.
+const FIRST_BUFFER: usize = 16 * 1024;
+
+/// One line of CLIENT LIST. What waits to be sent beyond the first 16 KiB is shown as the list that
+/// Redis would keep it in (`oll`, `omem`); memory per argument (`argv-mem`) and a peak of the first
+/// buffer (`rbp`) do not exist.
+fn describe(session: &Session, asker: u64, env: &Env, out: &mut String) {
     let (about, traffic) = (&*session.about, &session.traffic);
     let text = String::from_utf8_lossy;
     let seconds_since = |ms: i64| (env.now.unix_ms - ms).max(0) / 1000;
     let queue = session.multi.as_deref();
-    let queued_bytes = queue.map_or(0, |queue| queue.bytes);
-    let total = size_of::<Session>()
-        + size_of_val(about)
-        + about.name.capacity()
-        + about.lib_name.capacity()
-        + about.lib_ver.capacity()
-        + traffic.query_capacity
-        + traffic.output
-        + queued_bytes;
     let command = session.last_command.map(|id| super::all()[usize::from(id)].full_name());
+    // The command that asks is counted already, and has not ended.
+    let commands = traffic.commands - u64::from(session.id == asker);
+    let first = traffic.output.min(FIRST_BUFFER);
     let _ = writeln!(
         out,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa= db={} sub=0 psub=0 \
-         ssub=0 multi={} watch={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={queued_bytes} rbs=0 \
-         rbp=0 obl={} oll=0 omem=0 tot-mem={total} events={} cmd={} user=default redir=-1 resp={} \
-         lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa={} db={} sub=0 psub=0 \
+         ssub=0 multi={} watch={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={} rbs={} rbp=0 obl={} \
+         oll={} omem={} tot-mem={} events={} cmd={} user=default redir=-1 resp={} lib-name={} \
+         lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
         session.id,
         about.addr,
         about.laddr,
@@ -305,12 +370,18 @@ fn describe(session: &Session, env: &Env, out: &mut String) {
         seconds_since(session.created_ms),
         seconds_since(session.active_ms),
         letters(session),
+        capabilities(session),
         session.db,
         queue.map_or(-1, |queue| queue.calls.len() as i64),
         session.watched.len(),
         traffic.query,
         traffic.query_capacity.saturating_sub(traffic.query),
-        traffic.output,
+        session.queued(),
+        traffic.output_capacity,
+        first,
+        (traffic.output - first).div_ceil(FIRST_BUFFER),
+        traffic.output - first,
+        session.memory(),
         if traffic.output > 0 { "rw" } else { "r" },
         command.as_deref().unwrap_or("NULL"),
         if session.resp3 { 3 } else { 2 },
@@ -318,8 +389,13 @@ fn describe(session: &Session, env: &Env, out: &mut String) {
         text(&about.lib_ver),
         traffic.received,
         traffic.sent,
-        traffic.commands,
+        commands,
     );
+}
+
+/// The letters CLIENT LIST shows for what a client has said it can do.
+fn capabilities(session: &Session) -> &'static str {
+    if session.redirects { "r" } else { "" }
 }
 
 /// CLIENT HELP.
@@ -327,10 +403,18 @@ fn client_help(_: &mut Session, _: &Env, _: &Args, reply: &mut Reply) -> Outcome
     help(
         "CLIENT",
         &[
+            "CACHING (YES|NO)",
+            "    Whether the keys of the next command are tracked. (Nothing is: see TRACKING.)",
+            "CAPA <capability> [<capability> ...]",
+            "    What this client can do. Known is REDIRECT: to go elsewhere when told to.",
             "GETNAME",
             "    The name of this connection.",
+            "GETREDIR",
+            "    The connection that invalidations go to: none.",
             "ID",
             "    The number of this connection.",
+            "IMPORT-SOURCE (ON|OFF)",
+            "    Whether this connection brings another server's data, with import-mode on.",
             "INFO",
             "    What is known about this connection.",
             "KILL <address:port>",
@@ -351,14 +435,22 @@ fn client_help(_: &mut Session, _: &Env, _: &Args, reply: &mut Reply) -> Outcome
             "    Whether this connection stays when memory for clients is short.",
             "NO-TOUCH (ON|OFF)",
             "    Whether commands of this connection leave alone when keys were last used.",
+            "PAUSE <timeout> [WRITE|ALL]",
+            "    Let all clients wait for so many milliseconds, or those that write.",
             "REPLY (ON|OFF|SKIP)",
             "    Whether this connection gets replies, or all but the next.",
             "SETINFO (LIB-NAME|LIB-VER) <value>",
             "    Name the client's library, or its version.",
             "SETNAME <name>",
             "    Name this connection.",
+            "TRACKING (ON|OFF) [<option> ...]",
+            "    Be told of changes to keys that were read. Only OFF is possible here.",
+            "TRACKINGINFO",
+            "    What this connection is told of such changes.",
             "UNBLOCK <number> [TIMEOUT|ERROR]",
             "    End another connection's waiting.",
+            "UNPAUSE",
+            "    Let everybody go on whom PAUSE lets wait.",
         ],
         reply,
     )

@@ -132,6 +132,7 @@ fn log_in(session: &mut Session, env: &Env, user: &[u8], password: &[u8]) -> Res
         return Err(WRONG_PASSWORD);
     }
     session.authenticated = true;
+    session.was_trusted = true;
     Ok(())
 }
 

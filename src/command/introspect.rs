@@ -85,11 +85,24 @@ const TIPS: &[(&str, &[&str])] = &[
     ("COMMAND DOCS", ORDER_VARIES),
     ("COMMAND INFO", ORDER_VARIES),
     ("COMMAND LIST", ORDER_VARIES),
+    ("COMMANDLOG GET", LOGGED),
+    ("COMMANDLOG LEN", COUNTED),
+    ("COMMANDLOG RESET", EVERYWHERE),
     ("CONFIG RESETSTAT", EVERYWHERE),
     ("CONFIG REWRITE", EVERYWHERE),
     ("CONFIG SET", EVERYWHERE),
-    ("INFO", &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"]),
+    ("INFO", PER_SHARD),
     ("KEYS", &["request_policy:all_shards", "nondeterministic_output_order"]),
+    ("LATENCY DOCTOR", PER_NODE),
+    ("LATENCY GRAPH", PER_NODE),
+    ("LATENCY HISTOGRAM", PER_NODE),
+    ("LATENCY HISTORY", PER_NODE),
+    ("LATENCY LATEST", PER_NODE),
+    ("LATENCY RESET", &["request_policy:all_nodes", "response_policy:agg_sum"]),
+    ("MEMORY DOCTOR", PER_SHARD),
+    ("MEMORY MALLOC-STATS", PER_SHARD),
+    ("MEMORY PURGE", &["request_policy:all_shards", "response_policy:all_succeeded"]),
+    ("MEMORY STATS", PER_SHARD),
     ("MSETEX", &["request_policy:multi_shard", "response_policy:all_succeeded"]),
     ("OBJECT ENCODING", VARIES),
     ("OBJECT FREQ", VARIES),
@@ -102,6 +115,9 @@ const TIPS: &[(&str, &[&str])] = &[
         &["request_policy:all_shards", "response_policy:special", "nondeterministic_output"],
     ),
     ("SCAN", &["nondeterministic_output", "request_policy:special", "response_policy:special"]),
+    ("SLOWLOG GET", LOGGED),
+    ("SLOWLOG LEN", COUNTED),
+    ("SLOWLOG RESET", EVERYWHERE),
     ("SWAPDB", &[]),
     ("TIME", VARIES),
     ("TTL", VARIES),
@@ -109,6 +125,13 @@ const TIPS: &[(&str, &[&str])] = &[
 
 const VARIES: &[&str] = &["nondeterministic_output"];
 const ORDER_VARIES: &[&str] = &["nondeterministic_output_order"];
+const PER_SHARD: &[&str] =
+    &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"];
+const PER_NODE: &[&str] =
+    &["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"];
+const LOGGED: &[&str] = &["request_policy:all_nodes", "nondeterministic_output"];
+const COUNTED: &[&str] =
+    &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"];
 const EVERYWHERE: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
 
 /// See [`TIPS`].

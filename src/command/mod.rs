@@ -9,20 +9,29 @@
 //! **To add a family**: a file, and its name in [`FAMILIES`].
 
 pub mod client;
+pub mod cluster;
+pub mod commandlog;
 pub mod connection;
+pub mod debug;
 pub mod generic;
 pub mod info;
 pub mod introspect;
 pub mod keyspace;
+pub mod latency;
+pub mod memory;
+pub mod monitor;
+pub mod rename;
 pub mod server;
 pub mod string;
 pub mod transactions;
 pub mod usage;
 
 use crate::base::error::Error;
+use crate::config::Config;
 use crate::resp::{Args, Reply};
 use crate::session::{Env, Session};
 use crate::shard::db::Db;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Every family, in the order COMMAND LIST shows them.
 const FAMILIES: &[Family] = &[
@@ -31,9 +40,15 @@ const FAMILIES: &[Family] = &[
     keyspace::SERVER_DATA,
     connection::FAMILY,
     client::FAMILY,
+    cluster::FAMILY,
     transactions::FAMILY,
     server::FAMILY,
     info::FAMILY,
+    commandlog::FAMILY,
+    latency::FAMILY,
+    monitor::FAMILY,
+    memory::FAMILY,
+    debug::FAMILY,
     introspect::FAMILY,
 ];
 
@@ -70,6 +85,9 @@ pub type SessionHandler = fn(&mut Session, &Env, &Args, &mut Reply) -> Outcome;
 pub type SessionsHandler =
     fn(&mut dyn Iterator<Item = &mut Session>, u64, &Env, &Args, &mut Reply) -> Outcome;
 
+/// Chooses a command's form by its arguments, or says that the client may not use it.
+pub type Choose = fn(&Session, &Config, &Args) -> Result<&'static Command, Error>;
+
 /// Where a command runs and how its parts come together: the routing plan, as data.
 #[derive(Clone, Copy, Debug)]
 pub enum Run {
@@ -90,6 +108,8 @@ pub enum Run {
     Sessions(SessionsHandler, Gather),
     /// Done by the router itself.
     Control(Control),
+    /// As the command that this chooses says: one of several forms that count as one command.
+    Chosen(Choose),
     /// Only its subcommands run.
     Container,
 }
@@ -450,17 +470,21 @@ pub fn all() -> &'static [Command] {
 /// Entries of the name index: a power of two, thinly filled, so that most names are found at once.
 const INDEX_LEN: usize = 1024;
 
-/// Names to numbers plus one, by open addressing on [`name_hash`]; subcommands are not in it.
-static INDEX: [u16; INDEX_LEN] = {
-    let mut index = [0u16; INDEX_LEN];
+/// Names to numbers plus one, by open addressing on [`name_hash`]; subcommands are not in it. A number
+/// that no command has stands for a name that [`rename`] knows about. It is written before there are
+/// shards; atomics, because it is read by all of them.
+static INDEX: [AtomicU16; INDEX_LEN] = {
+    let mut index = [const { AtomicU16::new(0) }; INDEX_LEN];
+    let mut taken = [false; INDEX_LEN];
     let mut n = 0;
     while n < COUNT {
         if spaces(COMMANDS_FOR_INDEX[n]) == 0 {
             let mut at = name_hash(COMMANDS_FOR_INDEX[n].as_bytes());
-            while index[at] != 0 {
+            while taken[at] {
                 at = (at + 1) % INDEX_LEN;
             }
-            index[at] = n as u16 + 1;
+            index[at] = AtomicU16::new(n as u16 + 1);
+            taken[at] = true;
         }
         n += 1;
     }
@@ -483,6 +507,23 @@ const COMMANDS_FOR_INDEX: [&str; COUNT] = {
     names
 };
 
+/// The number of a command, for declarations that stand for it.
+const fn number_of(name: &str) -> u16 {
+    let mut n = 0;
+    while n < COUNT {
+        let (one, other) = (COMMANDS_FOR_INDEX[n].as_bytes(), name.as_bytes());
+        let mut at = 0;
+        while at < one.len() && at < other.len() && one[at] == other[at] {
+            at += 1;
+        }
+        if at == one.len() && at == other.len() {
+            return n as u16;
+        }
+        n += 1;
+    }
+    panic!("no such command")
+}
+
 /// Ignores case: bit 5 is what distinguishes the cases of a letter.
 #[inline]
 const fn name_hash(name: &[u8]) -> usize {
@@ -498,21 +539,37 @@ const fn name_hash(name: &[u8]) -> usize {
 #[inline]
 pub fn find(name: &[u8]) -> Option<&'static Command> {
     // Longer than any name: not worth hashing.
-    if name.len() > 32 {
-        return None;
+    if name.len() > NAME_MAX {
+        return rename::find(name);
     }
     let mut at = name_hash(name);
     loop {
-        let number = INDEX[at];
+        let number = INDEX[at].load(Ordering::Relaxed);
         if number == 0 {
             return None;
         }
-        let command = &COMMANDS[number as usize - 1];
-        if command.name.len() == name.len() && command.name.as_bytes().eq_ignore_ascii_case(name) {
-            return Some(command);
+        match COMMANDS.get(usize::from(number) - 1) {
+            Some(command) if command.name.as_bytes().eq_ignore_ascii_case(name) => {
+                return Some(command);
+            }
+            Some(_) => {}
+            None => {
+                let found = rename::find(name);
+                if found.is_some() {
+                    return found;
+                }
+            }
         }
         at = (at + 1) % INDEX_LEN;
     }
+}
+
+/// Longest name of a command.
+const NAME_MAX: usize = 32;
+
+/// The command that is declared under a name, whatever `rename-command` has made of it.
+pub fn declared(name: &str) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.name == name)
 }
 
 /// Finds a container's subcommand, in any case.

@@ -105,7 +105,7 @@ fn config_set(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) 
 }
 
 /// Whether a client of this address is on this machine.
-fn is_local(addr: &str) -> bool {
+pub(super) fn is_local(addr: &str) -> bool {
     match addr.parse::<std::net::SocketAddr>() {
         Ok(addr) => addr.ip().to_canonical().is_loopback(),
         // The path of a Unix socket.

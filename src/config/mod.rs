@@ -17,7 +17,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::base::glob;
+use crate::base::{glob, limits};
 use table::{Change, TABLE};
 use typed::{
     Appendfsync, ClientClass, KeyspaceEvents, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy,
@@ -222,6 +222,19 @@ impl Config {
         self.file.as_deref()
     }
 
+    /// Bytes that all clients together may make the server use; `None` for no limit. A limit below
+    /// what a handful of idle clients take would only close everybody, so it counts as that much.
+    pub fn client_memory_limit(&self) -> Option<u64> {
+        let limit = match self.maxmemory_clients() {
+            percent @ ..0 => {
+                let share = u128::from(self.maxmemory()) * u128::from(percent.unsigned_abs()) / 100;
+                u64::try_from(share).unwrap_or(u64::MAX)
+            }
+            bytes => bytes as u64,
+        };
+        (limit != 0).then_some(limit.max(limits::CLIENT_MEMORY_MIN))
+    }
+
     /// How much unsent output clients of a class may have.
     pub fn output_limit(&self, class: ClientClass) -> OutputLimit {
         self.client_output_buffer_limit()[class as usize]
@@ -254,6 +267,9 @@ macro_rules! accessors {
         accessors!(@take $kind, $value, Kind::Int(..) | Kind::Clamped(..) | Kind::Octal(_),
             Value::Int(number) => *number as $type)
     }};
+    (@memory_or_percent $kind:ident, $value:ident, $type:ty) => {
+        accessors!(@take $kind, $value, Kind::MemoryOrPercent, Value::Int(number) => *number)
+    };
     (@memory $kind:ident, $value:ident, $type:ty) => {
         accessors!(@take $kind, $value, Kind::Memory(..), Value::Memory(bytes) => *bytes)
     };
@@ -347,6 +363,8 @@ accessors! {
     int timeout -> u32 = "timeout";
     /// Most clients at a time.
     int maxclients -> u32 = "maxclients";
+    /// Bytes that all clients together may make the server use; negative for percent of `maxmemory`.
+    memory_or_percent maxmemory_clients -> i64 = "maxmemory-clients";
     /// Whether remote clients are turned away while nothing protects the server.
     bool protected_mode -> bool = "protected-mode";
 
@@ -500,6 +518,8 @@ accessors! {
     text primaryuser -> &[u8] = "primaryuser";
     /// Whether a replica refuses writes of clients.
     bool replica_read_only -> bool = "replica-read-only";
+    /// Whether the data of another server is being brought in.
+    bool import_mode -> bool = "import-mode";
     /// Bytes of the replication backlog.
     memory repl_backlog_size -> u64 = "repl-backlog-size";
     /// Seconds the backlog is kept without replicas; 0 for ever.

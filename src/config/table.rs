@@ -165,8 +165,8 @@ const ON_SIGNAL: Kind = Flags(&["default", "save", "nosave", "now", "force", "sa
 /// Every option, by subject. Places in it stand for options within a process, never outside it.
 pub const TABLE: &[Opt] = options! {
     // Network.
-    "port", PORT, "6379", start: "TCP port; 0 listens on none";
-    "bind", Addresses, "* -::*", start: "addresses to listen on; one that starts with - may be missing";
+    "port", PORT, "6379", live: "TCP port; 0 listens on none";
+    "bind", Addresses, "* -::*", live: "addresses to listen on; one that starts with - may be missing";
     "unixsocket", Text, "", start: "path of a Unix socket to listen on as well";
     "unixsocketperm", Octal(0o777), "0", start: "permissions of the Unix socket; 0 leaves them to the umask";
     "unixsocketgroup", Text, "", start inert;
@@ -236,7 +236,7 @@ pub const TABLE: &[Opt] = options! {
     "maxmemory-policy", Choice(MaxmemoryPolicy::WORDS), "noeviction", live: "which keys are evicted";
     "maxmemory-samples", Int(1, INT), "5", live: "keys compared to choose the one to evict";
     "maxmemory-eviction-tenacity", Int(0, 100), "10", live inert;
-    "maxmemory-clients", MemoryOrPercent, "0", live inert;
+    "maxmemory-clients", MemoryOrPercent, "0", live: "bytes that all clients may use, or a share of maxmemory; 0 for no limit";
     "lfu-log-factor", Int(0, INT), "10", live: "how slowly the counter of uses grows";
     "lfu-decay-time", Int(0, INT), "1", live: "minutes after which the counter of uses falls by one";
     "active-expire-effort", Int(1, 10), "1", live: "effort put into finding expired keys";
@@ -415,6 +415,8 @@ pub const TABLE: &[Opt] = options! {
     "loading-process-events-interval-bytes", Int(1024, INT), "2097152", live inert hidden;
     "lua-enable-insecure-api", Bool, "no", protected inert hidden;
     "min-io-threads-avoid-copy-reply", Int(0, INT), "7", live inert hidden;
+    "min-string-size-avoid-copy-reply", Int(0, INT), "16384", live inert hidden;
+    "min-string-size-avoid-copy-reply-threaded", Int(0, INT), "65536", live inert hidden;
     "rdb-key-save-delay", Int(-INT - 1, INT), "0", live inert hidden;
     "use-exit-on-panic", Bool, "no", live inert hidden;
     "watchdog-period", Int(0, INT), "0", live inert hidden;

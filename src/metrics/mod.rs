@@ -4,6 +4,7 @@
 pub mod commandlog;
 pub mod histogram;
 pub mod latency;
+pub mod usage;
 
 use histogram::{Counts, Histogram};
 use std::collections::{HashMap, VecDeque};
@@ -75,10 +76,12 @@ counters! {
     stalls,
     /// Time that turns took, in ticks: everything but waiting and the kernel's part.
     turn_ticks,
-    /// The part of it in which commands ran.
-    command_ticks,
     /// The longest turn, in ticks.
     turn_ticks_max,
+    /// The most commands of clients in one turn.
+    turn_commands_max,
+    /// The largest batch that came, in commands.
+    batch_max,
     /// Time spent in the search for expired keys and in freeing flushed ones, in ticks.
     expire_ticks,
     /// Times that search had to stop for the day's work and go on later.
@@ -89,6 +92,10 @@ counters! {
     reads,
     /// See `reads`.
     writes,
+    /// The largest input and the largest output of one client, of those looked at lately, in bytes.
+    input_max,
+    /// See `input_max`.
+    output_max,
     /// Keys that clients watch.
     watched_keys,
     /// Clients that watch keys.
@@ -97,6 +104,15 @@ counters! {
     output_closed,
     /// Clients closed because their query buffer grew past its limit.
     query_closed,
+    /// Clients whose next command waits for something.
+    blocked,
+    /// Bytes that clients make the server use.
+    client_bytes,
+    /// While they are too many: one more than those of the client that takes most and may be closed
+    /// for it. 0 if the shard has not said so yet.
+    client_bytes_max,
+    /// Clients closed because all together took too much memory.
+    evicted_clients,
 }
 
 /// A number with one writer.
@@ -134,6 +150,8 @@ pub struct DatabaseMetrics {
     pub keys: Counter,
     /// Keys with an expiry.
     pub volatile: Counter,
+    /// When those expire on average, in milliseconds since the Unix epoch.
+    pub mean_expiry_ms: Counter,
 }
 
 /// Calls of one command on one shard: what is counted per call lies in one cache line.
@@ -226,6 +244,8 @@ pub struct Metrics {
     samples: Mutex<VecDeque<Sample>>,
     /// The histograms of all shards at the last CONFIG RESETSTAT, by command, where there were any.
     forgotten: Mutex<HashMap<u16, Counts>>,
+    /// Allocated when the server was ready.
+    startup_bytes: Counter,
     /// SLOWLOG and COMMANDLOG.
     pub commandlog: commandlog::CommandLog,
     /// LATENCY's events.
@@ -236,8 +256,8 @@ pub struct Metrics {
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     at_ns: u64,
-    /// Commands, bytes received, bytes sent.
-    totals: [u64; 3],
+    /// Commands, bytes received, bytes sent, turns, ticks in turns.
+    totals: [u64; 5],
 }
 
 /// How much happens per second.
@@ -249,6 +269,10 @@ pub struct Rates {
     pub received: f64,
     /// Bytes sent.
     pub sent: f64,
+    /// Turns.
+    pub turns: f64,
+    /// Ticks that turns took.
+    pub turn_ticks: f64,
 }
 
 #[derive(Debug)]
@@ -294,6 +318,7 @@ impl Metrics {
             shards: (0..shards).map(|_| shard()).collect(),
             samples: Mutex::default(),
             forgotten: Mutex::default(),
+            startup_bytes: Counter::new(),
             commandlog: commandlog::CommandLog::default(),
             latency: latency::LatencyMonitor::default(),
         }
@@ -326,6 +351,16 @@ impl Metrics {
         self.shards.iter().map(|shard| counter(&shard.counters).get()).sum()
     }
 
+    /// The largest of one counter over all shards.
+    pub fn most(&self, counter: impl Fn(&ShardMetrics) -> &Counter) -> u64 {
+        self.shards.iter().map(|shard| counter(&shard.counters).get()).max().unwrap_or(0)
+    }
+
+    /// Bytes that all clients make the server use.
+    pub fn client_bytes(&self) -> u64 {
+        self.sum(|shard| &shard.client_bytes)
+    }
+
     /// How many databases are counted.
     pub fn databases(&self) -> usize {
         self.shards[0].databases.len()
@@ -352,21 +387,39 @@ impl Metrics {
             while samples.len() > 1 && samples[0].at_ns < late {
                 samples.pop_front();
             }
-            samples.front().copied().unwrap_or(Sample { at_ns: 0, totals: [0; 3] })
+            samples.front().copied().unwrap_or(Sample { at_ns: 0, totals: [0; 5] })
         };
         let seconds = now_ns.saturating_sub(oldest.at_ns).max(1) as f64 / 1e9;
         let totals = self.totals();
         let rate = |i: usize| totals[i].saturating_sub(oldest.totals[i]) as f64 / seconds;
         self.sample(now_ns);
-        Rates { commands: rate(0), received: rate(1), sent: rate(2) }
+        Rates {
+            commands: rate(0),
+            received: rate(1),
+            sent: rate(2),
+            turns: rate(3),
+            turn_ticks: rate(4),
+        }
     }
 
-    fn totals(&self) -> [u64; 3] {
+    fn totals(&self) -> [u64; 5] {
         [
             self.sum(|shard| &shard.commands),
             self.sum(|shard| &shard.received),
             self.sum(|shard| &shard.sent),
+            self.sum(|shard| &shard.turns),
+            self.sum(|shard| &shard.turn_ticks),
         ]
+    }
+
+    /// Notes what is allocated now that the server is ready; once.
+    pub fn note_startup(&self) {
+        self.startup_bytes.set(crate::base::memory::used());
+    }
+
+    /// Bytes that were allocated when the server was ready.
+    pub fn startup_bytes(&self) -> u64 {
+        self.startup_bytes.get()
     }
 
     /// Counts an error reply of a shard, by the code that [`error_code`] gave.
@@ -418,6 +471,11 @@ impl Metrics {
         sums
     }
 
+    /// Time that all calls took since the last [`Metrics::reset`], in ticks.
+    pub fn command_ticks_since_reset(&self) -> u64 {
+        (0..self.shards[0].commands.len() as u16).map(|id| self.calls_since_reset(id).ticks).sum()
+    }
+
     /// How long the calls of a command took, those since the last [`Metrics::reset`]; `None` if
     /// there were none, or none was tracked.
     pub fn histogram_since_reset(&self, id: u16) -> Option<Counts> {
@@ -449,6 +507,20 @@ impl Metrics {
             };
             (*code, self.shards.iter().map(of).sum())
         })
+    }
+
+    /// How long the keys of a database that expire have left on average, in milliseconds.
+    pub fn mean_ttl_ms(&self, db: usize, now_ms: i64) -> i64 {
+        let (mut keys, mut left_ms) = (0i128, 0i128);
+        for shard in &self.shards {
+            let (volatile, mean_ms) =
+                (shard.databases[db].volatile.get(), shard.databases[db].mean_expiry_ms.get());
+            if mean_ms > 0 {
+                keys += i128::from(volatile);
+                left_ms += i128::from(volatile) * (i128::from(mean_ms) - i128::from(now_ms));
+            }
+        }
+        (left_ms / keys.max(1)).max(0) as i64
     }
 
     /// Keys and keys with an expiry of a database, over all shards.

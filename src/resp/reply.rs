@@ -255,6 +255,28 @@ impl<'a> Reply<'a> {
         }
     }
 
+    /// An integer of any size, as its digits; in RESP2 a bulk.
+    pub fn big_number(&mut self, digits: &str) {
+        if !self.resp3 {
+            return self.bulk(digits.as_bytes());
+        }
+        self.out.bytes.push(b'(');
+        self.out.bytes.extend_from_slice(digits.as_bytes());
+        self.out.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// `len` pairs that describe the reply which follows them. RESP3 only.
+    pub fn attribute(&mut self, len: usize) {
+        debug_assert!(self.resp3);
+        self.header(b'|', len as i64);
+    }
+
+    /// Something of `len` parts that is no reply. RESP3 only.
+    pub fn push(&mut self, len: usize) {
+        debug_assert!(self.resp3);
+        self.header(b'>', len as i64);
+    }
+
     /// Text with a format of three letters (`txt`, `mkd`); in RESP2 a bulk.
     pub fn verbatim(&mut self, format: &str, text: &str) {
         debug_assert_eq!(format.len(), 3);

@@ -3,6 +3,7 @@
 //! to its sender with the replies in it and is used again.
 
 use super::order::Message;
+use crate::base::limits;
 use crate::command::Command;
 use crate::resp::{Args, ReplyBuf, Span};
 
@@ -26,6 +27,8 @@ pub struct RunItem {
     pub db: u16,
     /// Whether the client speaks RESP3.
     pub resp3: bool,
+    /// Whether its commands leave alone when keys were last used.
+    pub no_touch: bool,
     /// Whether the reply will come later, in an [`Item::Late`]: the command waits for a lock.
     pub late: bool,
     /// The command.
@@ -35,7 +38,7 @@ pub struct RunItem {
     /// Its arguments: the first span and how many.
     pub args: (u32, u32),
     /// Once it has run: where its reply lies.
-    pub reply: (u32, u32),
+    pub reply: (usize, usize),
     /// Once it has run: how long that took, in [`crate::base::ticks`].
     pub ticks: u64,
 }
@@ -49,7 +52,7 @@ pub enum Item {
     Order(Box<Message>),
     /// The reply to a command of an earlier batch that had to wait: its place in this batch's own
     /// replies.
-    Late(ClientKey, u32, (u32, u32)),
+    Late(ClientKey, u32, (usize, usize)),
     /// Bytes for a client beside its replies: their place in the arguments' bytes.
     Push(ClientKey, Claim, (u32, u32)),
     /// A command that had waited took long, in ticks: the client's shard logs it.
@@ -102,6 +105,12 @@ impl Batch {
     #[inline]
     pub fn args(&self, (first, count): (u32, u32)) -> Args<'_> {
         Args::new(&self.bytes, &self.spans[first as usize..(first + count) as usize])
+    }
+
+    /// Whether so much is in it that no more should be added this turn.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() > limits::BATCH_BYTES || self.items.len() >= limits::BATCH_ITEMS
     }
 
     /// Forgets its content and keeps its memory; says whether that is worth keeping.

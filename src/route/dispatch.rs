@@ -12,9 +12,10 @@ use super::walk::Walk;
 use crate::base::doing;
 use crate::base::error::Error;
 use crate::command::{self, Command, Control, Run, flag};
+use crate::config::Config;
 use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf, Span};
-use crate::session::{Call, Close, ReplyMode};
+use crate::session::{Call, Close, ReplyMode, Session};
 use crate::shard::locks::Locks;
 
 impl Node {
@@ -24,14 +25,17 @@ impl Node {
         if session.reply_mode == ReplyMode::On {
             return self.run_command(key, input, spans, ahead);
         }
-        if session.reply_mode == ReplyMode::SkipNext {
+        let before = session.reply_mode;
+        if before == ReplyMode::SkipNext {
             session.reply_mode = ReplyMode::Skip;
         }
         self.run_command(key, input, spans, ahead);
-        if let Some(client) = self.client_mut(key)
-            && client.session.reply_mode == ReplyMode::Skip
-        {
-            client.session.reply_mode = ReplyMode::On;
+        if let Some(client) = self.client_mut(key) {
+            if client.session.postponed {
+                client.session.reply_mode = before;
+            } else if client.session.reply_mode == ReplyMode::Skip {
+                client.session.reply_mode = ReplyMode::On;
+            }
         }
     }
 
@@ -46,7 +50,7 @@ impl Node {
         session.traffic.commands += 1;
         let mode = session.reply_mode;
         let stranger = !session.authenticated && !self.config.requirepass().is_empty();
-        let command = match resolve(ahead.command, &words) {
+        let command = match resolve(ahead.command, &words, session, &self.config) {
             Ok(command) if stranger && !command.is(flag::NO_AUTH) => {
                 return self.reject(key, mode, Some(command), &Error::NoAuth);
             }
@@ -66,19 +70,18 @@ impl Node {
         };
         session.last_command = Some(command.id);
         doing::command_of(command.id, session.id);
+        let is_queueing = session.multi.is_some();
         let args = words.from(command.name_words());
-        if self.over_memory && command.is(flag::DENYOOM) {
-            return self.reject(key, mode, Some(command), &Error::OutOfMemory);
-        }
         // QUIT does not wait for EXEC.
         let at_once = matches!(command.run, Run::Control(_)) || command.name == "QUIT";
-        if session.multi.is_some() && !at_once {
+        let queues = is_queueing && !at_once;
+        if self.attention && !self.attend(key, mode, command, &words, queues) {
+            return;
+        }
+        if queues {
             return self.queue(key, mode, command, &args);
         }
         self.request = ahead.len() as u64;
-        if self.is_monitored && !self.may_run_monitored(key, mode, command, &words) {
-            return;
-        }
         match command.run {
             Run::Owner(_) => {
                 let Some(at) = command.first_key() else {
@@ -91,17 +94,23 @@ impl Node {
             Run::Session(_) => {
                 let mut out = ReplyBuf::default();
                 self.run_session(key, command, &args, &mut out);
-                if self.is_monitored {
-                    self.show_words(key, command, &words);
-                }
                 let Some(client) = self.client_mut(key) else {
                     return;
                 };
                 // CLIENT REPLY decides about its own reply.
                 let mode = client.session.reply_mode;
                 client.replies.now(mode, |to| to.append(&out, 0, out.mark()));
+                if self.is_monitored {
+                    self.show_words(key, command, &words);
+                }
             }
-            Run::Control(control) => self.control(key, mode, control, command, &args),
+            Run::Control(control) => {
+                self.control(key, mode, control, command, &args);
+                // EXEC shows itself, after what it runs.
+                if self.is_monitored && !(control == Control::Exec && is_queueing) {
+                    self.show_words(key, command, &words);
+                }
+            }
             Run::Cursor(_) if self.mail.shards() == 1 => {
                 self.run_at(key, mode, self.number, command, &args, None);
             }
@@ -113,7 +122,7 @@ impl Node {
             Run::Each(..) | Run::Across(_) | Run::All(..) | Run::Sessions(..) => {
                 self.route(key, mode, command, &args);
             }
-            Run::Container => unreachable!("resolved to a subcommand"),
+            Run::Chosen(_) | Run::Container => unreachable!("resolved to what runs"),
         }
         self.hear_local();
     }
@@ -155,9 +164,10 @@ impl Node {
         args: &Args,
         hash: Option<u64>,
     ) {
-        let Node { clients, shard, number, locks, mail, .. } = self;
+        let Node { clients, shard, number, locks, mail, input_waits, .. } = self;
         let client = &mut clients[key.index as usize];
         let (db, resp3) = (client.session.db, client.session.resp3);
+        let no_touch = client.session.no_touch;
         if owner != *number {
             let seq = client.replies.promise(mode);
             let first = command.first_key().and_then(|at| args.get(at));
@@ -170,6 +180,7 @@ impl Node {
                 seq,
                 db: db as u16,
                 resp3,
+                no_touch,
                 late: false,
                 command,
                 hash: hash.unwrap_or(0),
@@ -177,6 +188,7 @@ impl Node {
                 reply: (0, 0),
                 ticks: 0,
             }));
+            *input_waits |= batch.is_full();
             self.hops_out += 1;
             if self.request >= self.lookout.request_bytes {
                 let seen = Seen { request: self.request, ..Seen::default() };
@@ -184,14 +196,15 @@ impl Node {
             }
             return;
         }
-        let job = Job { command, args: *args, db, resp3, hash, txn: 0 };
+        let job = Job { command, args: *args, db, resp3, no_touch, hash, txn: 0 };
         if !locks.is_idle()
             && let Some(wants) = blocked(locks, &job)
         {
             let seq = client.replies.promise(mode);
             let call = Box::new(own_call(command, args));
             let from = self.number;
-            let deferred = Deferred::Run { from, client: key, seq, call, db, resp3 };
+            let client = key;
+            let deferred = Deferred::Run { from, client, seq, call, db, resp3, no_touch };
             return self.locks.wait(wants, None, deferred);
         }
         let (ran, reply) = client.replies.now(mode, |out| {
@@ -242,6 +255,9 @@ impl Node {
         if let Some(queue) = &mut client.session.multi {
             queue.failed = true;
         }
+        // It was counted as one that runs.
+        let commands = &mut client.session.traffic.commands;
+        *commands = commands.saturating_sub(1);
         let resp3 = client.session.resp3;
         client.replies.now(mode, |out| Reply::new(out, resp3).error(error));
     }
@@ -258,7 +274,12 @@ enum Unresolved {
 }
 
 /// The command that the words are, if they can be one.
-fn resolve(found: Option<&'static Command>, words: &Args) -> Result<&'static Command, Unresolved> {
+fn resolve(
+    found: Option<&'static Command>,
+    words: &Args,
+    session: &Session,
+    config: &Config,
+) -> Result<&'static Command, Unresolved> {
     let Some(mut command) = found else {
         let name = words.at(0);
         if name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:") {
@@ -275,6 +296,11 @@ fn resolve(found: Option<&'static Command>, words: &Args) -> Result<&'static Com
             let text = format!("ERR unknown subcommand '{sub}'. Try {name} HELP.");
             Unresolved::Unknown(Error::owned(text))
         })?;
+    }
+    if let Run::Chosen(choose) = command.run
+        && command.takes(words.len())
+    {
+        command = choose(session, config, &words.from(1)).map_err(Unresolved::Unknown)?;
     }
     if matches!(command.run, Run::Container) || !command.takes(words.len()) {
         return Err(Unresolved::Arity(command));

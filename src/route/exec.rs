@@ -20,6 +20,8 @@ pub struct Job<'a> {
     pub db: usize,
     /// Whether the client speaks RESP3.
     pub resp3: bool,
+    /// Whether the client's commands leave alone when keys were last used.
+    pub no_touch: bool,
     /// The hash of its first key, if it is known.
     pub hash: Option<u64>,
     /// The multi-shard transaction it is part of, or 0.
@@ -54,7 +56,7 @@ pub fn run_whole(shard: &mut Shard, job: &Job, out: &mut ReplyBuf) -> Ran {
         Run::All(handler, gather) => run_alone(shard, job, handler, gather, out),
         Run::Each(handler, gather) => run_each(shard, job, handler, gather, out),
         Run::Across(across) => run_handler(shard, job, across.together, out),
-        Run::Session(_) | Run::Sessions(..) | Run::Control(_) | Run::Container => {
+        Run::Session(_) | Run::Sessions(..) | Run::Control(_) | Run::Chosen(_) | Run::Container => {
             unreachable!("{} does not run on data", job.command.name)
         }
     }
@@ -69,6 +71,7 @@ pub fn run_step(shard: &mut Shard, job: &Job, step: Step, out: &mut ReplyBuf) ->
             doing::command(job.command.id);
             let mark = out.mark();
             let (mut db, mut reply) = (shard.db(job.db), Reply::new(out, job.resp3));
+            db.set_no_touch(job.no_touch);
             let outcome = (across.read)(&mut db, &job.args, key, &mut reply);
             conclude(outcome, out, mark, job.resp3)
         }
@@ -81,6 +84,7 @@ fn run_handler(shard: &mut Shard, job: &Job, handler: Handler, out: &mut ReplyBu
     shard.journal().begin(job.txn);
     let mark = out.mark();
     let mut db = shard.db(job.db);
+    db.set_no_touch(job.no_touch);
     if let (Some(hash), Some(at)) = (job.hash, job.command.first_key())
         && let Some(key) = job.args.get(at)
     {

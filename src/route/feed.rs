@@ -40,7 +40,7 @@ pub enum Fed {
     /// There may be more, but it is others' turn: feed the rest again next turn.
     More,
     /// The rest has to wait until [`Node::take_resumed`] names the client or its replies have been
-    /// sent.
+    /// sent: it waits for a command of its own over several shards, or for the end of a pause.
     Held,
     /// Nothing more will be executed.
     Closed,
@@ -55,14 +55,14 @@ impl Node {
         let before = self.commands;
         let mut used = 0;
         let fed = loop {
-            let Some(client) = self.client_mut(key) else {
+            let Some(client) = self.client(key) else {
                 break Fed::Closed;
             };
             if let Some(fed) = client.stops() {
                 break fed;
             }
             let known = client.session.authenticated;
-            if self.commands - before >= limits::COMMANDS_PER_FEED as u64 {
+            if self.input_waits || self.commands - before >= limits::COMMANDS_PER_FEED as u64 {
                 break Fed::More;
             }
             window.clear();
@@ -73,14 +73,20 @@ impl Node {
             self.lap();
             let mut stopped = None;
             for (i, ahead) in window.drain(..).enumerate() {
+                let start = ahead.start;
                 used = ahead.end;
                 self.dispatch(key, input, &spans, ahead);
+                let waits = self.input_waits;
                 let Some(client) = self.client_mut(key) else {
                     stopped = Some(Fed::Closed);
                     break;
                 };
-                stopped = client.stops();
+                stopped = client.stops().or(waits.then_some(Fed::More));
                 if stopped.is_some() {
+                    if client.session.postponed {
+                        // It has not run: it will be the first when its turn comes.
+                        used = start;
+                    }
                     if i + 1 < looked || end.is_some() {
                         client.parser.restart();
                     }
@@ -230,6 +236,7 @@ impl Client {
             return Some(Fed::Closed);
         }
         let waits = self.held
+            || self.session.postponed
             || self.replies.len() > limits::OUTPUT_PAUSE
             || self.replies.outstanding() > PROMISES_MAX;
         waits.then_some(Fed::Held)

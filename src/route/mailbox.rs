@@ -6,27 +6,30 @@
 //! published. A queue that is full spills to a list of the sender's, and the turn of a spilled
 //! batch stays unpublished until it is in its queue, and all later turns with it.
 //!
-//! That cannot lock up: a sender posts at most [`PER_TURN`] batches per turn to one receiver and a
-//! queue holds [`limits::MAILBOX_BATCHES`], so a queue whose published batches have been taken has
-//! room for a whole turn.
+//! That cannot lock up: a receiver takes at most [`PART`] of a queue per turn, so what a sender posts
+//! to one receiver in one turn (answers to what it took, and a batch of its own) is less than a
+//! queue holds, and a queue whose published batches have been taken has room for a whole turn.
 //!
 //! **The cut** (rule 2). A batch carries a stamp that its sender read after everything that the
 //! batch could be an effect of had been collected. A receiver reads its own clock, *then* looks
 //! into all queues, and takes exactly the batches stamped no later than that reading. If batch `b`
 //! was caused by batch `a`, then `a` was published before `b` was stamped; so a receiver that takes
 //! `b` began to look after `a` was published, and takes `a` too, whichever queue it looked into
-//! first. Running what was taken in the order of stamps runs `a` before `b`.
+//! first. Running what was taken in the order of stamps runs `a` before `b`. Where so much waits in
+//! one queue that some of it has to stay for the next turn, nothing stamped later than that may run
+//! either, from whichever queue: it is kept, and so is the input of the shard's own clients.
 
 use super::batch::Batch;
+use super::rules::{Rule, broken};
+#[cfg(doc)]
 use crate::base::limits;
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
-/// Batches that a receiver takes from one sender in one turn; a sender's answers to them and its
-/// own batch are what it posts per turn.
-pub const PER_TURN: usize = limits::MAILBOX_BATCHES / 4;
+/// A receiver takes at most a queue's length divided by this from one sender in one turn.
+pub const PART: usize = 2;
 
 /// What all shards share.
 #[derive(Debug)]
@@ -68,6 +71,8 @@ pub struct Mailbox {
     incoming: Vec<Option<Consumer<Box<Batch>>>>,
     /// The turn whose batches are being collected.
     turn: u64,
+    /// Batches taken from one sender in one turn, at most.
+    per_turn: usize,
     /// Allocations to reuse.
     spare: Vec<Box<Batch>>,
     /// Whom this turn's batches go to, to be woken.
@@ -83,8 +88,13 @@ struct Outgoing {
     batch: Option<Box<Batch>>,
 }
 
-/// Mailboxes for so many shards.
-pub fn exchange(shards: usize) -> Vec<Mailbox> {
+/// Mailboxes for so many shards, with queues of so many batches: [`limits::MAILBOX_BATCHES`] unless
+/// a test wants them to overflow.
+///
+/// # Panics
+/// When the queues are shorter than two turns' worth, which could lock up.
+pub fn exchange(shards: usize, batches: usize) -> Vec<Mailbox> {
+    assert!(batches >= PART);
     let exchange = Arc::new(Exchange { shards: (0..shards).map(|_| Board::default()).collect() });
     let mut boxes: Vec<Mailbox> = (0..shards)
         .map(|me| Mailbox {
@@ -93,13 +103,14 @@ pub fn exchange(shards: usize) -> Vec<Mailbox> {
             outgoing: (0..shards).map(|_| None).collect(),
             incoming: (0..shards).map(|_| None).collect(),
             turn: 1,
+            per_turn: batches / PART,
             spare: Vec::new(),
             posted: Vec::new(),
         })
         .collect();
     for from in 0..shards {
         for to in (0..shards).filter(|to| *to != from) {
-            let (queue, consumer) = RingBuffer::new(limits::MAILBOX_BATCHES);
+            let (queue, consumer) = RingBuffer::new(batches);
             let (spill, answers) = (VecDeque::new(), Vec::new());
             boxes[from].outgoing[to] = Some(Outgoing { queue, spill, answers, batch: None });
             boxes[to].incoming[from] = Some(consumer);
@@ -176,6 +187,7 @@ impl Mailbox {
     pub fn publish(&mut self) -> bool {
         let spilled = self.outgoing.iter().flatten().filter_map(|out| out.spill.front());
         let oldest = spilled.map(|batch| batch.turn).min();
+        let oldest = if broken(Rule::Spill) { None } else { oldest };
         let published = oldest.map_or(self.turn, |turn| turn - 1);
         self.exchange.shards[self.me].published.store(published, Ordering::Release);
         self.turn += 1;
@@ -188,19 +200,30 @@ impl Mailbox {
         self.posted.drain(..).filter(|to| exchange.claim_wake(*to))
     }
 
-    /// Takes what one shard has published with a stamp of at most `cut`; the rest stays for the
-    /// next turn.
-    pub fn collect_from(&mut self, from: usize, cut: u64, taken: &mut Vec<Box<Batch>>) {
-        let Some(queue) = &mut self.incoming[from] else {
-            return;
-        };
+    /// Takes what one shard has published with a stamp of at most `cut`, of which `kept` batches
+    /// have been taken in an earlier turn and not run. Returns the stamp of the first that has to
+    /// stay all the same, because there are so many.
+    pub fn collect_from(
+        &mut self,
+        from: usize,
+        cut: u64,
+        kept: usize,
+        taken: &mut Vec<Box<Batch>>,
+    ) -> Option<u64> {
+        let queue = self.incoming[from].as_mut()?;
         let published = self.exchange.shards[from].published.load(Ordering::Acquire);
-        for _ in 0..PER_TURN {
+        let mut room = self.per_turn - kept;
+        loop {
             match queue.peek() {
-                Ok(batch) if batch.turn <= published && batch.stamp <= cut => {}
-                _ => return,
+                Ok(batch) if batch.turn <= published && batch.stamp <= cut => {
+                    if room == 0 {
+                        return Some(batch.stamp);
+                    }
+                }
+                _ => return None,
             }
             taken.push(queue.pop().expect("just seen"));
+            room -= 1;
         }
     }
 
@@ -212,6 +235,12 @@ impl Mailbox {
                 queue.peek().is_ok_and(|batch| batch.turn <= published)
             })
         })
+    }
+
+    /// How many batches wait to be taken here, and how many found no room elsewhere.
+    pub fn depths(&self) -> (usize, usize) {
+        let waiting = self.incoming.iter().flatten().map(Consumer::slots).sum();
+        (waiting, self.outgoing.iter().flatten().map(|out| out.spill.len()).sum())
     }
 
     /// How many shards there are.

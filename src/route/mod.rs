@@ -28,12 +28,15 @@ pub mod client;
 mod dispatch;
 mod exec;
 pub mod feed;
+mod gather;
 pub mod mailbox;
 mod multi;
 pub mod node;
 mod observe;
 mod order;
+mod pause;
 mod rules;
+mod session;
 #[cfg(test)]
 mod simulator;
 mod txn;

@@ -81,13 +81,15 @@ impl Node {
         if command.is(flag::NO_MULTI) {
             return self.reject(key, mode, Some(command), &not_inside(command));
         }
-        let most = self.config.client_query_buffer_limit();
+        let most = self.query_limit();
         let Some(client) = self.client_mut(key) else {
             return;
         };
         let Some(queue) = &mut client.session.multi else {
             return;
         };
+        // It counts when it runs.
+        client.session.traffic.commands -= 1;
         let call = own_call(command, args);
         queue.bytes += call.bytes.len() + 8 * call.spans.len() + size_of_val(&call);
         if queue.bytes as u64 > most {
@@ -124,9 +126,13 @@ impl Node {
             client.replies.now(mode, |out| Reply::new(out, resp3).error(&Error::ExecAbort));
             let code = crate::metrics::error_code(b"EXECABORT");
             self.count(command, Ran::Failed(code));
+            if self.is_monitored {
+                self.show_all(key, &[], command);
+            }
             self.unwatch(watched);
             return;
         }
+        client.session.traffic.commands += queue.calls.len() as u64;
         if self.is_monitored {
             self.show_all(key, &queue.calls, command);
         }
@@ -147,7 +153,7 @@ impl Node {
                 fresh.push(name);
             }
         }
-        let Some(watch) = crate::command::find(b"WATCH") else {
+        let Some(watch) = crate::command::declared("WATCH") else {
             return;
         };
         let calls = fresh.iter().map(|name| {
@@ -161,6 +167,7 @@ impl Node {
 
     /// Tells the owners that a client of ours no longer watches these keys.
     pub(super) fn unwatch(&mut self, watched: Vec<Watch>) {
+        self.watching = self.watching.saturating_sub(u64::from(!watched.is_empty()));
         for watch in watched {
             let owner = owner_of(&watch.key, self.mail.shards());
             if owner == self.number {
@@ -191,6 +198,8 @@ impl Node {
         session.reply_mode = ReplyMode::On;
         session.no_evict = false;
         session.no_touch = false;
+        session.read_only = false;
+        session.import_source = false;
         session.about.name.clear();
         let watched = std::mem::take(&mut session.watched);
         client.replies.now(ReplyMode::On, |out| Reply::new(out, false).simple("RESET"));

@@ -15,13 +15,12 @@ use super::order::{Deferred, Message};
 use super::rules::{Rule, broken};
 use super::txn::Txn;
 use crate::base::clock::Now;
-use crate::base::doing;
-use crate::base::slot;
+use crate::base::{doing, limits};
 use crate::command::Run;
 use crate::config::Config;
 use crate::resp::{Args, Parser, ReplyBuf, Span};
 use crate::session::monitors::Monitor;
-use crate::session::{About, Close, Server, Session};
+use crate::session::{About, Close, Pause, Server, Session};
 use crate::shard::Shard;
 use crate::shard::locks::{Locks, TxnId};
 use slab::Slab;
@@ -46,10 +45,23 @@ pub struct Node {
     dirty: Vec<ClientKey>,
     pub(super) server: Arc<Server>,
     pub(super) config: Arc<Config>,
-    generation: u64,
+    pub(super) generation: u64,
     pub(super) now: Now,
     pub(super) over_memory: bool,
-    /// Mail taken and not yet run.
+    /// Whether nobody's input goes on this turn: some shard is asked for so much already, or not all
+    /// mail that may be a cause of it has run.
+    pub(super) input_waits: bool,
+    /// The oldest mail of this turn that could not be taken: nothing later runs.
+    untaken: u64,
+    /// How much of `taken` is left from an earlier turn for that reason.
+    kept: usize,
+    /// Who has to wait, as of the last look.
+    pub(super) pause: Pause,
+    /// Clients that do, in the order they came.
+    pub(super) postponed: Vec<ClientKey>,
+    /// Whether a command has to pass [`Node::may_run`]: all that is rare, in one flag.
+    pub(super) attention: bool,
+    /// Mail taken and not yet run, in the order of stamps as far as it was kept.
     taken: Vec<Box<Batch>>,
     /// Scratch of `feed`.
     pub(super) window: Vec<Ahead>,
@@ -59,6 +71,8 @@ pub struct Node {
     /// The last reading of the counter that times commands.
     pub(super) lap: u64,
     pub(super) lookout: Lookout,
+    /// Clients that watch keys.
+    pub(super) watching: u64,
     /// Bytes of the request at hand.
     pub(super) request: u64,
     pub(super) monitors: Arc<Vec<Monitor>>,
@@ -67,6 +81,7 @@ pub struct Node {
     pub(super) is_monitored: bool,
     pub(super) hops_out: u64,
     hops_in: u64,
+    batch_max: u64,
     batches: u64,
     pub(super) errors: u64,
 }
@@ -74,14 +89,7 @@ pub struct Node {
 /// Commands of a batch between asking for a bucket and asking for the block it names.
 const FETCH_AHEAD: usize = 8;
 
-/// The shard that owns a key.
-#[inline]
-pub fn owner_of(key: &[u8], shards: usize) -> usize {
-    if shards == 1 {
-        return 0;
-    }
-    usize::from(slot::shard_of(slot::slot_of(key), shards as u16))
-}
+pub use crate::base::slot::owner as owner_of;
 
 impl Node {
     /// Shard `number` with its mailbox.
@@ -105,6 +113,12 @@ impl Node {
             server,
             now: Now::default(),
             over_memory: false,
+            input_waits: false,
+            untaken: u64::MAX,
+            kept: 0,
+            pause: Pause::default(),
+            postponed: Vec::new(),
+            attention: false,
             taken: Vec::new(),
             window: Vec::new(),
             spans: Vec::new(),
@@ -112,12 +126,14 @@ impl Node {
             commands: 0,
             lap: 0,
             lookout,
+            watching: 0,
             request: 0,
             monitors: Arc::default(),
             monitors_generation: 0,
             is_monitored: false,
             hops_out: 0,
             hops_in: 0,
+            batch_max: 0,
             batches: 0,
             errors: 0,
         };
@@ -130,6 +146,7 @@ impl Node {
     /// Begins a turn, after its input has been collected and at `now`.
     pub fn begin_turn(&mut self, now: Now) {
         self.now = now;
+        self.input_waits = false;
         doing::nothing();
         self.shard.set_now(now);
         if self.generation != self.server.generation() {
@@ -140,6 +157,10 @@ impl Node {
         }
         let limit = self.config.maxmemory();
         self.over_memory = limit != 0 && crate::base::memory::used() > limit;
+        if self.pause.is_over(now.unix_ms) {
+            self.follow_pause();
+        }
+        self.judge_attention();
     }
 
     fn follow_config(&mut self) {
@@ -149,14 +170,22 @@ impl Node {
         settings.bulk_max = usize::try_from(self.config.proto_max_bulk_len()).unwrap_or(usize::MAX);
         let lfu = self.config.maxmemory_policy().word().ends_with("lfu");
         settings.lfu = lfu.then(|| (self.config.lfu_log_factor(), self.config.lfu_decay_time()));
+        settings.active_expire = self.server.active_expire();
         self.shard.set_settings(settings);
         self.follow_lookout();
+        self.follow_pause();
     }
 
     /// Takes the mail of one shard, for [`Node::run_mail`].
     pub fn collect_from(&mut self, from: usize) {
         let cut = if broken(Rule::Cut) { u64::MAX } else { self.now.monotonic_ns };
-        self.mail.collect_from(from, cut, &mut self.taken);
+        let kept = self.taken[..self.kept].iter().filter(|batch| batch.from == from).count();
+        if let Some(stamp) = self.mail.collect_from(from, cut, kept, &mut self.taken)
+            && !broken(Rule::Backlog)
+        {
+            self.untaken = self.untaken.min(stamp);
+            self.input_waits = true;
+        }
     }
 
     /// Takes everybody's mail.
@@ -176,9 +205,16 @@ impl Node {
             // Stable: batches of one sender keep their order.
             taken.sort_by_key(|batch| batch.stamp);
         }
-        for batch in taken.drain(..) {
+        let untaken = std::mem::replace(&mut self.untaken, u64::MAX);
+        let runs = match untaken {
+            u64::MAX => taken.len(),
+            // Of its own time too: those are its neighbours from the same turn of the same sender.
+            _ => taken.partition_point(|batch| batch.stamp <= untaken),
+        };
+        for batch in taken.drain(..runs) {
             if batch.is_answer { self.take_answer(batch) } else { self.run_batch(batch) }
         }
+        self.kept = taken.len();
         self.taken = taken;
         true
     }
@@ -210,9 +246,19 @@ impl Node {
         &mut self.mail
     }
 
+    /// This turn's time.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
     /// The configuration in force this turn.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Most input of one client that may wait to be executed, in bytes.
+    pub fn query_limit(&self) -> u64 {
+        self.config.client_query_buffer_limit().min(limits::QUERY_BUFFER_CEILING)
     }
 
     /// The shard's data.
@@ -234,17 +280,22 @@ impl Node {
     /// Publishes this shard's counters.
     pub fn publish_metrics(&mut self) {
         let metrics = self.server.metrics.shard(self.number);
-        let stats = self.shard.stats();
+        let stats = *self.shard.stats();
         metrics.commands.set(self.commands);
         metrics.hops_out.set(self.hops_out);
         metrics.hops_in.set(self.hops_in);
+        metrics.batch_max.set(self.batch_max);
         metrics.batches.set(self.batches);
         metrics.errors.set(self.errors);
         metrics.hits.set(stats.hits);
         metrics.misses.set(stats.misses);
         metrics.expired.set(stats.expired);
         metrics.dirty.set(stats.dirty);
+        metrics.watched_keys.set(self.shard.watches().len() as u64);
+        metrics.watching.set(self.watching);
+        metrics.freed.set(stats.freed);
         metrics.pending_frees.set(self.shard.pending_frees() as u64);
+        metrics.blocked.set(self.postponed.len() as u64);
         for db in 0..self.shard.databases() {
             let (keys, volatile) = self.shard.keys(db);
             let database = self.server.metrics.database(self.number, db);
@@ -257,6 +308,10 @@ impl Node {
 
     /// A client has connected.
     pub fn connect(&mut self, about: About) -> ClientKey {
+        // A password that has been set since the turn began is asked of who comes after that.
+        if self.generation != self.server.generation() {
+            self.follow_config();
+        }
         let id = self.server.next_client();
         self.client_generation = self.client_generation.wrapping_add(1);
         let generation = self.client_generation;
@@ -279,6 +334,9 @@ impl Node {
         let client = self.clients.remove(key.index as usize);
         if client.session.monitor {
             self.end_monitor(key);
+        }
+        if client.session.postponed {
+            self.postponed.retain(|other| *other != key);
         }
         self.unwatch(client.session.watched);
     }
@@ -344,6 +402,7 @@ impl Node {
         doing::nothing();
         let from = batch.from;
         let mut items = std::mem::take(&mut batch.items);
+        self.batch_max = self.batch_max.max(items.len() as u64);
         let mut answers = false;
         for (i, item) in items.iter().enumerate() {
             self.prefetch(item, Shard::prefetch);
@@ -371,8 +430,7 @@ impl Node {
                     self.hear_local();
                 }
                 Item::Late(client, seq, (start, end)) => {
-                    let range = (*start as usize, *end as usize);
-                    self.keep_promise(*client, *seq, &batch.replies, range);
+                    self.keep_promise(*client, *seq, &batch.replies, (*start, *end));
                 }
                 Item::Push(client, claim, (start, end)) => {
                     self.pushed(*client, *claim, &batch.bytes[*start as usize..*end as usize]);
@@ -409,18 +467,20 @@ impl Node {
         let mut replies = std::mem::take(&mut batch.replies);
         let args = batch.args(run.args);
         let hash = command.first_key().filter(|_| matches!(command.run, Run::Owner(_)));
-        let (db, resp3) = (run.db as usize, run.resp3);
-        let job = Job { command, args, db, resp3, hash: hash.map(|_| run.hash), txn: 0 };
+        let (db, resp3, no_touch) = (run.db as usize, run.resp3, run.no_touch);
+        let hash = hash.map(|_| run.hash);
+        let job = Job { command, args, db, resp3, no_touch, hash, txn: 0 };
         let wants = if self.locks.is_idle() { None } else { blocked(&self.locks, &job) };
         if let Some(wants) = wants {
             run.late = true;
             let (client, seq, call) = (run.client, run.seq, Box::new(own_call(command, &args)));
-            self.locks.wait(wants, None, Deferred::Run { from, client, seq, call, db, resp3 });
+            let deferred = Deferred::Run { from, client, seq, call, db, resp3, no_touch };
+            self.locks.wait(wants, None, deferred);
         } else {
             let ran = exec::run_whole(&mut self.shard, &job, &mut replies);
             run.ticks = self.count(command, ran);
         }
-        run.reply = (start as u32, replies.mark() as u32);
+        run.reply = (start, replies.mark());
         batch.replies = replies;
     }
 
@@ -430,9 +490,8 @@ impl Node {
             if let Item::Run(run) = item
                 && !run.late
             {
-                let range = (run.reply.0 as usize, run.reply.1 as usize);
-                self.keep_promise(run.client, run.seq, &batch.replies, range);
-                let reply = batch.replies.len_between(range.0, range.1) as u64;
+                self.keep_promise(run.client, run.seq, &batch.replies, run.reply);
+                let reply = batch.replies.len_between(run.reply.0, run.reply.1) as u64;
                 let seen = Seen { ticks: run.ticks, request: 0, reply };
                 self.look_at(run.client, run.command, &batch.args(run.args), seen);
             }

@@ -120,6 +120,11 @@ impl Node {
 
     /// Counts a command that has just run here, from the last reading of the counter on. Returns
     /// how long it took.
+    ///
+    /// On a 2.4 GHz EPYC, best of 3,000 rounds: a reading takes 11.1 ns, and with everything that is
+    /// counted and compared 20.7 ns when nothing else is done, of which the bookkeeping waits for
+    /// its own last stores. Between pieces of 100 ns of dependent work the whole of it cannot be
+    /// seen (103.6 ns with and without): the processor does it meanwhile.
     #[inline]
     pub(super) fn count(&mut self, command: &Command, ran: Ran) -> u64 {
         let took = self.lap();
@@ -177,9 +182,22 @@ impl Node {
         }
     }
 
+    /// From how many ticks on something that is no command is an event for LATENCY.
+    pub fn event_ticks(&self) -> u64 {
+        self.lookout.event_ticks
+    }
+
     /// Follows a change of configuration.
     pub(super) fn follow_lookout(&mut self) {
         self.lookout = Lookout::new(&self.config);
+    }
+
+    /// Follows a change that a command has just made, and that is looked at with the new eyes: CONFIG
+    /// SET of a threshold decides about itself. The rest of the configuration waits for the next turn.
+    pub(super) fn follow_lookout_at_once(&mut self) {
+        if self.generation != self.server.generation() {
+            self.lookout = Lookout::new(&self.server.config());
+        }
     }
 
     /// Looks at a command that has run, for a client of ours.
@@ -193,7 +211,8 @@ impl Node {
     /// A command is worth a second look.
     #[cold]
     fn note(&mut self, key: ClientKey, command: &Command, args: &Args, seen: Seen) {
-        let (rate, config, metrics) = (ticks::rate(), &self.config, &self.server.metrics);
+        let (rate, config) = (ticks::rate(), self.server.config());
+        let metrics = &self.server.metrics;
         let unix_us = clock::unix_us();
         let unix_s = unix_us / 1_000_000;
         if seen.ticks >= self.lookout.event_ticks {
@@ -269,6 +288,7 @@ impl Node {
         let (generation, monitors) = self.server.monitors.list();
         (self.monitors_generation, self.monitors) = (generation, monitors);
         self.is_monitored = !self.monitors.is_empty();
+        self.judge_attention();
     }
 
     /// Shows a client's command to everybody who monitors. `name` is as many words as name it, as
@@ -288,8 +308,8 @@ impl Node {
         }
     }
 
-    /// Whether a command runs though somebody monitors, which it is shown to if it does. One on the
-    /// session is shown afterwards, with the database that it chose.
+    /// Whether a command runs though somebody monitors, and shows it if it does. One on the
+    /// session is shown afterwards: with the database that it chose, and after its reply.
     #[cold]
     pub(super) fn may_run_monitored(
         &mut self,
@@ -304,11 +324,7 @@ impl Node {
             self.reject(key, mode, Some(command), &error);
             return false;
         }
-        // EXEC comes after what it runs.
-        let later = matches!(command.run, Run::Session(_))
-            || (command.name == "EXEC"
-                && self.client(key).is_some_and(|client| client.session.multi.is_some()));
-        if !later {
+        if !matches!(command.run, Run::Session(_) | Run::Control(_)) {
             self.show_words(key, command, words);
         }
         true
@@ -321,7 +337,8 @@ impl Node {
         self.show(key, command, &words.range(0, name), &words.from(name));
     }
 
-    /// Shows the commands of a transaction, as they are about to run, and the EXEC that runs them.
+    /// Shows the commands of a transaction, as they are about to run, and the EXEC that runs them. How
+    /// their names were typed has been forgotten: they are shown in lower case, as in the logs.
     #[cold]
     pub(super) fn show_all(&mut self, key: ClientKey, calls: &[Call], exec: &Command) {
         let none = Args::new(&[], &[]);
@@ -395,7 +412,7 @@ fn monitor_line(db: usize, addr: &str, command: &Command, name: &Args, args: &Ar
     line.push(b']');
     if name.is_empty() {
         for word in command.name.split(' ') {
-            quote(&mut line, word.as_bytes());
+            quote(&mut line, word.to_ascii_lowercase().as_bytes());
         }
     } else {
         name.iter().for_each(|word| quote(&mut line, word));

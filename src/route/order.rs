@@ -114,6 +114,8 @@ pub struct Unit {
     pub db: usize,
     /// Whether the client speaks RESP3.
     pub resp3: bool,
+    /// Whether its commands leave alone when keys were last used.
+    pub no_touch: bool,
     pub(super) args: (u32, u32),
 }
 
@@ -121,7 +123,7 @@ impl Unit {
     /// A part; [`Work::add`] gives it its arguments.
     pub fn new(call: usize, part: usize, act: Act, command: &'static Command) -> Unit {
         let (call, part) = (call as u32, part as u32);
-        Unit { call, part, act, command, db: 0, resp3: false, args: (0, 0) }
+        Unit { call, part, act, command, db: 0, resp3: false, no_touch: false, args: (0, 0) }
     }
 }
 
@@ -191,6 +193,8 @@ pub enum Deferred {
         db: usize,
         /// Whether the client speaks RESP3.
         resp3: bool,
+        /// Whether its commands leave alone when keys were last used.
+        no_touch: bool,
     },
     /// A transaction of shard `from`.
     Ask(usize, Box<Ask>),
@@ -258,10 +262,11 @@ impl Node {
         while let Some(deferred) = self.locks.next_ready() {
             match deferred {
                 Deferred::Ask(from, ask) => self.grant(from, *ask),
-                Deferred::Run { from, client, seq, call, db, resp3 } => {
+                Deferred::Run { from, client, seq, call, db, resp3, no_touch } => {
                     let mut out = ReplyBuf::default();
                     let args = Args::new(&call.bytes, &call.spans);
-                    let job = Job { command: call.command, args, db, resp3, hash: None, txn: 0 };
+                    let (command, hash) = (call.command, None);
+                    let job = Job { command, args, db, resp3, no_touch, hash, txn: 0 };
                     self.lap();
                     let ran = exec::run_whole(&mut self.shard, &job, &mut out);
                     let ticks = self.count(call.command, ran);
@@ -281,7 +286,7 @@ impl Node {
         let mark = batch.replies.mark();
         batch.replies.append(reply, 0, reply.mark());
         let end = batch.replies.mark();
-        batch.items.push(super::batch::Item::Late(client, seq, (mark as u32, end as u32)));
+        batch.items.push(super::batch::Item::Late(client, seq, (mark, end)));
     }
 
     fn run_work(&mut self, txn: TxnId, work: &Work) -> Results {
@@ -291,8 +296,8 @@ impl Node {
             let (from, args) = (results.replies.mark(), work.args(unit));
             let ran = match unit.act {
                 Act::Data(step) => {
-                    let Unit { command, db, resp3, .. } = *unit;
-                    let job = Job { command, args, db, resp3, hash: None, txn };
+                    let Unit { command, db, resp3, no_touch, .. } = *unit;
+                    let job = Job { command, args, db, resp3, no_touch, hash: None, txn };
                     exec::run_step(&mut self.shard, &job, step, &mut results.replies)
                 }
                 Act::Sessions(handler, asker) => {
@@ -309,6 +314,7 @@ impl Node {
                         }
                     };
                     self.soil_closing();
+                    self.follow_pause();
                     ran
                 }
                 Act::Watch => {

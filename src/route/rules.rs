@@ -11,6 +11,10 @@ pub enum Rule {
     Queues,
     /// A receiver takes what is stamped up to its cut, and nothing later.
     Cut,
+    /// Nothing runs before mail that could not be taken yet and may be its cause.
+    Backlog,
+    /// A batch that did not fit into its queue holds back its whole turn.
+    Spill,
     /// What was taken runs in the order of stamps, before the shard's own input.
     StampOrder,
     /// A multi-shard command holds back the later commands of its pipeline.

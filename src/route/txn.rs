@@ -19,14 +19,12 @@
 use super::batch::ClientKey;
 use super::exec::{self, Step};
 use super::node::{Node, owner_of};
-use super::observe::Seen;
 use super::order::{Act, Ask, Check, Do, Message, PartReply, Results, Unit, Verdict, Work};
 use super::walk::Walk;
 use crate::base::error::Error;
-use crate::command::{Across, Control, Gather, Handler, Run, SessionsHandler, Write};
-use crate::metrics::error_code;
+use crate::command::{Across, Gather, Handler, Run, SessionsHandler, Write};
 use crate::resp::{Args, Reply, ReplyBuf};
-use crate::session::{Call, Env, Watch};
+use crate::session::{Call, Watch};
 use crate::shard::locks::{self, Mode, TxnId, Wants};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -100,6 +98,7 @@ pub struct Txn {
     client: ClientKey,
     seq: u32,
     resp3: bool,
+    no_touch: bool,
     goal: Goal,
     calls: Vec<Planned>,
     parties: SmallVec<[Participant; 4]>,
@@ -134,12 +133,14 @@ impl Node {
             owner.held = true;
         }
         let (db, resp3) = (owner.session.db, owner.session.resp3);
+        let no_touch = owner.session.no_touch;
         self.next_txn += 1;
         let mut txn = Txn {
             id: (self.number as u64) << 48 | self.next_txn,
             client,
             seq,
             resp3,
+            no_touch,
             goal,
             calls: Vec::with_capacity(calls.len()),
             parties: SmallVec::new(),
@@ -184,7 +185,9 @@ impl Node {
             let site = match (command.run, &txn.goal) {
                 // Shared locks: a watch keeps its place among the commands on its key.
                 (_, Goal::Watch(_)) => Site::Watch(lock(args.at(0), db)),
-                (Run::Session(_) | Run::Control(_) | Run::Container, _) => Site::Session,
+                (Run::Session(_) | Run::Control(_) | Run::Chosen(_) | Run::Container, _) => {
+                    Site::Session
+                }
                 (Run::Sessions(handler, gather), _) => {
                     involved.fill(true);
                     Site::Sessions(handler, gather)
@@ -307,21 +310,22 @@ impl Node {
     /// Fills the next round: pending writes, then calls up to one that has to read first. Returns
     /// whether the round only reads.
     fn fill_round(&self, txn: &mut Txn, works: &mut Works) -> bool {
-        let (mut reads, resp3) = (txn.writes.is_empty(), txn.resp3);
+        let (mut reads, resp3, no_touch) = (txn.writes.is_empty(), txn.resp3, txn.no_touch);
         for (at, write) in txn.writes.drain(..) {
             let Planned { call, site: Site::Across(_, keys), .. } = &txn.calls[at] else {
                 unreachable!("only across commands write later")
             };
             let (shard, db) = keys[write.key];
             let act = Act::Data(Step::Part(write.handler));
-            let unit = Unit { db, resp3, ..Unit::new(at, DISCARDED, act, call.command) };
+            let unit = Unit { db, resp3, no_touch, ..Unit::new(at, DISCARDED, act, call.command) };
             works.to(shard).add(unit, write.args.iter().map(Vec::as_slice));
         }
         while txn.next < txn.calls.len() && txn.reading.is_none() {
             let (at, planned) = (txn.next, &txn.calls[txn.next]);
             let (command, db) = (planned.call.command, planned.db);
             let args = Args::new(&planned.call.bytes, &planned.call.spans);
-            let unit = |part, act| Unit { db, resp3, ..Unit::new(at, part, act, command) };
+            let unit =
+                |part, act| Unit { db, resp3, no_touch, ..Unit::new(at, part, act, command) };
             txn.next += 1;
             reads &=
                 exec::mode(command) == Mode::Shared || matches!(planned.site, Site::Across(..));
@@ -535,9 +539,16 @@ impl Node {
                     watches.push(Watch { db, key, version });
                 }
                 match self.client_mut(txn.client) {
-                    Some(client) => client.session.watched.append(&mut watches),
+                    Some(client) => {
+                        let begins = client.session.watched.is_empty() && !watches.is_empty();
+                        client.session.watched.append(&mut watches);
+                        self.watching += u64::from(begins);
+                    }
                     // It has gone in the meantime.
-                    None => self.unwatch(watches),
+                    None => {
+                        self.watching += u64::from(!watches.is_empty());
+                        self.unwatch(watches);
+                    }
                 }
                 Reply::new(&mut out, txn.resp3).ok();
             }
@@ -599,26 +610,8 @@ impl Node {
             Site::Parts(_, gather) | Site::All(_, gather) | Site::Sessions(_, gather) => gather,
             Site::Whole(_) | Site::Across(..) | Site::Watch(_) => Gather::InOrder,
         };
-        let parts = &planned.results;
-        let texts =
-            parts.iter().map(|(results, part)| &results.replies.bytes()[part.from..part.to]);
-        match gather {
-            Gather::InOrder => {
-                if matches!(planned.site, Site::Parts(..)) {
-                    Reply::new(out, resp3).array(parts.len());
-                }
-                for (results, part) in parts {
-                    out.append(&results.replies, part.from, part.to);
-                }
-            }
-            Gather::Sum => Reply::new(out, resp3).integer(texts.map(exec::integer).sum()),
-            Gather::Ok => Reply::new(out, resp3).ok(),
-            Gather::Concat => concat(texts.collect(), out, resp3),
-            Gather::Text => Reply::new(out, resp3).verbatim("txt", &joined(texts)),
-            Gather::With(gather) => {
-                gather(&texts.collect::<Vec<_>>(), &mut Reply::new(out, resp3));
-            }
-        }
+        let is_list = matches!(planned.site, Site::Parts(..));
+        super::gather::write(gather, is_list, &planned.results, &mut Reply::new(out, resp3));
     }
 }
 
@@ -731,74 +724,4 @@ pub(super) fn cursor_shard(args: &Args, shards: usize) -> usize {
     let cursor = args.get(0).and_then(crate::base::number::parse_u64).unwrap_or(0);
     let shard = (cursor >> 48) as usize;
     if shard < shards { shard } else { 0 }
-}
-
-/// One array of several arrays' elements.
-fn concat(texts: Vec<&[u8]>, out: &mut ReplyBuf, resp3: bool) {
-    let split = |text: &'_ [u8]| -> (i64, usize) {
-        let end = memchr::memchr(b'\r', text).expect("a header line");
-        let count = crate::base::number::parse_i64(&text[1..end]).expect("a count");
-        (count, end + 2)
-    };
-    let total: i64 = texts.iter().map(|text| split(text).0).sum();
-    Reply::new(out, resp3).array(total as usize);
-    for text in texts {
-        out.extend(&text[split(text).1..]);
-    }
-}
-
-/// The texts of several bulk replies, one after another.
-fn joined<'a>(texts: impl Iterator<Item = &'a [u8]>) -> String {
-    let mut all = String::new();
-    for text in texts {
-        let start = memchr::memchr(b'\n', text).expect("a header line") + 1;
-        let body = &text[start..text.len() - 2];
-        // RESP3's verbatim text begins with its format.
-        let body = if text[0] == b'=' { &body[4..] } else { body };
-        all.push_str(&String::from_utf8_lossy(body));
-    }
-    all
-}
-
-impl Node {
-    fn session_id(&self, client: ClientKey) -> u64 {
-        self.client(client).map_or(0, |client| client.session.id)
-    }
-
-    /// Runs a session command within a transaction.
-    pub(super) fn run_session(
-        &mut self,
-        key: ClientKey,
-        command: &'static crate::command::Command,
-        args: &Args,
-        out: &mut ReplyBuf,
-    ) {
-        let Node { clients, config, server, now, .. } = self;
-        let Some(client) = clients.get_mut(key.index as usize) else {
-            return;
-        };
-        let env = Env { config, server, now: *now };
-        let mark = out.mark();
-        let resp3 = client.session.resp3;
-        let Run::Session(handler) = command.run else {
-            return match command.run {
-                Run::Control(Control::Monitor) => Reply::new(out, resp3)
-                    .error_text("ERR MONITOR isn't allowed for DENY BLOCKING client"),
-                _ => Reply::new(out, resp3).ok(),
-            };
-        };
-        let (before, request) = (out.len(), std::mem::take(&mut self.request));
-        let outcome = handler(&mut client.session, &env, args, &mut Reply::new(out, resp3));
-        let ran = match outcome {
-            Ok(_) => exec::Ran::Fine,
-            Err(error) => {
-                out.rewind(mark);
-                Reply::new(out, resp3).error(&error);
-                exec::Ran::Failed(error_code(&out.bytes()[mark..]))
-            }
-        };
-        let ticks = self.count(command, ran);
-        let seen = Seen { ticks, request, reply: (out.len() - before) as u64 };
-        self.look_at(key, command, args, seen);
-    }
 }

@@ -46,7 +46,7 @@ pub fn listen(config: &Config) -> Result<Vec<Socket>, ListenError> {
             text => listen::resolve(text).ok_or_else(|| ListenError::Address(text.to_owned()))?,
         };
         let address = SocketAddr::new(ip, config.admin_port());
-        let socket = listen::tcp(address, BACKLOG)
+        let socket = listen::tcp(address, BACKLOG, listen::LINGER)
             .and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
         sockets.push(socket.map_err(|error| listen::refused(address, "admin", &error))?);
     }
@@ -340,7 +340,8 @@ mod tests {
 
     #[test]
     fn requests() {
-        let cases: [(&[u8], Option<(&str, Option<Request>)>); 11] = [
+        type Wanted = Option<(&'static str, Option<Request>)>;
+        let cases: [(&[u8], Wanted); 11] = [
             (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", Some(("200", Some(Request::Page)))),
             (b"GET /metrics HTTP/1.0\r\n\r\n", Some(("200", Some(Request::Metrics)))),
             (b"HEAD /health?x=/ HTTP/1.1\r\n\r\nmore", Some(("200", Some(Request::Health)))),

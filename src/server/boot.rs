@@ -1,15 +1,17 @@
 //! From a configuration to a running server, and back.
 
+use super::door::Door;
 use super::listen::{self, ListenError, Listener};
+use super::outside::{Listeners, Outside};
 use super::process::{self, PidFile};
 use super::ring::{self, Ring};
-use super::shard_loop::{Door, Neighbours, ShardLoop};
+use super::shard_loop::{Neighbours, ShardLoop};
 use super::supervise::{self, Supervisor};
-use super::{admin, crash, logs};
+use super::{admin, crash, logs, title};
 use crate::base::limits;
-use crate::config::Config;
 use crate::config::parse::VERSION;
 use crate::config::value::io_reason;
+use crate::config::{Config, ConfigError};
 use crate::route::mailbox;
 use crate::session::{Identity, Server};
 use glommio::{LocalExecutorBuilder, Placement};
@@ -53,7 +55,7 @@ pub enum BootError {
     Background(std::io::Error),
     /// The configuration asks for what the system refuses.
     #[error("{0}")]
-    Refused(crate::base::error::Error),
+    Refused(ConfigError),
     /// The working directory cannot be entered.
     #[error("Can't chdir to '{0}': {1}")]
     Dir(String, std::io::Error),
@@ -66,6 +68,9 @@ pub enum BootError {
     /// A thread beside the shards could not be started.
     #[error("Can't start a thread: {0}")]
     Thread(std::io::Error),
+    /// A command cannot be renamed.
+    #[error("{0}")]
+    Rename(&'static str),
     /// Signals cannot be received.
     #[error("Can't receive signals: {0}")]
     Signals(std::io::Error),
@@ -85,12 +90,15 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
         // Before there is a second thread: only this one would arrive.
         process::into_background().map_err(BootError::Background)?;
     }
+    // This moves the environment, for which nobody else may be there either.
+    title::begin(&config);
     if let Err(error) = crash::install(&config) {
         tracing::warn!("Crashes by signals will not be reported: {error}");
     }
     process::begin_oom_score(&config).map_err(BootError::Refused)?;
+    crate::command::rename::apply(config.renamed_commands()).map_err(BootError::Rename)?;
     check_locked_memory()?;
-    raise_files(&mut config);
+    lower_maxclients(&mut config);
     // A throwaway ring first: where it is refused, glommio would panic with a misleading text.
     drop(Ring::new().map_err(|error| BootError::Ring(ring::explain(&error)))?);
     let cpus = usable_cpus();
@@ -106,29 +114,25 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
     let listeners = listen::open(&config).map_err(BootError::Listen)?;
     let admin = admin::listen(&config).map_err(BootError::Listen)?;
     let server = Arc::new(Server::new(config, shards, identity()));
-    server.put_into_effect_by(put_into_effect);
+    let listeners = Arc::new(Listeners::new(listeners));
+    server.set_world(Box::new(Outside(Arc::clone(&listeners))));
     stop_on_signals(&server)?;
     supervise::watch(&server).map_err(BootError::Thread)?;
     admin::serve(&server, admin).map_err(BootError::Thread)?;
-    run_shards(&server, listeners, shards, &cpus)?;
+    let outcome = run_shards(&server, Arc::clone(&listeners), shards, &cpus);
+    // The thread that waits for signals keeps the server, and with it the sockets.
+    listeners.close();
     drop(pid_file);
+    outcome?;
     tracing::warn!("Redshard is now ready to exit, bye bye...");
     Ok(())
 }
 
-/// What the process does about a changed configuration, before it is taken.
-fn put_into_effect(old: &Config, new: &Config) -> Result<(), crate::base::error::Error> {
-    process::follow_oom_score(old, new)?;
-    // From here on nothing fails.
-    logs::follow(new);
-    crash::follow(new);
-    Ok(())
-}
-
 /// Every shard is there; clients are let in as soon as this returns.
-fn open(server: &Server, listeners: &[Listener]) {
+fn open(server: &Server, listeners: &[Arc<Listener>]) {
+    server.metrics.note_startup();
     tracing::info!("Server initialized");
-    let mut kinds: Vec<&str> = listeners.iter().map(Listener::kind).collect();
+    let mut kinds: Vec<&str> = listeners.iter().map(|listener| listener.kind()).collect();
     kinds.dedup();
     for kind in kinds {
         tracing::info!("Ready to accept connections {kind}");
@@ -138,7 +142,7 @@ fn open(server: &Server, listeners: &[Listener]) {
 
 fn run_shards(
     server: &Arc<Server>,
-    listeners: Vec<listen::Listener>,
+    listeners: Arc<Listeners>,
     shards: usize,
     cpus: &[usize],
 ) -> Result<(), BootError> {
@@ -149,9 +153,10 @@ fn run_shards(
         .unzip();
     // The first shard keeps what it accepts for itself.
     ways[0] = None;
-    let mut door = Some(Door { listeners, ways, opening: open });
+    let mut door = Some(Door::new(listeners, ways, open));
     let mut threads = Vec::with_capacity(shards);
-    for (number, mail) in mailbox::exchange(shards).into_iter().enumerate() {
+    for (number, mail) in mailbox::exchange(shards, limits::MAILBOX_BATCHES).into_iter().enumerate()
+    {
         let (server, neighbours) = (Arc::clone(server), Arc::clone(&neighbours));
         let (door, arrivals) = (door.take(), arrivals.remove(0));
         // More shards than cores run wherever there is room.
@@ -231,30 +236,38 @@ fn check_locked_memory() -> Result<(), BootError> {
 }
 
 /// Makes room for `maxclients` descriptors; where there is none, lowers `maxclients` and says so.
-fn raise_files(config: &mut Config) {
-    let needed = u64::from(config.maxclients()) + RESERVED_FILES;
+fn lower_maxclients(config: &mut Config) {
+    let Err(possible) = raise_files(config.maxclients()) else { return };
+    let clients = possible.max(1).to_string();
+    tracing::warn!(
+        "You requested maxclients of {} requiring at least {} max file descriptors. maxclients has \
+         been reduced to {clients} to compensate for low ulimit. If you need higher maxclients \
+         increase 'ulimit -n'.",
+        config.maxclients(),
+        u64::from(config.maxclients()) + RESERVED_FILES,
+    );
+    if let Ok((changed, _)) = config.set(&[(b"maxclients", clients.as_bytes())], true) {
+        *config = changed;
+    }
+}
+
+/// Makes room for so many clients' descriptors.
+///
+/// # Errors
+/// When there is none; with how many clients there is room for.
+pub(super) fn raise_files(clients: u32) -> Result<(), u64> {
+    let needed = u64::from(clients) + RESERVED_FILES;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|soft| soft >= needed) {
-        return;
+        return Ok(());
     }
     let reachable = limit.maximum.map_or(needed, |hard| hard.min(needed));
-    let raised = Rlimit { current: Some(reachable), maximum: limit.maximum };
-    let granted = match setrlimit(Resource::Nofile, raised) {
+    let raise = |to| setrlimit(Resource::Nofile, Rlimit { current: Some(to), ..limit });
+    let granted = match raise(reachable) {
         Ok(()) => reachable,
         Err(_) => limit.current.unwrap_or(reachable),
     };
-    if granted < needed {
-        let clients = granted.saturating_sub(RESERVED_FILES).max(1).to_string();
-        tracing::warn!(
-            "You requested maxclients of {} requiring at least {needed} max file descriptors. \
-             maxclients has been reduced to {clients} to compensate for low ulimit. If you need \
-             higher maxclients increase 'ulimit -n'.",
-            config.maxclients(),
-        );
-        if let Ok((changed, _)) = config.set(&[(b"maxclients", clients.as_bytes())], true) {
-            *config = changed;
-        }
-    }
+    if granted >= needed { Ok(()) } else { Err(granted.saturating_sub(RESERVED_FILES)) }
 }
 
 fn stop_on_signals(server: &Arc<Server>) -> Result<(), BootError> {

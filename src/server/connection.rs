@@ -30,6 +30,13 @@ pub struct Connection {
     pub is_ready: bool,
     /// The other side has sent everything it will.
     pub ended: bool,
+    /// Bytes handed in to be sent that have not gone yet.
+    pub in_flight: usize,
+    /// Since when more waits to be sent than the soft limit allows, milliseconds since the Unix
+    /// epoch; 0 while it does not.
+    pub soft_since_ms: i64,
+    /// Bytes that its client makes the server use, as they have been counted.
+    pub bytes: usize,
 }
 
 impl Connection {
@@ -47,6 +54,9 @@ impl Connection {
             is_closing: false,
             is_ready: false,
             ended: false,
+            in_flight: 0,
+            soft_since_ms: 0,
+            bytes: 0,
         }
     }
 
@@ -74,6 +84,12 @@ impl Connection {
     /// Bytes allocated for input.
     pub fn input_capacity(&self) -> usize {
         self.input.capacity()
+    }
+
+    /// Gives back memory that nothing is in.
+    pub fn shrink_input(&mut self) {
+        self.drop_executed();
+        self.input.shrink_to_fit();
     }
 
     /// Whether there is enough input for executing to get anywhere.
@@ -104,6 +120,12 @@ impl Connection {
         if self.executed == self.input.len() {
             self.input.clear();
             self.executed = 0;
+        }
+        let end = self.input.len() + bytes.len();
+        if end > self.input.capacity() && self.executed + self.wanted >= end {
+            // As long as more of one command is to come, there is no need for more room than that.
+            let room = (self.executed + self.wanted).min(2 * end);
+            self.input.reserve_exact(room - self.input.len());
         }
         self.input.extend_from_slice(bytes);
     }

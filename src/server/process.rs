@@ -1,7 +1,6 @@
 //! The process among others: in the background, with a file that holds its id, and with a score that
 //! says how expendable it is.
 
-use crate::base::error::Error;
 use crate::config::typed::OomScoreAdj;
 use crate::config::value::io_reason;
 use crate::config::{Config, ConfigError};
@@ -63,7 +62,7 @@ static OOM_BASE: AtomicI32 = AtomicI32::new(0);
 ///
 /// # Errors
 /// When the configuration wants one that the system refuses.
-pub fn begin_oom_score(config: &Config) -> Result<(), Error> {
+pub fn begin_oom_score(config: &Config) -> Result<(), ConfigError> {
     let nothing = Config::default();
     follow_oom_score(&nothing, config)
 }
@@ -72,7 +71,7 @@ pub fn begin_oom_score(config: &Config) -> Result<(), Error> {
 ///
 /// # Errors
 /// When the system refuses the score; then it is what it was.
-pub fn follow_oom_score(old: &Config, new: &Config) -> Result<(), Error> {
+pub fn follow_oom_score(old: &Config, new: &Config) -> Result<(), ConfigError> {
     let wish = |config: &Config| (config.oom_score_adj(), config.oom_score_adj_values());
     let ((was, _), (is, values)) = (wish(old), wish(new));
     if wish(old) == wish(new) || (was == OomScoreAdj::No && is == OomScoreAdj::No) {
@@ -95,6 +94,6 @@ pub fn follow_oom_score(old: &Config, new: &Config) -> Result<(), Error> {
     applied.map_err(|error| {
         tracing::warn!("Unable to write oom_score_adj: {}", io_reason(&error));
         let reason = "Failed to apply new oom_score_adj configuration, check server logs.";
-        Error::owned(ConfigError::refused("oom-score-adj", reason).to_string())
+        ConfigError::refused("oom-score-adj", reason)
     })
 }

@@ -30,7 +30,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Time between two ticks while a shard waits, in milliseconds.
-pub const TICK_MS: u32 = 10;
+pub use crate::base::limits::TICK_MS;
 
 /// Submissions that fit between two calls.
 const SUBMISSIONS: u32 = 1024;

@@ -12,19 +12,23 @@
 //! }
 //! ```
 
+mod upkeep;
+
 use super::connection::Connection;
-use super::listen::{self, Listener};
+use super::door::Door;
+use super::listen;
+use super::pulse::Pulse;
 use super::ring::{Event, Outgoing, Received, Ring};
 use crate::base::clock::{self, Now};
 use crate::base::doing;
 use crate::base::limits;
-use crate::config::typed::ClientClass;
+use crate::base::ticks;
 use crate::resp::ReplyBuf;
 use crate::route::batch::ClientKey;
 use crate::route::mailbox::Mailbox;
 use crate::route::{feed::Fed, node::Node};
 use crate::session::{About, Close, Server};
-use rtrb::{Consumer, Producer};
+use rtrb::Consumer;
 use slab::Slab;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -77,16 +81,6 @@ impl Neighbours {
 /// A connection on its way from the shard that accepted it.
 pub type Handover = (RawFd, usize);
 
-/// The first shard's part: it accepts for all.
-pub struct Door {
-    /// The listening sockets.
-    pub listeners: Vec<Listener>,
-    /// The way to each shard (not to itself).
-    pub ways: Vec<Option<Producer<Handover>>>,
-    /// Called once every shard is there and before anybody is let in.
-    pub opening: fn(&Server, &[Listener]),
-}
-
 /// See the module's head.
 pub struct ShardLoop {
     number: usize,
@@ -113,6 +107,11 @@ pub struct ShardLoop {
     next_pass_ms: i64,
     in_pass: bool,
     ticks: u32,
+    pulse: Pulse,
+    /// The client that is looked after next.
+    upkeep_at: usize,
+    /// Bytes that the clients here make the server use.
+    client_bytes: usize,
 }
 
 impl ShardLoop {
@@ -153,6 +152,9 @@ impl ShardLoop {
             next_pass_ms: 0,
             in_pass: false,
             ticks: 0,
+            pulse: Pulse::new(number),
+            upkeep_at: 0,
+            client_bytes: 0,
         })
     }
 
@@ -172,10 +174,8 @@ impl ShardLoop {
             while self.neighbours.is_assembling() && !self.server.stopping() {
                 std::thread::sleep(std::time::Duration::from_micros(200));
             }
-            (door.opening)(&self.server, &door.listeners);
-            for (i, listener) in door.listeners.iter().enumerate() {
-                self.ring.accept(i, listener.descriptor());
-            }
+            door.announce(&self.server);
+            self.follow_listeners();
         }
         let mut busy = true;
         while !self.server.stopping() {
@@ -215,6 +215,7 @@ impl ShardLoop {
 
     /// One turn. Returns whether there is more to do at once.
     fn turn(&mut self, now: Now) -> bool {
+        let began = ticks::now();
         self.node.begin_turn(now);
         self.sort_events();
         let mut busy = false;
@@ -222,9 +223,9 @@ impl ShardLoop {
             self.adopt_arrivals();
             self.node.collect();
             busy |= self.node.run_mail();
-            for client in self.node.take_resumed() {
-                self.feed_kept(client);
-            }
+        }
+        for client in self.node.take_resumed() {
+            self.feed_kept(client);
         }
         let arrived = std::mem::take(&mut self.arrived);
         for (connection, received) in arrived {
@@ -241,9 +242,11 @@ impl ShardLoop {
             self.feed_kept(client);
         }
         busy |= self.housekeep(now);
+        if self.door.as_ref().is_some_and(Door::is_behind) {
+            self.follow_listeners();
+        }
+        self.evict_clients();
         self.node.publish_metrics();
-        let metrics = self.server.metrics.shard(self.number);
-        metrics.turns.add(1);
         let stamp = if self.neighbours.rings.len() > 1 { clock::monotonic_ns() } else { 0 };
         self.unpublished = !self.node.end_turn(stamp);
         for shard in self.node.mail().wakes().collect::<smallvec::SmallVec<[usize; 16]>>() {
@@ -254,6 +257,7 @@ impl ShardLoop {
                 self.send(client);
             }
         }
+        self.pulse.turned(&self.server, &self.node, began);
         busy || self.unpublished || !self.ready.is_empty() || !self.arrived.is_empty()
     }
 
@@ -287,23 +291,33 @@ impl ShardLoop {
             let table = self.node.shard().table_memory() as u64;
             self.server.metrics.shard(self.number).table_bytes.set(table);
         }
+        self.pulse.ticked(&self.server, &mut self.node);
         for listener in std::mem::take(&mut self.stuck) {
             self.arm(listener);
         }
+        self.look_after_clients();
     }
 
     // ---- connections -------------------------------------------------------------------------
 
     fn arm(&mut self, listener: usize) {
-        if let Some(door) = &self.door {
-            self.ring.accept(listener, door.listeners[listener].descriptor());
+        if let Some(descriptor) = self.door.as_mut().and_then(|door| door.again(listener)) {
+            self.ring.accept(listener, descriptor);
+        }
+    }
+
+    /// Accepts on listening sockets that are new.
+    fn follow_listeners(&mut self) {
+        for listener in self.door.as_mut().map(Door::follow).unwrap_or_default() {
+            self.arm(listener);
         }
     }
 
     fn accepted(&mut self, listener: usize, accepted: std::io::Result<RawFd>) {
         let fd = match accepted {
             Ok(fd) => fd,
-            // No descriptor is free: clients wait in the backlog until one is.
+            // No descriptor is free, and clients wait in the backlog until one is; or the socket has
+            // closed.
             Err(_) => return self.stuck.push(listener),
         };
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
@@ -311,13 +325,7 @@ impl ShardLoop {
         let most = self.server.config().maxclients() as usize;
         if self.neighbours.connections() >= most {
             self.server.metrics.shard(self.number).rejected.add(1);
-            // A socket this new has room for a line; if not, the client is told by the close.
-            let _ = rustix::net::send(
-                &owned,
-                b"-ERR max number of clients reached\r\n",
-                rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT,
-            );
-            return;
+            return upkeep::say(&owned, b"-ERR max number of clients reached\r\n");
         }
         let shard = self.neighbours.least_loaded();
         self.neighbours.loads[shard].fetch_add(1, Ordering::Relaxed);
@@ -345,6 +353,11 @@ impl ShardLoop {
     }
 
     fn adopt(&mut self, fd: OwnedFd) {
+        if self.is_protected_from(&fd) {
+            self.neighbours.loads[self.number].fetch_sub(1, Ordering::Relaxed);
+            self.server.metrics.shard(self.number).rejected.add(1);
+            return upkeep::say(&fd, upkeep::DENIED.as_bytes());
+        }
         listen::prepare(&fd, self.server.config().tcp_keepalive());
         let (addr, laddr) = listen::names(&fd, self.unix_path.as_deref());
         let about = About { addr, laddr, fd: i64::from(fd.as_raw_fd()), ..About::default() };
@@ -419,6 +432,8 @@ impl ShardLoop {
         if !connection.is_closing {
             connection.is_closing = true;
             connection.shut();
+            let bytes = std::mem::take(&mut connection.bytes);
+            self.client_bytes = self.client_bytes.saturating_sub(bytes);
             let client = connection.client;
             if self.node.client(client).is_some() {
                 self.of_client[client.index as usize] = u32::MAX;
@@ -450,6 +465,7 @@ impl ShardLoop {
             return self.ring.give_back(received);
         };
         let metrics = self.server.metrics.shard(self.number);
+        metrics.reads.add(1);
         metrics.received.add(received_len(&self.ring, &received) as u64);
         if connection.is_closing {
             self.ring.give_back(received);
@@ -457,6 +473,11 @@ impl ShardLoop {
         }
         let client = connection.client;
         let bytes = self.ring.bytes(&received);
+        let now_ms = self.node.now().unix_ms;
+        if let Some(state) = self.node.client_mut(client) {
+            state.session.traffic.received += bytes.len() as u64;
+            state.session.active_ms = now_ms;
+        }
         if connection.waiting() > 0 {
             connection.keep(bytes);
             self.ring.give_back(received);
@@ -465,13 +486,11 @@ impl ShardLoop {
             }
             return self.after_feed(at, client);
         }
-        if let Some(state) = self.node.client_mut(client) {
-            state.session.traffic.received += bytes.len() as u64;
-            if state.replies.out.capacity() == 0
-                && let Some(buffer) = self.pool.pop()
-            {
-                state.replies.out = buffer;
-            }
+        if let Some(state) = self.node.client_mut(client)
+            && state.replies.out.capacity() == 0
+            && let Some(buffer) = self.pool.pop()
+        {
+            state.replies.out = buffer;
         }
         let (used, fed) = self.node.feed(client, bytes);
         if used < bytes.len() && fed != Fed::Closed {
@@ -527,7 +546,7 @@ impl ShardLoop {
         };
         let waiting = connection.waiting();
         let capacity = connection.input_capacity();
-        let most = self.server_query_limit();
+        let most = self.node.query_limit();
         let Some(state) = self.node.client_mut(client) else {
             return;
         };
@@ -538,6 +557,7 @@ impl ShardLoop {
             self.server.metrics.shard(self.number).query_closed.add(1);
             return self.close(at);
         }
+        self.account(at);
         let connection = &mut self.connections[at as usize];
         if !connection.wants_input(BACKLOG) && connection.is_receiving {
             self.ring.cancel_receive(at);
@@ -546,10 +566,6 @@ impl ShardLoop {
             // Its end came with these bytes: what they lack will not come.
             self.maybe_finish(at);
         }
-    }
-
-    fn server_query_limit(&self) -> u64 {
-        self.node.config().client_query_buffer_limit()
     }
 
     // ---- output ------------------------------------------------------------------------------
@@ -570,25 +586,21 @@ impl ShardLoop {
         if state.session.close == Close::Now {
             return self.close(at);
         }
-        let limit = self.hard_limit();
-        let Some(state) = self.node.client_mut(client) else {
-            return;
-        };
-        if limit != 0 && state.replies.len() as u64 > limit {
+        if self.owes_too_much(at) {
             self.server.metrics.shard(self.number).output_closed.add(1);
             return self.close(at);
         }
+        let Some(state) = self.node.client_mut(client) else {
+            return;
+        };
         if let Some(outgoing) = self.connections[at as usize].load(&mut state.replies.out) {
             let connection = &mut self.connections[at as usize];
             connection.is_sending = true;
+            connection.in_flight = outgoing.replies.len();
             self.ring.send(at, connection.descriptor(), outgoing);
         } else if !self.connections[at as usize].is_sending {
             self.maybe_finish(at);
         }
-    }
-
-    fn hard_limit(&self) -> u64 {
-        self.node.config().output_limit(ClientClass::Normal).hard_bytes
     }
 
     fn sent(&mut self, at: u32, sent: std::io::Result<usize>, mut outgoing: Box<Outgoing>) {
@@ -596,6 +608,7 @@ impl ShardLoop {
             return;
         };
         connection.is_sending = false;
+        self.server.metrics.shard(self.number).writes.add(1);
         if connection.is_closing {
             return self.release(at);
         }
@@ -603,9 +616,16 @@ impl ShardLoop {
         match sent {
             Ok(bytes) => {
                 outgoing.sent += bytes;
+                connection.in_flight = connection.in_flight.saturating_sub(bytes);
                 self.server.metrics.shard(self.number).sent.add(bytes as u64);
+                let now_ms = self.node.now().unix_ms;
                 if let Some(state) = self.node.client_mut(client) {
                     state.session.traffic.sent += bytes as u64;
+                    if !outgoing.is_done() {
+                        // It has made room by reading. What goes out at once says nothing of it.
+                        state.session.active_ms = now_ms;
+                    }
+                    state.session.traffic.output = state.replies.len() + connection.in_flight;
                 }
             }
             Err(_) => return self.close(at),
@@ -630,6 +650,7 @@ impl ShardLoop {
                 self.pool.push(buffer);
             }
         }
+        self.account(at);
         if self.connections[at as usize].waiting() > 0 {
             // It may have been waiting for room.
             self.feed_later(at);
@@ -679,6 +700,13 @@ impl ShardLoop {
             return false;
         }
         self.in_pass = true;
+        let began = ticks::now();
+        let interrupted = self.housekeeping_slice(now);
+        self.pulse.kept_house(&self.server, &self.node, began, interrupted);
+        interrupted
+    }
+
+    fn housekeeping_slice(&mut self, now: Now) -> bool {
         let began = clock::monotonic_ns();
         let mut steps = 0;
         loop {

@@ -31,11 +31,19 @@ pub struct Db<'a> {
     /// A key of the command at hand whose hash is known: its bytes' address and length, its hash.
     /// The command's bytes do not change while it runs, so the address says enough.
     foreseen: (*const u8, usize, u64),
+    /// Whether using a key leaves alone when it was last used.
+    no_touch: bool,
 }
 
 impl<'a> Db<'a> {
     pub(super) fn new(shard: &'a mut Shard, number: usize) -> Db<'a> {
-        Db { shard, number, foreseen: (std::ptr::null(), 0, 0) }
+        Db { shard, number, foreseen: (std::ptr::null(), 0, 0), no_touch: false }
+    }
+
+    /// Says whether using a key leaves alone when it was last used (CLIENT NO-TOUCH).
+    #[inline]
+    pub fn set_no_touch(&mut self, no_touch: bool) {
+        self.no_touch = no_touch;
     }
 
     /// Tells the hash of a key that the command at hand names.
@@ -78,7 +86,10 @@ impl<'a> Db<'a> {
 
     /// The same shard's door to another database.
     pub fn other(&mut self, number: usize) -> Db<'_> {
-        Db::new(self.shard, number)
+        let no_touch = self.no_touch;
+        let mut other = Db::new(self.shard, number);
+        other.no_touch = no_touch;
+        other
     }
 
     /// Keys here.
@@ -101,7 +112,7 @@ impl<'a> Db<'a> {
         &mut self.shard.databases[self.number].table
     }
 
-    /// Finds a key that has not expired; one that has goes now.
+    /// Finds a key that has not expired; one that has goes now, unless that is paused.
     #[inline]
     fn find(&mut self, hash: u64, key: &[u8]) -> Option<Place> {
         let place = self.table().find(hash, key)?;
@@ -115,9 +126,24 @@ impl<'a> Db<'a> {
 
     #[cold]
     fn expire(&mut self, hash: u64, place: Place, key: &[u8]) {
+        if !self.shard.settings.expiry_paused {
+            self.remove_expired(hash, place, key);
+        }
+    }
+
+    /// Makes room for a key that is written while an expired one of its name is still there.
+    #[cold]
+    fn clear_place(&mut self, hash: u64, key: &[u8]) {
+        if let Some(place) = self.table().find(hash, key) {
+            self.remove_expired(hash, place, key);
+        }
+    }
+
+    fn remove_expired(&mut self, hash: u64, place: Place, key: &[u8]) {
         let number = self.number;
-        self.table_mut().remove(hash, place);
-        self.shard.databases[number].volatile -= 1;
+        let entry = self.table_mut().remove(hash, place);
+        self.shard.databases[number].volatile.changed(entry.expiry(), None);
+        drop(entry);
         self.shard.stats.expired += 1;
         self.shard.journal.aside(number, &[b"DEL", key]);
         if !self.shard.watches.is_idle() {
@@ -150,6 +176,9 @@ impl<'a> Db<'a> {
     /// Notes a use of the key, for eviction.
     #[inline]
     fn touch(&mut self, place: Place) {
+        if self.no_touch {
+            return;
+        }
         let (now_ms, lfu) = (self.now_ms(), self.shard.settings.lfu);
         let Shard { databases, random, .. } = &mut *self.shard;
         let table = &mut databases[self.number].table;
@@ -169,6 +198,9 @@ impl<'a> Db<'a> {
     pub fn edit<'b>(&'b mut self, key: &'b [u8]) -> Slot<'b, 'a> {
         let hash = self.hash(key);
         let place = self.find(hash, key);
+        if place.is_none() && self.shard.settings.expiry_paused {
+            self.clear_place(hash, key);
+        }
         Slot { db: self, key, hash, place }
     }
 
@@ -194,10 +226,10 @@ impl<'a> Db<'a> {
             let table = &databases[self.number].table;
             let entry = table.get(table.random(random)?);
             let key = entry.key().to_vec();
-            if entry.expiry().is_none_or(|at| at >= now.unix_ms) {
+            if attempt == 99 || entry.expiry().is_none_or(|at| at >= now.unix_ms) {
                 return Some(key);
             }
-            if attempt < 99 {
+            if !self.shard.settings.expiry_paused {
                 self.edit(&key);
             }
         }
@@ -229,6 +261,18 @@ impl<'a> Db<'a> {
             (number + 1) << 48
         } else {
             0
+        }
+    }
+
+    /// Visits every key that has not expired, at one go.
+    pub fn visit_all(&mut self, mut visit: impl FnMut(&Entry)) {
+        let number = self.shard.number as u64;
+        let mut cursor = number << 48;
+        loop {
+            cursor = self.scan(cursor, 1024, &mut visit);
+            if cursor == 0 || cursor >> 48 != number {
+                return;
+            }
         }
     }
 
@@ -302,7 +346,7 @@ impl Slot<'_, '_> {
         let now_ms = self.db.now_ms();
         match self.place {
             Some(place) => {
-                let access = self.db.fresh_access();
+                let (access, keep) = (self.db.fresh_access(), self.db.no_touch);
                 let mut entry = self.db.table_mut().get_mut(place);
                 let before = entry.expiry();
                 let after = match ttl {
@@ -311,7 +355,7 @@ impl Slot<'_, '_> {
                     Ttl::At(at_ms) => Some(at_ms),
                 };
                 entry.replace(value, after);
-                if entry.access() != access {
+                if entry.access() != access && !keep {
                     entry.set_access(access);
                 }
                 drop(entry);
@@ -324,7 +368,7 @@ impl Slot<'_, '_> {
                 let entry = Entry::new(self.key, value, expiry, self.db.fresh_access());
                 let code = expiry.map_or(0, |at_ms| expiry::code(at_ms, now_ms));
                 let number = self.db.number;
-                self.db.shard.databases[number].volatile += usize::from(expiry.is_some());
+                self.db.shard.databases[number].volatile.changed(None, expiry);
                 self.place = Some(self.db.table_mut().insert(self.hash, entry, code));
             }
         }
@@ -337,7 +381,7 @@ impl Slot<'_, '_> {
         let expiry = entry.expiry();
         let code = expiry.map_or(0, |at_ms| expiry::code(at_ms, self.db.now_ms()));
         let number = self.db.number;
-        self.db.shard.databases[number].volatile += usize::from(expiry.is_some());
+        self.db.shard.databases[number].volatile.changed(None, expiry);
         self.place = Some(self.db.table_mut().insert(self.hash, entry, code));
         self.db.changed(self.key);
     }
@@ -347,7 +391,7 @@ impl Slot<'_, '_> {
         let place = self.place.take()?;
         let entry = self.db.table_mut().remove(self.hash, place);
         let number = self.db.number;
-        self.db.shard.databases[number].volatile -= usize::from(entry.expiry().is_some());
+        self.db.shard.databases[number].volatile.changed(entry.expiry(), None);
         self.db.changed(self.key);
         Some(entry)
     }
@@ -407,8 +451,7 @@ impl Slot<'_, '_> {
         let number = self.db.number;
         let database = &mut self.db.shard.databases[number];
         database.table.set_code(place, code);
-        database.volatile += usize::from(after.is_some());
-        database.volatile -= usize::from(before.is_some());
+        database.volatile.changed(before, after);
     }
 }
 

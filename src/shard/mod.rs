@@ -28,6 +28,8 @@ pub struct Stats {
     pub expired: u64,
     /// Changes to the data.
     pub dirty: u64,
+    /// Keys of flushed tables that have been freed.
+    pub freed: u64,
 }
 
 /// Settings that the data follows; copied from the configuration when it changes.
@@ -39,11 +41,41 @@ pub struct Settings {
     pub lfu: Option<(u32, u32)>,
     /// Whether active expiry runs (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: bool,
+    /// Whether expired keys stay where they are, unseen, because clients are paused.
+    pub expiry_paused: bool,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { bulk_max: limits::BULK_MAX as usize, lfu: None, active_expire: true }
+        Settings {
+            bulk_max: limits::BULK_MAX as usize,
+            lfu: None,
+            active_expire: true,
+            expiry_paused: false,
+        }
+    }
+}
+
+/// The keys with an expiry of one database on this shard.
+#[derive(Clone, Copy, Debug, Default)]
+struct Volatile {
+    keys: usize,
+    /// The sum of when they expire: nine quintillion keys fit.
+    sum_ms: i128,
+}
+
+impl Volatile {
+    /// A key's expiry was this and is that.
+    #[inline]
+    fn changed(&mut self, before: Option<i64>, after: Option<i64>) {
+        if let Some(at_ms) = before {
+            self.keys -= 1;
+            self.sum_ms -= i128::from(at_ms);
+        }
+        if let Some(at_ms) = after {
+            self.keys += 1;
+            self.sum_ms += i128::from(at_ms);
+        }
     }
 }
 
@@ -52,7 +84,7 @@ impl Default for Settings {
 struct Database {
     table: Table,
     /// Keys with an expiry.
-    volatile: usize,
+    volatile: Volatile,
 }
 
 /// One shard's share of all databases.
@@ -130,7 +162,30 @@ impl Shard {
 
     /// Keys and keys with an expiry in a database.
     pub fn keys(&self, db: usize) -> (usize, usize) {
-        (self.databases[db].table.len(), self.databases[db].volatile)
+        (self.databases[db].table.len(), self.databases[db].volatile.keys)
+    }
+
+    /// When the keys of a database that expire do so on average, in milliseconds since the Unix
+    /// epoch; 0 if there are none.
+    pub fn mean_expiry_ms(&self, db: usize) -> i64 {
+        let Volatile { keys, sum_ms } = self.databases[db].volatile;
+        if keys == 0 { 0 } else { (sum_ms / keys as i128) as i64 }
+    }
+
+    /// This shard's number.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// Places of a database's table, and the bytes it takes without the keys' blocks.
+    pub fn table_size(&self, db: usize) -> (usize, usize) {
+        let table = &self.databases[db].table;
+        (table.places(), table.memory())
     }
 
     /// Bytes the tables take without the keys' blocks.
@@ -215,17 +270,21 @@ impl Shard {
     /// over all expiry codes.
     pub fn housekeep(&mut self, pass_done: &mut bool) -> bool {
         if let Some(table) = self.graveyard.last_mut() {
+            let before = table.len();
             if table.drain(limits::HOUSEKEEPING_STEP) == 0 {
                 self.graveyard.pop();
+                self.stats.freed += before as u64;
+            } else {
+                self.stats.freed += (before - table.len()) as u64;
             }
             return true;
         }
-        if !self.settings.active_expire {
+        if !self.settings.active_expire || self.settings.expiry_paused {
             *pass_done = true;
             return false;
         }
         let number = self.pass_at;
-        let at_end = self.databases[number].volatile == 0 || self.expire_step(number);
+        let at_end = self.databases[number].volatile.keys == 0 || self.expire_step(number);
         if at_end {
             self.pass_at = (number + 1) % self.databases.len();
             *pass_done = self.pass_at == 0;
@@ -247,9 +306,9 @@ impl Shard {
         table.pass_step(now_ms, found, |entry| match entry.expiry() {
             None => Due::Keep(0),
             Some(at_ms) if at_ms >= now_ms => Due::Keep(expiry::code(at_ms, now_ms)),
-            Some(_) => {
+            Some(at_ms) => {
                 stats.expired += 1;
-                *volatile -= 1;
+                volatile.changed(Some(at_ms), None);
                 if !watches.is_idle() {
                     watches.touch(db, entry.key());
                 }

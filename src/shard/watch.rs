@@ -30,6 +30,16 @@ impl Watches {
         self.keys.is_empty()
     }
 
+    /// How many keys are watched.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// One more client watches a key; returns the key's version.
     pub fn add(&mut self, db: usize, key: &[u8]) -> u64 {
         let next = self.next;

@@ -2,7 +2,7 @@
 //! them, with clients whose bytes and replies are plain vectors.
 
 use redshard::base::clock::Now;
-use redshard::base::memory;
+use redshard::base::{limits, memory};
 use redshard::config::Config;
 use redshard::config::parse::{Start, start_line};
 use redshard::resp::ReplyBuf;
@@ -75,7 +75,7 @@ impl Host {
             executable: String::new(),
         };
         let server = Arc::new(Server::new(config, shards, identity));
-        let mut nodes: Vec<Node> = mailbox::exchange(shards)
+        let mut nodes: Vec<Node> = mailbox::exchange(shards, limits::MAILBOX_BATCHES)
             .into_iter()
             .enumerate()
             .map(|(number, mail)| Node::new(number, mail, Arc::clone(&server)))

@@ -1,8 +1,9 @@
 //! Which connections CLIENT LIST and CLIENT KILL mean.
 
-use super::letters;
+use super::{capabilities, letters};
 use crate::base::error::Error;
 use crate::base::number::parse_i64;
+use crate::config::typed::ClientClass;
 use crate::resp::Args;
 use crate::session::{Env, Session};
 
@@ -92,10 +93,11 @@ enum Test {
     Db(i64),
     AgeSeconds(i64),
     IdleSeconds(i64),
-    // The same answer for everybody: there is one type, one user, and no capability.
-    Type(bool),
+    Capable(Vec<u8>),
+    /// `None` for the server that is followed: it is no client here.
+    Type(Option<ClientClass>),
+    // There is one user.
     User,
-    Capable(bool),
 }
 
 impl Filter {
@@ -142,7 +144,7 @@ impl Filter {
                 b"NAME" => Test::Name(value.to_vec()),
                 b"LIB-NAME" => Test::LibName(value.to_vec()),
                 b"LIB-VER" => Test::LibVer(value.to_vec()),
-                b"TYPE" => Test::Type(is_normal(value)?),
+                b"TYPE" => Test::Type(class(value)?),
                 b"USER" if value == b"default" => Test::User,
                 b"USER" => {
                     let name = String::from_utf8_lossy(value);
@@ -154,7 +156,7 @@ impl Filter {
                 }
                 b"CAPA" => {
                     known("capa", "CAPA", wanted, value, b"r")?;
-                    Test::Capable(value.is_empty())
+                    Test::Capable(value.to_vec())
                 }
                 b"DB" => Test::Db(parse_db(value, wanted, env)?),
                 b"MAXAGE" if wanted => Test::AgeSeconds(parse_seconds(value, "maxage")?),
@@ -205,7 +207,11 @@ impl Test {
             Test::Db(db) => session.db as i64 == *db,
             Test::AgeSeconds(seconds) => seconds_since(session.created_ms) >= *seconds,
             Test::IdleSeconds(seconds) => seconds_since(session.active_ms) >= *seconds,
-            Test::Type(holds) | Test::Capable(holds) => *holds,
+            Test::Capable(wanted) => {
+                let letters = capabilities(session);
+                wanted.iter().all(|letter| letters.as_bytes().contains(letter))
+            }
+            Test::Type(class) => *class == Some(session.class),
             Test::User => true,
         }
     }
@@ -225,11 +231,13 @@ fn parse_id(text: &[u8]) -> Result<Option<i64>, Error> {
     }
 }
 
-/// Whether a type of client is that of all who are here.
-fn is_normal(name: &[u8]) -> Result<bool, Error> {
+/// The class that a type of client is.
+fn class(name: &[u8]) -> Result<Option<ClientClass>, Error> {
     match name.to_ascii_lowercase().as_slice() {
-        b"normal" => Ok(true),
-        b"master" | b"primary" | b"slave" | b"replica" | b"pubsub" => Ok(false),
+        b"normal" => Ok(Some(ClientClass::Normal)),
+        b"slave" | b"replica" => Ok(Some(ClientClass::Replica)),
+        b"pubsub" => Ok(Some(ClientClass::Pubsub)),
+        b"master" | b"primary" => Ok(None),
         _ => {
             let name = String::from_utf8_lossy(name);
             Err(Error::owned(format!("ERR Unknown client type '{name}'")))

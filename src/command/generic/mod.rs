@@ -2,7 +2,7 @@
 //! time to go ([`expire`]), list it ([`scan`]), look at how it is kept ([`object`]).
 
 mod expire;
-mod object;
+pub(super) mod object;
 mod rename;
 mod scan;
 
@@ -232,8 +232,9 @@ fn exists(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     Ok(Effect::Read)
 }
 
-/// TOUCH, one key.
+/// TOUCH, one key: using it is what is asked for, whatever CLIENT NO-TOUCH says.
 fn touch(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
+    db.set_no_touch(false);
     let there = db.read(args.at(0)).is_some();
     reply.integer(i64::from(there));
     Ok(Effect::Read)

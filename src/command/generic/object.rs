@@ -20,7 +20,7 @@ pub fn encoding(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     Ok(Effect::Read)
 }
 
-fn encoding_of(entry: &Entry) -> &'static str {
+pub fn encoding_of(entry: &Entry) -> &'static str {
     match entry.kind() {
         Kind::Int => "int",
         Kind::Inline if entry.string().len() <= EMBSTR_MAX => "embstr",

@@ -2,7 +2,7 @@
 //! wherever it hurts. Two workloads look for what must not happen:
 //!
 //! - *histories*: a few clients with commands of every plan over shared keys; some serial order,
-//!   true to real time, has to explain everything they were told ([`check`]);
+//!   true to real time, has to explain everything they were told ([`serial`]);
 //! - *pipelines*: whoever has seen a later command of a pipeline, or has been told by somebody who
 //!   has, must see the earlier ones.
 //!
@@ -13,14 +13,18 @@
 //! `REDSHARD_SEED=n` runs that seed alone; `REDSHARD_HISTORIES=n` says how many to run.
 
 mod check;
+mod serial;
 mod world;
 
 use super::node::owner_of;
 use super::rules::Rule;
 use crate::base::hash::Random;
-use check::{Answer, CLIENTS, Event, KEYS, Op, is_explained, parse, replay_journals};
+use check::replay_journals;
+use serial::{
+    Answer, CLIENTS, Event, KEYS, Op, is_explained, names, parse, predecessors, random_op,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use world::{Break, Counts, World, command, names};
+use world::{Break, Counts, World, command};
 
 const SHARDS: usize = 4;
 /// Operations of one history: the search for a serial order is exponential in them.
@@ -133,65 +137,13 @@ fn ask(
     names: &[String],
     pipeline: usize,
 ) {
-    // Earlier events of the same client come first: all of an earlier pipeline, and of this one
-    // those that share a key or hold it back. Others may change places: order across shards is
-    // causal, not total.
-    let mut after = 0;
-    for (i, event) in events.iter().enumerate().filter(|(_, event)| event.client == client) {
-        let ordered = event.op.keys() & op.keys() != 0 || event.op.holds_back(names, SHARDS);
-        if i < pipeline || ordered {
-            after |= 1 << i;
-        }
-    }
+    let after = predecessors(events, client, &op, pipeline, names, SHARDS);
     let commands = op.commands(names);
     for words in &commands {
         world.send(teller.connection, &command(words), false);
     }
     teller.open.push((events.len(), commands.len() - 1));
     events.push(Event { client, op, invoked: world.time, answered: None, after });
-}
-
-fn some_keys(random: &mut Random) -> Vec<usize> {
-    let (a, b) = two_keys(random);
-    let mut keys = vec![a, b];
-    let third = random.below(KEYS as u64) as usize;
-    if !keys.contains(&third) && random.below(2) == 0 {
-        keys.push(third);
-    }
-    keys
-}
-
-fn two_keys(random: &mut Random) -> (usize, usize) {
-    // Three keys are shared by most, so that commands meet.
-    let most = if random.below(3) > 0 { 3 } else { KEYS as u64 };
-    let a = random.below(most);
-    let b = (a + 1 + random.below(most - 1)) % most;
-    (a as usize, b as usize)
-}
-
-fn random_op(random: &mut Random, value: i64, outside: bool) -> Op {
-    let (a, b) = two_keys(random);
-    match random.below(if outside { 24 } else { 16 }) {
-        0..=2 => Op::Get(a),
-        3 | 4 => Op::Set(a, value),
-        5 | 6 => Op::Mset(some_keys(random), value),
-        7 | 8 => Op::Mget(some_keys(random)),
-        9 => Op::Incr(a),
-        10 => Op::Del(some_keys(random)),
-        11 => Op::Exists(some_keys(random)),
-        12 => Op::Rename(a, b),
-        13 => Op::RenameNx(a, b),
-        14 => Op::Copy(a, b, random.below(2) == 0),
-        15 => Op::MsetNx(some_keys(random), value),
-        16 if random.below(3) == 0 => Op::FlushAll,
-        16 | 17 => Op::DbSize,
-        18 | 19 => Op::Watch(some_keys(random)),
-        20 if random.below(3) == 0 => Op::Unwatch,
-        _ => {
-            let ops = 1 + random.below(3);
-            Op::Exec((0..ops).map(|i| random_op(random, value * 10 + i as i64, false)).collect())
-        }
-    }
 }
 
 // ---- pipelines ---------------------------------------------------------------------------------
@@ -331,6 +283,8 @@ fn every_rule_is_needed() {
         Break::Router(Rule::Queues),
         Break::Router(Rule::HoldBack),
         Break::Router(Rule::Cut),
+        Break::Router(Rule::Backlog),
+        Break::Router(Rule::Spill),
         Break::Router(Rule::StampOrder),
         Break::PublishTogether,
         Break::PublishBeforeReplies,

@@ -4,7 +4,7 @@
 use super::super::batch::ClientKey;
 use super::super::feed::Fed;
 use super::super::mailbox;
-use super::super::node::{Node, owner_of};
+use super::super::node::Node;
 use super::super::rules::{self, Rule};
 use crate::base::clock::Now;
 use crate::base::hash::Random;
@@ -139,7 +139,9 @@ impl World {
             executable: String::new(),
         };
         let server = Arc::new(Server::new(Config::default(), shards, identity));
-        let actors = mailbox::exchange(shards).into_iter().enumerate();
+        // From queues that nothing fits into to ones that are never full.
+        let batches = mailbox::PART << random.below(5);
+        let actors = mailbox::exchange(shards, batches).into_iter().enumerate();
         let actors = actors
             .map(|(number, mail)| {
                 let mut node = Node::new(number, mail, Arc::clone(&server));
@@ -527,16 +529,4 @@ pub fn command(words: &[String]) -> Vec<u8> {
         out.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
     }
     out
-}
-
-/// So many key names, spread over the shards: the first on shard `first`, the next on the next.
-pub fn names(prefix: &str, count: usize, first: usize, shards: usize) -> Vec<String> {
-    (0..count)
-        .map(|i| {
-            let candidates = (0..).map(|salt| format!("{prefix}{i}.{salt}"));
-            let mut fitting =
-                candidates.filter(|name| owner_of(name.as_bytes(), shards) == (first + i) % shards);
-            fitting.next().expect("some name fits")
-        })
-        .collect()
 }

@@ -1,0 +1,150 @@
+//! The process: sections server, clients, persistence, replication and cpu.
+
+use super::{cpu_seconds, lines, read};
+use crate::base::{clock, ticks};
+use crate::config::parse::VERSION;
+use crate::session::Env;
+use std::fmt::Write as _;
+use std::path::Path;
+
+pub fn server(env: &Env, out: &mut String) {
+    let identity = &env.server.identity;
+    let now_us = clock::unix_us();
+    let uptime_s = (now_us - identity.started_us).max(0) / 1_000_000;
+    let system = |name: &str| read(&format!("/proc/sys/kernel/{name}"));
+    let mut zone = env.config.get(&[b"availability-zone"]);
+    let zone = zone.pop().map_or(Vec::new(), |(_, zone)| zone);
+    lines! { out:
+        "redis_version" = super::COMPATIBLE_VERSION;
+        "server_name" = "redshard";
+        "redshard_version" = VERSION;
+        "redis_git_sha1" = "00000000";
+        "redis_git_dirty" = 0;
+        "redis_build_id" = "0000000000000000";
+        "redis_mode" = "standalone";
+        "server_mode" = "standalone";
+        "os" = format_args!("{} {} {}", system("ostype"), system("osrelease"), std::env::consts::ARCH);
+        "arch_bits" = usize::BITS;
+        "monotonic_clock" = ticks::name();
+        "multiplexing_api" = "io_uring";
+        "process_id" = std::process::id();
+        "process_supervised" = env.config.supervised().word();
+        "run_id" = identity.run_id;
+        "tcp_port" = env.config.port();
+        "server_time_usec" = now_us;
+        "uptime_in_seconds" = uptime_s;
+        "uptime_in_days" = uptime_s / 86_400;
+        "hz" = env.config.hz();
+        "configured_hz" = env.config.hz();
+        "clients_hz" = 1000 / crate::base::limits::TICK_MS;
+        "lru_clock" = (now_us / 1_000_000) & 0xFF_FFFF;
+        "executable" = identity.executable;
+        "config_file" = env.config.file().unwrap_or(Path::new("")).display();
+        "io_threads_active" = 0;
+        "availability_zone" = String::from_utf8_lossy(&zone);
+        "shards" = env.server.metrics.shards();
+    }
+    let mut listeners = 0;
+    if env.config.port() != 0 {
+        let _ = write!(out, "listener0:name=tcp");
+        for bind in env.config.bind() {
+            let _ = write!(out, ",bind={bind}");
+        }
+        let _ = write!(out, ",port={}\r\n", env.config.port());
+        listeners += 1;
+    }
+    if let Some(path) = env.config.unixsocket() {
+        let _ = write!(out, "listener{listeners}:name=unix,bind={}\r\n", path.display());
+    }
+}
+
+pub fn clients(env: &Env, out: &mut String) {
+    let metrics = &env.server.metrics;
+    let (pause, now_ms) = (env.server.pause(), env.now.unix_ms);
+    let (reason, actions) = match (pause.is_on(now_ms), pause.is_for_all()) {
+        (false, _) => ("none", "none"),
+        (true, true) => ("client_pause", "all"),
+        (true, false) => ("client_pause", "write"),
+    };
+    lines! { out:
+        "connected_clients" = metrics.sum(|shard| &shard.connections);
+        "cluster_connections" = 0;
+        "maxclients" = env.config.maxclients();
+        "client_recent_max_input_buffer" = metrics.most(|shard| &shard.input_max);
+        "client_recent_max_output_buffer" = metrics.most(|shard| &shard.output_max);
+        "blocked_clients" = metrics.sum(|shard| &shard.blocked);
+        "tracking_clients" = 0;
+        "pubsub_clients" = 0;
+        "watching_clients" = metrics.sum(|shard| &shard.watching);
+        "clients_in_timeout_table" = 0;
+        "total_watched_keys" = metrics.sum(|shard| &shard.watched_keys);
+        "total_blocking_keys" = 0;
+        "total_blocking_keys_on_nokey" = 0;
+        "paused_reason" = reason;
+        "paused_actions" = actions;
+        "paused_timeout_milliseconds" = pause.left_ms(now_ms);
+    }
+}
+
+pub fn persistence(env: &Env, out: &mut String) {
+    lines! { out:
+        "loading" = 0;
+        "async_loading" = 0;
+        "rdb_changes_since_last_save" = env.server.metrics.sum(|shard| &shard.dirty);
+        "rdb_bgsave_in_progress" = 0;
+        "rdb_last_save_time" = env.server.identity.started_us / 1_000_000;
+        "rdb_last_bgsave_status" = "ok";
+        "rdb_last_bgsave_time_sec" = -1;
+        "rdb_current_bgsave_time_sec" = -1;
+        "rdb_saves" = 0;
+        "rdb_last_cow_size" = 0;
+        "rdb_last_load_keys_expired" = 0;
+        "rdb_last_load_keys_loaded" = 0;
+        "aof_enabled" = 0;
+        "aof_rewrite_in_progress" = 0;
+        "aof_rewrite_scheduled" = 0;
+        "aof_last_rewrite_time_sec" = -1;
+        "aof_current_rewrite_time_sec" = -1;
+        "aof_last_bgrewrite_status" = "ok";
+        "aof_last_write_status" = "ok";
+    }
+}
+
+pub fn replication(env: &Env, out: &mut String) {
+    lines! { out:
+        "role" = "master";
+        "connected_slaves" = 0;
+        "master_failover_state" = "no-failover";
+        "master_replid" = env.server.identity.run_id;
+        "master_replid2" = "0000000000000000000000000000000000000000";
+        "master_repl_offset" = 0;
+        "second_repl_offset" = -1;
+        "repl_backlog_active" = 0;
+        "repl_backlog_size" = env.config.repl_backlog_size();
+        "repl_backlog_first_byte_offset" = 0;
+        "repl_backlog_histlen" = 0;
+    }
+}
+
+pub fn cpu(env: &Env, out: &mut String) {
+    let all = cpu_seconds("/proc/self/stat");
+    let main = cpu_seconds(&format!("/proc/self/task/{}/stat", std::process::id()));
+    let names =
+        ["used_cpu_sys", "used_cpu_user", "used_cpu_sys_children", "used_cpu_user_children"];
+    for (name, seconds) in names.iter().zip(all) {
+        let _ = write!(out, "{name}:{seconds:.6}\r\n");
+    }
+    for (name, seconds) in
+        ["used_cpu_sys_main_thread", "used_cpu_user_main_thread"].iter().zip(main)
+    {
+        let _ = write!(out, "{name}:{seconds:.6}\r\n");
+    }
+    // The main thread is none of the shards; what the others call so here is the first of them.
+    let metrics = &env.server.metrics;
+    let busy_ticks = metrics.shard(0).turn_ticks.get();
+    let _ = write!(out, "used_active_time_main_thread:{:.6}\r\n", seconds_of(busy_ticks));
+}
+
+fn seconds_of(ticks: u64) -> f64 {
+    ticks::rate().ns(ticks) as f64 / 1e9
+}

@@ -1,0 +1,70 @@
+//! The first shard's part: it accepts for all.
+
+use super::listen::Listener;
+use super::outside::Listeners;
+use super::shard_loop::Handover;
+use crate::session::Server;
+use rtrb::Producer;
+use slab::Slab;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+/// See the module's head.
+pub struct Door {
+    listeners: Arc<Listeners>,
+    /// The change of `listeners` that `open` follows.
+    seen: u64,
+    /// The listening sockets that are accepted on, each at its place. One that has closed stays until
+    /// the kernel has let go of it.
+    open: Slab<Arc<Listener>>,
+    /// The way to each shard (not to itself).
+    pub ways: Vec<Option<Producer<Handover>>>,
+    /// Called once every shard is there and before anybody is let in.
+    opening: fn(&Server, &[Arc<Listener>]),
+}
+
+impl Door {
+    /// A door that is not open yet.
+    pub fn new(
+        listeners: Arc<Listeners>,
+        ways: Vec<Option<Producer<Handover>>>,
+        opening: fn(&Server, &[Arc<Listener>]),
+    ) -> Door {
+        Door { listeners, seen: 0, open: Slab::new(), ways, opening }
+    }
+
+    /// Says that every shard is there and clients are about to be let in.
+    pub fn announce(&self, server: &Server) {
+        (self.opening)(server, &self.listeners.list());
+    }
+
+    /// Whether [`Door::follow`] has something to do.
+    #[inline]
+    pub fn is_behind(&self) -> bool {
+        self.seen != self.listeners.changes()
+    }
+
+    /// Takes over listening sockets that are new. Returns their places: they are to be accepted on.
+    pub fn follow(&mut self) -> Vec<usize> {
+        self.seen = self.listeners.changes();
+        let mut fresh = Vec::new();
+        for listener in self.listeners.list() {
+            if !self.open.iter().any(|(_, known)| Arc::ptr_eq(known, &listener)) {
+                fresh.push(self.open.insert(listener));
+            }
+        }
+        fresh
+    }
+
+    /// Accepting at a place has ended. The descriptor to begin again with, unless the socket there is
+    /// not wanted any more.
+    pub fn again(&mut self, place: usize) -> Option<RawFd> {
+        let listener = self.open.get(place)?;
+        let is_wanted = self.listeners.list().iter().any(|wanted| Arc::ptr_eq(wanted, listener));
+        if !is_wanted {
+            drop(self.open.remove(place));
+            return None;
+        }
+        Some(listener.descriptor())
+    }
+}

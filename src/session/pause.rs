@@ -1,0 +1,74 @@
+//! CLIENT PAUSE: who has to wait, and until when. It concerns the whole server; every shard keeps a
+//! copy and follows when the configuration's generation says that something has changed.
+
+use super::Server;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+/// See the module's head. The default is that nobody waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pause {
+    /// When it ends, milliseconds since the Unix epoch; 0 for a pause that is none.
+    until_ms: i64,
+    /// Whether everybody waits, and not only who writes.
+    all: bool,
+}
+
+impl Pause {
+    /// Whether somebody has to wait.
+    pub fn is_on(self, now_ms: i64) -> bool {
+        self.until_ms > now_ms
+    }
+
+    /// Whether it was on and its time is over.
+    #[inline]
+    pub fn is_over(self, now_ms: i64) -> bool {
+        self.until_ms != 0 && self.until_ms <= now_ms
+    }
+
+    /// Whether everybody waits, and not only who writes.
+    pub fn is_for_all(self) -> bool {
+        self.all
+    }
+
+    /// Milliseconds that are left of it.
+    pub fn left_ms(self, now_ms: i64) -> i64 {
+        (self.until_ms - now_ms).max(0)
+    }
+
+    /// This pause and another one: of both, the later end and the stricter rule.
+    pub fn with(self, until_ms: i64, all: bool, now_ms: i64) -> Pause {
+        let so_far = if self.is_on(now_ms) { self } else { Pause::default() };
+        Pause { until_ms: so_far.until_ms.max(until_ms), all: so_far.all || all }
+    }
+}
+
+impl Server {
+    /// Who has to wait.
+    pub fn pause(&self) -> Pause {
+        *self.pause.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes who has to wait; all shards will notice.
+    pub fn change_pause(&self, change: impl FnOnce(Pause) -> Pause) {
+        let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        *pause = change(*pause);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stricter_rule_and_the_later_end_stay() {
+        let pause = Pause::default().with(1_200, true, 1_000).with(1_020, false, 1_000);
+        assert!(pause.is_for_all());
+        assert_eq!(pause.left_ms(1_050), 150);
+        assert!(pause.is_on(1_199) && !pause.is_on(1_200) && pause.is_over(1_200));
+        // What is over has no say any more.
+        assert!(!pause.with(2_000, false, 1_300).is_for_all());
+        assert!(!Pause::default().is_on(0) && !Pause::default().is_over(i64::MAX));
+    }
+}
