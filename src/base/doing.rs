@@ -27,12 +27,14 @@ struct Place {
 }
 
 impl Place {
-    const EMPTY: Place = Place { command: AtomicU16::new(NONE), client: AtomicU64::new(0) };
+    const fn empty() -> Place {
+        Place { command: AtomicU16::new(NONE), client: AtomicU64::new(0) }
+    }
 }
 
-static PLACES: [Place; SHARDS_MAX] = [const { Place::EMPTY }; SHARDS_MAX];
+static PLACES: [Place; SHARDS_MAX] = [const { Place::empty() }; SHARDS_MAX];
 /// Where threads write that run no shard, such as those of a simulation; nobody reads it.
-static NOWHERE: Place = Place::EMPTY;
+static NOWHERE: Place = Place::empty();
 
 thread_local! {
     static PLACE: Cell<&'static Place> = const { Cell::new(&NOWHERE) };
