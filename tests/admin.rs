@@ -221,7 +221,7 @@ fn health_names_the_shard_that_stalls() {
         wait_until("the stall is noticed", || {
             let (code, body) = watched.get("/health");
             assert!((code == 200) == (body == "ok\n"), "{code} {body}");
-            code == 503 && body.starts_with(&wanted)
+            code == 503 && body.starts_with(&wanted) && body.ends_with(" s, running LCS\n")
         });
         // The other numbers are still told.
         assert_eq!(watched.get("/metrics").0, 200);

@@ -14,6 +14,7 @@ use support::*;
 
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
+const SIGABRT: i32 = 6;
 const SIGSEGV: i32 = 11;
 const SIGTERM: i32 = 15;
 const SIGCONT: i32 = 18;
@@ -448,7 +449,7 @@ fn a_crash_by_a_signal_is_reported() {
                     "crashed by signal: 11",
                     "Killed by PID: ",
                     "------ STACK TRACE ------",
-                    "redshard::main",
+                    "src/main.rs:",
                     "------ STACK TRACE DONE ------",
                     "=== REDSHARD BUG REPORT END",
                 ] {
@@ -461,6 +462,37 @@ fn a_crash_by_a_signal_is_reported() {
     server.signal(SIGSEGV);
     assert_eq!(server.wait_exit().signal(), Some(SIGSEGV));
     assert!(!server.log().contains("BUG REPORT"), "{}", server.log());
+}
+
+/// The same through the front door, where there is a command that panics.
+#[test]
+fn a_panic_ends_all_of_it() {
+    if !is_ours() {
+        return;
+    }
+    for &shards in shard_counts() {
+        let mut server = Launch::new(shards).args(&["--enable-debug-command", "yes"]).start();
+        let mut c = server.client();
+        if c.run("DEBUG HELP").is_error() {
+            eprintln!("there is no DEBUG yet: src/server/crash.rs tests it alone");
+            return;
+        }
+        let mut other = server.client();
+        let id = c.run("CLIENT ID").int();
+        c.send("DEBUG PANIC");
+        let status = server.wait_exit();
+        assert_eq!(status.signal(), Some(SIGABRT), "{status}");
+        c.expect_closed();
+        other.expect_closed();
+        let log = server.log();
+        for wanted in
+            [" panicked at src/", &format!("Running command DEBUG of client {id}, on shard ")]
+        {
+            assert_eq!(log.matches(wanted).count(), 1, "{wanted:?} in:\n{log}");
+        }
+        // One report: the abort that follows is part of it.
+        assert_eq!(log.matches("BUG REPORT START").count(), 1, "{log}");
+    }
 }
 
 // ---- deploy/ ---------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
-//! What this thread is doing, for the report should it crash: a few plain stores per command, read
-//! by nobody until then.
+//! What a shard is doing, for the report should it crash, and for who asks why it stalls: a few plain
+//! stores per command, which hardly anybody ever reads.
 
+use super::limits::SHARDS_MAX;
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 /// No command, and no shard.
 pub const NONE: u16 = u16::MAX;
@@ -17,29 +19,48 @@ pub struct Doing {
     pub client: u64,
 }
 
-// One cell each, so that a command's number is one store.
+/// One shard's, with its thread for only writer, a cache line apart from the next one's.
+#[repr(align(128))]
+struct Place {
+    command: AtomicU16,
+    client: AtomicU64,
+}
+
+impl Place {
+    const fn empty() -> Place {
+        Place { command: AtomicU16::new(NONE), client: AtomicU64::new(0) }
+    }
+}
+
+static PLACES: [Place; SHARDS_MAX] = [const { Place::empty() }; SHARDS_MAX];
+/// Where threads write that run no shard, such as those of a simulation; nobody reads it.
+static NOWHERE: Place = Place::empty();
+
 thread_local! {
+    static PLACE: Cell<&'static Place> = const { Cell::new(&NOWHERE) };
     static SHARD: Cell<u16> = const { Cell::new(NONE) };
-    static COMMAND: Cell<u16> = const { Cell::new(NONE) };
-    static CLIENT: Cell<u64> = const { Cell::new(0) };
 }
 
 /// This thread runs a shard.
 pub fn shard(number: usize) {
-    SHARD.set(u16::try_from(number).unwrap_or(NONE));
+    if let Some(place) = PLACES.get(number) {
+        PLACE.set(place);
+        SHARD.set(number as u16);
+    }
 }
 
 /// What follows is a command of a client.
 #[inline]
 pub fn command_of(command: u16, client: u64) {
-    COMMAND.set(command);
-    CLIENT.set(client);
+    let place = PLACE.get();
+    place.command.store(command, Ordering::Relaxed);
+    place.client.store(client, Ordering::Relaxed);
 }
 
 /// What follows is a command that came from another shard, or a part of one.
 #[inline]
 pub fn command(command: u16) {
-    COMMAND.set(command);
+    PLACE.get().command.store(command, Ordering::Relaxed);
 }
 
 /// What follows is no command.
@@ -50,7 +71,17 @@ pub fn nothing() {
 
 /// What this thread is doing. Takes no lock and no memory, so that a signal handler may ask.
 pub fn what() -> Doing {
-    Doing { shard: SHARD.get(), command: COMMAND.get(), client: CLIENT.get() }
+    match SHARD.get() {
+        NONE => Doing { shard: NONE, command: NONE, client: 0 },
+        shard => what_of(usize::from(shard)),
+    }
+}
+
+/// What a shard is doing, whoever asks.
+pub fn what_of(shard: usize) -> Doing {
+    let place = PLACES.get(shard).unwrap_or(&NOWHERE);
+    let command = place.command.load(Ordering::Relaxed);
+    Doing { shard: shard as u16, command, client: place.client.load(Ordering::Relaxed) }
 }
 
 #[cfg(test)]
@@ -58,14 +89,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_thread_has_its_own() {
-        shard(3);
-        command_of(7, 42);
-        let other = std::thread::spawn(what).join().expect("no panic");
-        assert_eq!(other, Doing { shard: NONE, command: NONE, client: 0 });
-        command(8);
-        assert_eq!(what(), Doing { shard: 3, command: 8, client: 42 });
-        nothing();
-        assert_eq!(what(), Doing { shard: 3, command: NONE, client: 0 });
+    fn every_shard_has_its_own() {
+        let run = |number: usize| {
+            move || {
+                shard(number);
+                command_of(7, 42);
+                command(8);
+                what()
+            }
+        };
+        // Numbers that no other test of this process takes.
+        let last = SHARDS_MAX - 1;
+        let seen = std::thread::spawn(run(last)).join().expect("no panic");
+        assert_eq!(seen, Doing { shard: last as u16, command: 8, client: 42 });
+        assert_eq!(what_of(last), seen);
+        assert_eq!(what_of(last - 1).command, NONE);
+        // A thread without a shard is never doing anything.
+        let nobody = Doing { shard: NONE, command: NONE, client: 0 };
+        assert_eq!(std::thread::spawn(run(SHARDS_MAX)).join().expect("no panic"), nobody);
     }
 }

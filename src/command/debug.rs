@@ -7,7 +7,7 @@ use super::introspect::help;
 use super::{Command, Effect, Family, Gather, Keys, Outcome, Run, flag};
 use crate::base::error::Error;
 use crate::base::{float, number};
-use crate::config::Config;
+use crate::config::{Config, rewrite::Extent};
 use crate::resp::{Args, Reply};
 use crate::session::{Env, Session};
 use crate::shard::db::{Db, Ttl, idle_seconds, value_of};
@@ -72,6 +72,9 @@ fn here(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Out
         (b"SET-ACTIVE-EXPIRE", 2) => {
             let on = number::parse_i64(args.at(1)).is_some_and(|n| n != 0);
             env.server.set_active_expire(on);
+        }
+        (b"CONFIG-REWRITE-FORCE-ALL", 1) => {
+            super::server::rewrite_config(env, Extent::Everything)?;
         }
         (b"ERROR", 2) => {
             let text = String::from_utf8_lossy(args.at(1)).into_owned();
@@ -344,6 +347,8 @@ fn debug_help(reply: &mut Reply) -> Outcome {
     help(
         "DEBUG",
         &[
+            "CONFIG-REWRITE-FORCE-ALL",
+            "    Like CONFIG REWRITE, but write every option.",
             "DIGEST",
             "    A signature of all keys of all databases.",
             "DIGEST-VALUE <key> [<key> ...]",

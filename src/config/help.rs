@@ -8,6 +8,9 @@ use super::table::{Opt, TABLE};
 /// Columns up to which a flag shares its line with its explanation.
 const FLAG_COLUMNS: usize = 40;
 
+/// Bytes of a name that is compared with the ones there are.
+const NAME_BYTES_MAX: usize = 64;
+
 /// What `--version` prints.
 pub fn version() -> String {
     format!("Redshard server v={VERSION} bits={}\n", usize::BITS)
@@ -59,6 +62,10 @@ fn entry(option: &Opt) -> String {
 
 /// The directive that a misspelled name was probably meant to be.
 pub fn similar(name: &str) -> Option<&'static str> {
+    // Whatever is longer was not meant to be any of them.
+    if name.len() > NAME_BYTES_MAX {
+        return None;
+    }
     // As many slips as a name of this length is likely to have; more would be guessing.
     let most = (name.len() / 4).clamp(1, 3);
     let names = TABLE.iter().filter(|option| !option.hidden).flat_map(Opt::names);

@@ -30,6 +30,7 @@ pub fn rewritten(text: &[u8], path: &Path, config: &Config, extent: Extent) -> V
     // What follows the last line's end is no line.
     lines.pop_if(|last| last.is_empty());
     let places: Vec<Option<usize>> = lines.iter().map(|line| option_of(line)).collect();
+    let defaults = Config::default();
     let mut done = vec![false; TABLE.len()];
     let mut new: Vec<Vec<u8>> = Vec::new();
     for (line, place) in lines.iter().zip(&places) {
@@ -38,7 +39,7 @@ pub fn rewritten(text: &[u8], path: &Path, config: &Config, extent: Extent) -> V
             continue;
         };
         let of_option = lines.iter().zip(&places).filter(|(_, place)| **place == Some(at));
-        if say(of_option.map(|(line, _)| *line), at, config) {
+        if say(of_option.map(|(line, _)| *line), &defaults.values[at], at, config) {
             new.push(line.to_vec());
         } else if !done[at] {
             new.push(directive(&TABLE[at], &value(at, config)));
@@ -57,7 +58,7 @@ pub fn rewritten(text: &[u8], path: &Path, config: &Config, extent: Extent) -> V
         }
         Extent::Needed => match &read {
             Ok(read) => value(*at, read) != value(*at, config),
-            Err(_) => !done[*at] && value(*at, config) != value(*at, &Config::default()),
+            Err(_) => !done[*at] && value(*at, config) != value(*at, &defaults),
         },
     };
     let missing: Vec<usize> = (0..TABLE.len()).filter(missing).collect();
@@ -86,7 +87,12 @@ fn value(at: usize, config: &Config) -> Vec<u8> {
 }
 
 /// Whether lines by themselves make an option what it is.
-fn say<'a>(lines: impl Iterator<Item = &'a [u8]>, at: usize, config: &Config) -> bool {
+fn say<'a>(
+    lines: impl Iterator<Item = &'a [u8]>,
+    default: &Value,
+    at: usize,
+    config: &Config,
+) -> bool {
     let kind = &TABLE[at].kind;
     let mut said: Option<Value> = None;
     for line in lines {
@@ -98,8 +104,7 @@ fn say<'a>(lines: impl Iterator<Item = &'a [u8]>, at: usize, config: &Config) ->
         {
             words = split_args(word).unwrap_or_default();
         }
-        let old = said.as_ref().unwrap_or(&Config::default().values[at]).clone();
-        match kind.read(&words, &old, said.is_some()) {
+        match kind.read(&words, said.as_ref().unwrap_or(default), said.is_some()) {
             Ok(read) => said = Some(read),
             Err(_) => return false,
         }

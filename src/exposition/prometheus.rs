@@ -61,6 +61,9 @@ const FIELDS: &[Metric] = metrics! {
     "mem_fragmentation_ratio" => Gauge "redis_mem_fragmentation_ratio": "Resident bytes per allocated byte.";
     "mem_fragmentation_bytes" => Gauge "redis_mem_fragmentation_bytes": "Resident bytes less allocated bytes.";
     "mem_clients_normal" => Gauge "redis_mem_clients_normal": "Bytes of clients' buffers.";
+    "allocator_allocated" => Gauge "redis_allocator_allocated_bytes": "Bytes the allocator has handed out.";
+    "allocator_active" => Gauge "redis_allocator_active_bytes": "Bytes of pages the allocator hands out from.";
+    "allocator_resident" => Gauge "redis_allocator_resident_bytes": "Bytes the allocator keeps resident.";
     "lazyfree_pending_objects" => Gauge "redis_lazyfree_pending_objects": "Keys that are gone and not freed yet.";
     "loading" => Gauge "redis_loading_dump_file": "Whether a snapshot is being loaded.";
     "rdb_changes_since_last_save" => Gauge "redis_rdb_changes_since_last_save": "Changes since the last snapshot.";
@@ -74,6 +77,8 @@ const FIELDS: &[Metric] = metrics! {
     "total_net_output_bytes" => Counter "redis_net_output_bytes_total": "Bytes sent.";
     "total_net_repl_input_bytes" => Counter "redis_replication_input_bytes_total": "Bytes received by replication.";
     "total_net_repl_output_bytes" => Counter "redis_replication_output_bytes_total": "Bytes sent by replication.";
+    "total_reads_processed" => Counter "redis_total_reads_processed": "Reads from clients.";
+    "total_writes_processed" => Counter "redis_total_writes_processed": "Writes to clients.";
     "expired_keys" => Counter "redis_expired_keys_total": "Keys that expired.";
     "evicted_keys" => Counter "redis_evicted_keys_total": "Keys that went since memory was short.";
     "evicted_clients" => Counter "redis_evicted_clients_total": "Clients closed since memory was short.";
@@ -105,14 +110,25 @@ const FIELDS: &[Metric] = metrics! {
 /// What a shard's line holds: `shard0:busy_ns=…,waited_ns=…`. A field that is not here becomes
 /// `redshard_shard_<field>`, of no type.
 const SHARD_FIELDS: &[Metric] = metrics! {
-    "busy_ns" => Counter "redshard_shard_busy_seconds_total" times 1e-9: "Seconds the shard did something.";
+    "busy_ns" => Gauge "redshard_shard_busy_seconds" times 1e-9: "Seconds the shard did something, with a wait that has not ended yet: for a share of the time, take 1 - rate(redshard_shard_waited_seconds_total)";
     "waited_ns" => Counter "redshard_shard_waited_seconds_total" times 1e-9: "Seconds the shard waited for something to do.";
     "turns" => Counter "redshard_shard_turns_total": "Turns of the shard's loop.";
+    "turn_usec" => Gauge "redshard_shard_turn_seconds_mean" times 1e-6: "Seconds a turn took, on average since the start.";
+    "turn_usec_max" => Gauge "redshard_shard_turn_seconds_max" times 1e-6: "Seconds the longest turn took.";
     "commands" => Counter "redshard_shard_commands_total": "Commands of the shard's clients.";
-    "hops" => Counter "redshard_shard_hops_total": "Commands that came from or went to other shards.";
+    "commands_per_turn" => Gauge "redshard_shard_commands_per_turn_mean": "Commands of a turn, on average since the start.";
+    "commands_per_turn_max" => Gauge "redshard_shard_commands_per_turn_max": "Most commands of a turn.";
+    "hops_out" => Counter "redshard_shard_hops_out_total": "Commands that the shard sent to other shards.";
+    "hops_in" => Counter "redshard_shard_hops_in_total": "Commands that the shard ran for other shards.";
     "batches" => Counter "redshard_shard_batches_total": "Batches they came in.";
+    "batch_size" => Gauge "redshard_shard_batch_commands_mean": "Commands of a batch, on average since the start.";
+    "batch_max" => Gauge "redshard_shard_batch_commands_max": "Most commands of a batch.";
+    "queued" => Gauge "redshard_shard_queued_batches": "Batches that wait to be taken by the shard.";
+    "spilled" => Gauge "redshard_shard_spilled_batches": "Batches of the shard that found no room elsewhere yet.";
     "connections" => Gauge "redshard_shard_connections": "Client connections of the shard.";
+    "blocked" => Gauge "redshard_shard_blocked_clients": "Clients of the shard that wait in a blocking command.";
     "keys" => Gauge "redshard_shard_keys": "Keys of the shard.";
+    "table_bytes" => Gauge "redshard_shard_table_bytes": "Bytes of the shard's tables, without the keys.";
     "stalls" => Counter "redshard_shard_stalls_total": "Turns that took longer than a millisecond.";
 };
 
@@ -351,7 +367,7 @@ mod tests {
         );
         for line in [
             "redshard_shards 2",
-            "redshard_shard_busy_seconds_total{shard=\"0\"} 0.5",
+            "redshard_shard_busy_seconds{shard=\"0\"} 0.5",
             "redshard_shard_stalls_total{shard=\"0\"} 1",
             "# TYPE redshard_shard_depth untyped",
             "redshard_shard_depth{shard=\"1\"} 5",

@@ -1,6 +1,8 @@
 //! Whether every shard's loop turns. Idle or busy, a loop turns at least at every tick, so a count of
 //! turns that stands still is a shard that serves nobody.
 
+use crate::base::doing;
+use crate::command;
 use crate::metrics::Metrics;
 use std::fmt;
 use std::time::Duration;
@@ -21,6 +23,8 @@ pub struct Stall {
     pub lasting: Duration,
     /// Whether it has turned at all.
     pub began: bool,
+    /// The command it runs, by its number, if it runs one.
+    pub command: Option<u16>,
 }
 
 impl Pulse {
@@ -43,6 +47,7 @@ impl Pulse {
             shard,
             lasting: Duration::from_nanos(now_ns.saturating_sub(*since_ns)),
             began: *turns > 0,
+            command: Some(doing::what_of(shard).command).filter(|command| *command != doing::NONE),
         });
         stalls
             .filter(|stall| !stall.began || stall.lasting > patience)
@@ -53,9 +58,13 @@ impl Pulse {
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let seconds = self.lasting.as_secs_f64();
-        match self.began {
-            true => write!(f, "shard {} has not turned for {seconds:.1} s", self.shard),
-            false => write!(f, "shard {} has not begun to turn", self.shard),
+        if !self.began {
+            return write!(f, "shard {} has not begun to turn", self.shard);
+        }
+        write!(f, "shard {} has not turned for {seconds:.1} s", self.shard)?;
+        match self.command.and_then(|number| command::all().get(usize::from(number))) {
+            Some(command) => write!(f, ", running {}", command.name),
+            None => Ok(()),
         }
     }
 }

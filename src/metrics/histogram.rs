@@ -54,9 +54,8 @@ fn bucket(ticks: u64) -> usize {
 /// The smallest value above a bucket.
 fn bound(bucket: usize) -> u64 {
     let (power, step) = ((bucket / STEPS) as u32, (bucket % STEPS) as u64);
-    let above = (STEPS as u64 + step + 1) << power >> STEP_BITS;
-    // Small powers have fewer values than buckets.
-    above.max((1 << power) + 1)
+    // Rounded up: small powers have fewer values than buckets.
+    ((STEPS as u64 + step + 1) << power).div_ceil(STEPS as u64)
 }
 
 /// Histograms added up, as plain numbers.

@@ -28,6 +28,7 @@ pub mod client;
 mod dispatch;
 mod exec;
 pub mod feed;
+mod gather;
 pub mod mailbox;
 mod multi;
 pub mod node;
@@ -35,6 +36,7 @@ mod observe;
 mod order;
 mod pause;
 mod rules;
+mod session;
 #[cfg(test)]
 mod simulator;
 mod txn;

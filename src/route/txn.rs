@@ -16,8 +16,6 @@
 //! Where one shard owns everything there is nothing to decide: it is asked once, waits if it must,
 //! runs everything at one moment and releases.
 
-mod replies;
-
 use super::batch::ClientKey;
 use super::exec::{self, Step};
 use super::node::{Node, owner_of};
@@ -558,6 +556,26 @@ impl Node {
         self.conclude(txn, &out);
     }
 
+    /// Writes the reply of one call and counts it, with what planning it took.
+    fn write_counted(
+        &mut self,
+        client: ClientKey,
+        planned: Planned,
+        planning: u64,
+        out: &mut ReplyBuf,
+    ) -> u64 {
+        let (from, here) = (out.mark(), matches!(planned.site, Site::Session));
+        let took = planned.ticks + planning;
+        // One on the session is counted where it runs: now.
+        let call = (!here).then(|| planned.call.clone());
+        self.write_reply(client, planned, out);
+        let took = took + if here { 0 } else { self.lap() };
+        if let Some(call) = call {
+            self.count_call(client, &call, took, out, from);
+        }
+        took
+    }
+
     fn conclude(&mut self, txn: Txn, reply: &ReplyBuf) {
         let client = txn.client;
         if let Goal::Exec = txn.goal {
@@ -570,6 +588,30 @@ impl Node {
         {
             self.resume.push(client);
         }
+    }
+
+    /// Writes the reply of one call: known already, the session's, or gathered from its parts.
+    fn write_reply(&mut self, client: ClientKey, mut planned: Planned, out: &mut ReplyBuf) {
+        let Some(resp3) = self.client_mut(client).map(|client| client.session.resp3) else {
+            return;
+        };
+        if let Some(reply) = planned.reply.take() {
+            return out.append(&reply, 0, reply.mark());
+        }
+        planned.results.sort_by_key(|(_, part)| part.part);
+        if let Some((results, part)) = planned.results.iter().find(|(_, part)| part.failed) {
+            return out.append(&results.replies, part.from, part.to);
+        }
+        let gather = match planned.site {
+            Site::Session => {
+                let Call { command, bytes, spans } = &planned.call;
+                return self.run_session(client, command, &Args::new(bytes, spans), out);
+            }
+            Site::Parts(_, gather) | Site::All(_, gather) | Site::Sessions(_, gather) => gather,
+            Site::Whole(_) | Site::Across(..) | Site::Watch(_) => Gather::InOrder,
+        };
+        let is_list = matches!(planned.site, Site::Parts(..));
+        super::gather::write(gather, is_list, &planned.results, &mut Reply::new(out, resp3));
     }
 }
 
@@ -682,10 +724,4 @@ pub(super) fn cursor_shard(args: &Args, shards: usize) -> usize {
     let cursor = args.get(0).and_then(crate::base::number::parse_u64).unwrap_or(0);
     let shard = (cursor >> 48) as usize;
     if shard < shards { shard } else { 0 }
-}
-
-impl Node {
-    fn session_id(&self, client: ClientKey) -> u64 {
-        self.client(client).map_or(0, |client| client.session.id)
-    }
 }

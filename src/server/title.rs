@@ -40,8 +40,7 @@ pub fn follow(old: &Config, new: &Config) -> Result<(), ConfigError> {
     if ROOM.get().is_none() || old.proc_title_template() == new.proc_title_template() {
         return Ok(());
     }
-    set(new)
-        .map_err(|_| ConfigError::refused("proc-title-template", "failed to set process title"))
+    set(new).map_err(|_| ConfigError::refused("proc-title-template", "failed to set process title"))
 }
 
 fn find_room() -> io::Result<Room> {

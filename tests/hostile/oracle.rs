@@ -340,8 +340,10 @@ pub fn judge(
             over(replies, true)?;
             return Ok(verdict);
         }
-        verdict.volatile |= matches!(name, b"INFO" | b"TIME" | b"RANDOMKEY")
-            || (name == b"CLIENT" && matches!(word(1), b"LIST" | b"INFO"));
+        verdict.volatile |=
+            matches!(name, b"INFO" | b"TIME" | b"RANDOMKEY" | b"MEMORY" | b"LATENCY")
+                || matches!(name, b"SLOWLOG" | b"COMMANDLOG")
+                || (name == b"CLIENT" && matches!(word(1), b"LIST" | b"INFO"));
         hello |= name == b"HELLO";
         let this = mode;
         if mode == Mode::Skip {

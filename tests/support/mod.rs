@@ -119,13 +119,20 @@ impl Drop for TempDir {
 /// How a server is to be started. `Server::start` covers the usual case.
 pub struct Launch {
     shards: usize,
+    file: Option<PathBuf>,
     args: Vec<String>,
     envs: Vec<(String, String)>,
 }
 
 impl Launch {
     pub fn new(shards: usize) -> Launch {
-        Launch { shards, args: Vec::new(), envs: Vec::new() }
+        Launch { shards, file: None, args: Vec::new(), envs: Vec::new() }
+    }
+
+    /// Starts it with a configuration file, before all flags.
+    pub fn file(mut self, path: &Path) -> Launch {
+        self.file = Some(path.to_owned());
+        self
     }
 
     /// Sets a variable of the server's environment.
@@ -149,12 +156,14 @@ impl Launch {
         let mut command = match reference() {
             Some(path) => {
                 let mut command = Command::new(path);
+                command.args(&self.file);
                 // A reference server would write its data file on SIGTERM; nothing here reads one.
                 command.args(["--save", ""]);
                 command
             }
             None => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_redshard"));
+                command.args(&self.file);
                 command.args(["--shards", &self.shards.to_string()]);
                 command
             }
