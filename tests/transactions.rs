@@ -259,6 +259,38 @@ fn watch_ignores_what_does_not_change_the_key() {
 }
 
 #[test]
+fn watch_sees_no_change_when_an_expired_key_is_swapped_in() {
+    for &shards in shard_counts() {
+        let server = Launch::new(shards).args(&["--enable-debug-command", "yes"]).start();
+        let (mut c, mut clock) = (server.client(), server.client());
+        // It is still there when the databases change places.
+        c.check("DEBUG SET-ACTIVE-EXPIRE 0", ok());
+        for both in [false, true] {
+            c.check("FLUSHALL", ok());
+            c.check("SELECT 0", ok());
+            c.check("SET w old PX 1", ok());
+            c.check("SELECT 1", ok());
+            if both {
+                c.check("SET w older PX 1", ok());
+            }
+            // By the server's clock, without a look at the key: that would remove it.
+            let millis = |c: &mut Client| {
+                let time = c.run("TIME");
+                let part = |at: usize| time.items()[at].text().parse::<u64>().expect("a number");
+                part(0) * 1000 + part(1) / 1000
+            };
+            let set_at = millis(&mut clock);
+            wait_until("its time has passed", || millis(&mut clock) > set_at + 2);
+            c.check("WATCH w", ok());
+            c.check("SWAPDB 0 1", ok());
+            c.check("MULTI", ok());
+            c.check("GET w", queued());
+            assert_eq!(c.run("EXEC"), array([nil()]), "both sides: {both}");
+        }
+    }
+}
+
+#[test]
 fn watch_sees_ones_own_changes_and_unwatch_forgets() {
     each_client(|c| {
         c.check("SET w 1", ok());

@@ -237,6 +237,15 @@ impl Shard {
         if a == b {
             return;
         }
+        // A key that has expired goes now: in its new place, it would look like one that expires
+        // while it is watched.
+        for key in self.watches.of(a, b) {
+            for side in [a, b] {
+                if self.is_expired(side, &key) {
+                    self.db(side).edit(&key);
+                }
+            }
+        }
         // A watched key changed if it exists on either side.
         let now = self.now.unix_ms;
         let databases = &self.databases;

@@ -75,6 +75,12 @@ impl Watches {
         }
     }
 
+    /// The keys watched in either of two databases.
+    pub fn of(&self, a: usize, b: usize) -> Vec<Box<[u8]>> {
+        let of_either = self.keys.keys().filter(|(db, _)| *db == a || *db == b);
+        of_either.map(|(_, key)| key.clone()).collect()
+    }
+
     /// Every watched key for which `changed` says so changed (FLUSHDB, SWAPDB).
     pub fn touch_where(&mut self, mut changed: impl FnMut(usize, &[u8]) -> bool) {
         self.next += 1;
