@@ -110,7 +110,7 @@ const FIELDS: &[Metric] = metrics! {
 /// What a shard's line holds: `shard0:busy_ns=…,waited_ns=…`. A field that is not here becomes
 /// `redshard_shard_<field>`, of no type.
 const SHARD_FIELDS: &[Metric] = metrics! {
-    "busy_ns" => Counter "redshard_shard_busy_seconds_total" times 1e-9: "Seconds the shard did something.";
+    "busy_ns" => Gauge "redshard_shard_busy_seconds" times 1e-9: "Seconds the shard did something, with a wait that has not ended yet: for a share of the time, take 1 - rate(redshard_shard_waited_seconds_total)";
     "waited_ns" => Counter "redshard_shard_waited_seconds_total" times 1e-9: "Seconds the shard waited for something to do.";
     "turns" => Counter "redshard_shard_turns_total": "Turns of the shard's loop.";
     "turn_usec" => Gauge "redshard_shard_turn_seconds_mean" times 1e-6: "Seconds a turn took, on average since the start.";
@@ -367,7 +367,7 @@ mod tests {
         );
         for line in [
             "redshard_shards 2",
-            "redshard_shard_busy_seconds_total{shard=\"0\"} 0.5",
+            "redshard_shard_busy_seconds{shard=\"0\"} 0.5",
             "redshard_shard_stalls_total{shard=\"0\"} 1",
             "# TYPE redshard_shard_depth untyped",
             "redshard_shard_depth{shard=\"1\"} 5",

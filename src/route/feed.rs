@@ -12,8 +12,9 @@ use crate::session::{Close, ReplyMode};
 /// with 1 M keys of 64 B, GETs at pipeline 64 cost 30 % less than one at a time.
 const WINDOW: usize = 16;
 
-/// Promised replies of one client beyond which it is not executed further.
-const PROMISES_MAX: usize = 65_536;
+/// Promised replies of one client beyond which it is not executed further: how large they will be
+/// nobody knows here, each at most what is not attached but copied.
+const PROMISES_MAX: usize = 8_192;
 
 /// A parsed command that has not run yet.
 #[derive(Debug)]

@@ -10,7 +10,8 @@
 //! that has handed in *k* sends and has nothing else to do waits for *k* + 1 completions: for one
 //! that is news. Waiting for 1 would return at once with its own sends, and cost a second call per
 //! turn (with one client and no pipeline, 35 % of all CPU). A send that did not complete at once
-//! makes one such wait too long by one completion; the tick ends it, at most [`TICK_MS`] later.
+//! makes one such wait too long by one completion; the tick ends it, at most [`TICK_MS`] later. So a
+//! send whose end something waits for, or that may take more than one, is not among the *k*.
 //!
 //! # What the unsafe blocks rest on
 //! 1. A buffer handed to the kernel stays where it is until its completion: send buffers live in
@@ -139,7 +140,7 @@ pub struct Ring {
     tail: u16,
     /// Replies being sent, by the number their completion bears.
     sending: Slab<(u32, Box<Outgoing>)>,
-    /// Sends handed in since the last call.
+    /// Sends handed in since the last call whose end is no news.
     fresh_sends: usize,
     tick: Box<Timespec>,
 }
@@ -324,8 +325,15 @@ impl Ring {
         self.push(&entry);
     }
 
-    /// Sends the rest of some replies; an [`Event::Sent`] gives them back.
-    pub fn send(&mut self, connection: u32, descriptor: RawFd, mut outgoing: Box<Outgoing>) {
+    /// Sends the rest of some replies; an [`Event::Sent`] gives them back. `is_news` says that
+    /// something waits for that.
+    pub fn send(
+        &mut self,
+        connection: u32,
+        descriptor: RawFd,
+        mut outgoing: Box<Outgoing>,
+        is_news: bool,
+    ) {
         let number = self.sending.vacant_key();
         let data = (number as u64) << TAG_BITS | Tag::Send as u64;
         let flags = libc::MSG_NOSIGNAL;
@@ -339,7 +347,7 @@ impl Ring {
             opcode::SendMsg::new(Fd(descriptor), header).flags(flags as u32).build()
         };
         self.sending.insert((connection, outgoing));
-        self.fresh_sends += 1;
+        self.fresh_sends += usize::from(!is_news);
         self.push(&entry.user_data(data));
     }
 

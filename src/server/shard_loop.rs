@@ -40,6 +40,8 @@ const BACKLOG: usize = 64 * 1024;
 /// Send buffers kept for reuse, and the largest worth keeping.
 const POOL: usize = 512;
 const POOLED_BYTES: usize = 64 * 1024;
+/// Bytes that a socket which is read takes at once.
+const PROMPT_BYTES: usize = 64 * 1024;
 /// Time between two passes over the expiry codes, in milliseconds: a tick of their finest level.
 const PASS_MS: i64 = 128;
 /// Ticks between two measurements of the tables' own memory, which walk all segments.
@@ -593,11 +595,13 @@ impl ShardLoop {
         let Some(state) = self.node.client_mut(client) else {
             return;
         };
+        let is_last = state.session.close != Close::No;
         if let Some(outgoing) = self.connections[at as usize].load(&mut state.replies.out) {
             let connection = &mut self.connections[at as usize];
             connection.is_sending = true;
             connection.in_flight = outgoing.replies.len();
-            self.ring.send(at, connection.descriptor(), outgoing);
+            let is_news = is_last || connection.ended || connection.in_flight > PROMPT_BYTES;
+            self.ring.send(at, connection.descriptor(), outgoing, is_news);
         } else if !self.connections[at as usize].is_sending {
             self.maybe_finish(at);
         }
@@ -632,7 +636,7 @@ impl ShardLoop {
         }
         if !outgoing.is_done() {
             connection.is_sending = true;
-            return self.ring.send(at, connection.descriptor(), outgoing);
+            return self.ring.send(at, connection.descriptor(), outgoing, true);
         }
         let Some(state) = self.node.client_mut(client) else {
             return;
