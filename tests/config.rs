@@ -653,7 +653,7 @@ fn rewriting() {
         let mut c = server.client();
         // Said on the start line: from now on in the file.
         c.check("CONFIG REWRITE", ok());
-        let said = fs::read_to_string(&file).expect("read the file");
+        let said = fs::read_to_string(&link).expect("read the file");
         let lines: Vec<&str> = said.lines().collect();
         for line in [
             "# The service.",
@@ -670,7 +670,7 @@ fn rewriting() {
         c.check("CONFIG SET save \"\"", ok());
         c.check("CONFIG REWRITE", ok());
         c.check("CONFIG REWRITE", ok());
-        let said = fs::read_to_string(&file).expect("read the file");
+        let said = fs::read_to_string(&link).expect("read the file");
         let count = |line: &str| said.lines().filter(|l| *l == line).count();
         assert_eq!(
             (count("timeout 6"), count("timeout 5"), count("save \"\"")),

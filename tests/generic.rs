@@ -483,6 +483,33 @@ fn expire_refuses_what_does_not_fit() {
 
 /// Keys nobody asks for again must go too: their memory is the point.
 #[test]
+fn a_key_given_an_expiry_in_the_past_has_expired() {
+    each_client(|c| {
+        c.check("CONFIG RESETSTAT", ok());
+        let lines = [
+            "EXPIRE k -1",
+            "EXPIREAT k 1",
+            "PEXPIRE k -1",
+            "PEXPIREAT k 1",
+            "GETEX k EXAT 1",
+            "SET k v EXAT 1",
+        ];
+        for (before, line) in lines.iter().enumerate() {
+            c.check("SET k v", ok());
+            assert!(!c.run(line).is_error());
+            c.check("EXISTS k", int(0));
+            let stats = c.run("INFO stats").text();
+            assert!(stats.contains(&format!("expired_keys:{}\r\n", before + 1)), "{line}: {stats}");
+            // Where there is no key, none expires.
+            c.run(line);
+            assert!(
+                c.run("INFO stats").text().contains(&format!("expired_keys:{}\r\n", before + 1))
+            );
+        }
+    });
+}
+
+#[test]
 fn expired_keys_leave_without_being_touched() {
     each_client(|c| {
         fill(c, "stays", 200);

@@ -209,6 +209,11 @@ impl<'a> Db<'a> {
         self.edit(key).take().is_some()
     }
 
+    /// Counts a key that has gone because the expiry it was given had passed already.
+    pub fn count_expired(&mut self) {
+        self.shard.stats.expired += 1;
+    }
+
     /// Puts an entry under its own key, in place of what is there.
     pub fn store(&mut self, entry: Entry) {
         let key = entry.key().to_vec();

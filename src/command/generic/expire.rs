@@ -55,6 +55,7 @@ fn set_expiry(
     reply.integer(1);
     if at_ms <= now_ms {
         drop(slot.take());
+        db.count_expired();
         db.effect(&[b"DEL", key]);
     } else {
         slot.set_expiry(Some(at_ms));

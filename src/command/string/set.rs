@@ -121,6 +121,7 @@ pub fn getex(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         }
         (Expiry::At(_), Ttl::At(at_ms)) if at_ms <= now_ms => {
             db.remove(key);
+            db.count_expired();
             db.effect(&[b"DEL", key]);
         }
         (Expiry::At(_), Ttl::At(at_ms)) => {
@@ -159,7 +160,10 @@ fn put(slot: &mut Slot, value: &[u8], expiry: Ttl, now_ms: i64) -> Effect {
 /// What [`put`] did, without the conditions and with the time it settled on.
 fn journal(db: &mut Db, key: &[u8], value: &[u8], expiry: Ttl) {
     match expiry {
-        Ttl::At(at_ms) if at_ms <= db.now_ms() => db.effect(&[b"DEL", key]),
+        Ttl::At(at_ms) if at_ms <= db.now_ms() => {
+            db.count_expired();
+            db.effect(&[b"DEL", key]);
+        }
         Ttl::At(at_ms) => {
             db.effect(&[b"SET", key, value, b"PXAT", Digits::new().format(at_ms).as_bytes()]);
         }
