@@ -195,7 +195,7 @@ impl Node {
         }
     }
 
-    /// Runs the mail that has been taken. Returns whether there was any.
+    /// Runs the mail that has been taken. Returns whether some of it has to wait for the next turn.
     pub fn run_mail(&mut self) -> bool {
         if self.taken.is_empty() {
             return false;
@@ -216,7 +216,7 @@ impl Node {
         }
         self.kept = taken.len();
         self.taken = taken;
-        true
+        self.kept > 0
     }
 
     /// The clients whose input may go on.

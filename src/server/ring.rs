@@ -220,6 +220,14 @@ impl Ring {
     pub fn turn(&mut self, wait: bool, events: &mut Vec<Event>) -> io::Result<()> {
         let want = if wait { self.fresh_sends + 1 } else { 0 };
         self.fresh_sends = 0;
+        let queue = self.ring.submission();
+        let is_idle = queue.is_empty() && !queue.taskrun() && !queue.cq_overflow();
+        drop(queue);
+        if want == 0 && is_idle {
+            // Nothing to hand in, and nothing that the kernel waits to be called for.
+            self.reap(events);
+            return Ok(());
+        }
         match self.ring.submit_and_wait(want) {
             Ok(_) => {}
             // A signal, or completions that do not fit: both are over once we have looked.
