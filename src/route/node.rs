@@ -493,7 +493,10 @@ impl Node {
                 self.keep_promise(run.client, run.seq, &batch.replies, run.reply);
                 let reply = batch.replies.len_between(run.reply.0, run.reply.1) as u64;
                 let seen = Seen { ticks: run.ticks, request: 0, reply };
-                self.look_at(run.client, run.command, &batch.args(run.args), seen);
+                // Arguments are looked up only if need be: this is the way of every crossing command.
+                if self.lookout.is_notable(seen) {
+                    self.note(run.client, run.command, &batch.args(run.args), seen);
+                }
             }
         }
         self.mail.recycle(batch);
