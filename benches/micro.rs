@@ -188,12 +188,7 @@ struct Host {
 
 impl Host {
     fn new(shards: usize) -> Host {
-        let identity = Identity {
-            run_id: String::new(),
-            started_us: 0,
-            config_file: String::new(),
-            executable: String::new(),
-        };
+        let identity = Identity { run_id: String::new(), started_us: 0, executable: String::new() };
         let server = Arc::new(Server::new(Config::default(), shards, identity));
         let mut nodes: Vec<Node> = mailbox::exchange(shards, limits::MAILBOX_BATCHES)
             .into_iter()

@@ -265,8 +265,6 @@ pub struct Identity {
     pub run_id: String,
     /// When the process started, microseconds since the Unix epoch.
     pub started_us: i64,
-    /// The configuration file's path, or empty.
-    pub config_file: String,
     /// The executable's path.
     pub executable: String,
 }

@@ -305,7 +305,6 @@ fn identity() -> Identity {
     Identity {
         run_id: random.iter().map(|byte| format!("{byte:02x}")).collect(),
         started_us: crate::base::clock::unix_us(),
-        config_file: String::new(),
         executable: std::env::current_exe()
             .map_or_else(|_| String::new(), |p| p.display().to_string()),
     }

@@ -71,7 +71,6 @@ impl Host {
         let identity = Identity {
             run_id: "0".repeat(40),
             started_us: UNIX_MS * 1000,
-            config_file: String::new(),
             executable: String::new(),
         };
         let server = Arc::new(Server::new(config, shards, identity));

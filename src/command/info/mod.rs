@@ -142,7 +142,6 @@ mod tests {
         Identity {
             run_id: "0123456789abcdef0123456789abcdef01234567".to_owned(),
             started_us: clock::unix_us() - 90_000_000_000,
-            config_file: String::new(),
             executable: "/usr/bin/redshard".to_owned(),
         }
     }

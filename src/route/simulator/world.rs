@@ -132,12 +132,8 @@ impl World {
             Some(Break::Router(rule)) => Some(rule),
             _ => None,
         });
-        let identity = Identity {
-            run_id: "0".repeat(40),
-            started_us: 0,
-            config_file: String::new(),
-            executable: String::new(),
-        };
+        let identity =
+            Identity { run_id: "0".repeat(40), started_us: 0, executable: String::new() };
         let server = Arc::new(Server::new(Config::default(), shards, identity));
         // From queues that nothing fits into to ones that are never full.
         let batches = mailbox::PART << random.below(5);
