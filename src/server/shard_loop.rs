@@ -200,6 +200,9 @@ impl ShardLoop {
     }
 
     /// Whether nothing of ours is left to do. Tells the other shards that we are about to wait.
+    ///
+    /// Looking into the mailbox for another 1, 3 or 8 microseconds first saved nothing (two shards
+    /// that shared two cores with the load, pipelines 1, 16 and 64).
     fn may_wait(&mut self) -> bool {
         if self.neighbours.rings.len() == 1 {
             return true;
