@@ -12,12 +12,9 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: Counting<Jemalloc> = Counting(Jemalloc);
 
-/// Huge pages where the kernel has them (`transparent_hugepage` at `madvise` or `always`). A lookup
-/// touches pages at random, and walking the page tables for them is what it then waits for: with a
-/// million keys of 64 B a GET at pipeline 64 took 454 ns of processor time without and 387 ns with
-/// them, for the same resident memory per key (90.1 to 90.5 B at 5 M keys) and some 20 MiB more at
-/// the start. What speaks against them in Redis is copying them after a fork, and nothing forks here.
-/// jemalloc reads this when it starts, and after it the environment's `_RJEM_MALLOC_CONF`.
+/// Asks for huge pages where the kernel has them (`transparent_hugepage` at `madvise` or `always`),
+/// which `disable-thp no` then lets it have (`server/process.rs` says what that is worth). jemalloc
+/// reads this when it starts, and after it the environment's `_RJEM_MALLOC_CONF`.
 // SAFETY: (1) the allocator declares the symbol as a pointer to a string that ends with NUL, which a
 // reference to this array is; (2) it only reads it; (3) nobody else defines it.
 #[unsafe(export_name = "_rjem_malloc_conf")]

@@ -372,6 +372,8 @@ accessors! {
     int shards -> u16 = "shards";
     /// Databases.
     int databases -> u16 = "databases";
+    /// Whether to do without huge pages.
+    bool disable_thp -> bool = "disable-thp";
     /// Whether to go into the background.
     bool daemonize -> bool = "daemonize";
     /// Who is told when the server is ready.

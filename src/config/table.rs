@@ -205,7 +205,7 @@ pub const TABLE: &[Opt] = options! {
     "crash-log-enabled", Bool, "yes", live: "report a crash by a signal before the process ends";
     "crash-memcheck-enabled", Bool, "yes", live inert;
     "ignore-warnings", Text, "", live inert;
-    "disable-thp", Bool, "yes", start inert;
+    "disable-thp", Bool, "yes", start: "do without huge pages: slower lookups, steadier growth";
     "oom-score-adj", Choice(OomScoreAdj::WORDS), "no", live: "tell the kernel how expendable the process is";
     "oom-score-adj-values", OomScores, "0 200 800", live: "how expendable: as a primary, as a replica, and in the background";
     "shutdown-timeout", Int(0, INT), "10", live inert;

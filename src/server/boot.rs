@@ -96,6 +96,7 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
         tracing::warn!("Crashes by signals will not be reported: {error}");
     }
     process::begin_oom_score(&config).map_err(BootError::Refused)?;
+    process::follow_huge_pages(&config);
     crate::command::rename::apply(config.renamed_commands()).map_err(BootError::Rename)?;
     check_locked_memory()?;
     lower_maxclients(&mut config);

@@ -55,6 +55,22 @@ impl Drop for PidFile {
     }
 }
 
+/// Does without huge pages, unless the configuration says `disable-thp no`.
+///
+/// A lookup touches pages at random, and walking the page tables for them is a part of what it waits
+/// for: with a million keys of 64 B a GET at pipeline 64 took 454 ns of processor time without huge
+/// pages and 387 ns with them, for the same resident memory per key (90 B at 5 M keys) and some
+/// 20 MiB more at the start. But a huge page is cleared at its first touch, and where a hypervisor has
+/// to find its memory then, that takes 8 ms: while 10 M keys were inserted, the 99.9th percentile of a
+/// client's wait rose from 1.3 to 8.3 ms. Hence the directive, with the default that Redis has for
+/// another reason (its forks).
+pub fn follow_huge_pages(config: &Config) {
+    let disabled = config.disable_thp();
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(disabled) {
+        tracing::warn!("Can't say whether huge pages are wanted: {error}");
+    }
+}
+
 /// The score that the process came with, and gets back when it is not to be touched any more.
 static OOM_BASE: AtomicI32 = AtomicI32::new(0);
 
