@@ -15,7 +15,8 @@
 //! 1. A shard publishes all batches of a turn together, and before any reply of that turn is sent
 //!    ([`mailbox`]).
 //! 2. A receiver takes what is stamped up to its cut and runs it in the order of stamps, before its
-//!    own clients' commands ([`mailbox`] has the proof).
+//!    own clients' commands; nothing runs that is later than mail it had to leave ([`mailbox`] has
+//!    the proof).
 //! 3. Own-shard commands of a pipeline run at once: nobody can act on them before 1.
 //! 4. A multi-shard command holds back the later commands of its own pipeline until it has been
 //!    answered.
