@@ -6,6 +6,7 @@ use super::order::Message;
 use crate::base::limits;
 use crate::command::Command;
 use crate::resp::{Args, ReplyBuf, Span};
+use std::sync::Arc;
 
 /// Names a client of a shard: its place, and a count that tells it from those who had it before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -53,8 +54,9 @@ pub enum Item {
     /// The reply to a command of an earlier batch that had to wait: its place in this batch's own
     /// replies.
     Late(ClientKey, u32, (usize, usize)),
-    /// Bytes for a client beside its replies: their place in the arguments' bytes.
-    Push(ClientKey, Claim, (u32, u32)),
+    /// Bytes for a client beside its replies. Shared, not copied: several clients get the same, and
+    /// it may be longer than a batch should be.
+    Push(ClientKey, Claim, Arc<[u8]>),
     /// A command that had waited took long, in ticks: the client's shard logs it.
     Slow(ClientKey, u64, Box<crate::session::Call>),
     /// A client of the sender no longer watches a key.

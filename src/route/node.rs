@@ -59,7 +59,7 @@ pub struct Node {
     pub(super) pause: Pause,
     /// Clients that do, in the order they came.
     pub(super) postponed: Vec<ClientKey>,
-    /// Whether a command has to pass [`Node::may_run`]: all that is rare, in one flag.
+    /// Whether a command has to pass [`Node::attend`]: all that is rare, in one flag.
     pub(super) attention: bool,
     /// Mail taken and not yet run, in the order of stamps as far as it was kept.
     taken: Vec<Box<Batch>>,
@@ -432,9 +432,7 @@ impl Node {
                 Item::Late(client, seq, (start, end)) => {
                     self.keep_promise(*client, *seq, &batch.replies, (*start, *end));
                 }
-                Item::Push(client, claim, (start, end)) => {
-                    self.pushed(*client, *claim, &batch.bytes[*start as usize..*end as usize]);
-                }
+                Item::Push(client, claim, bytes) => self.pushed(*client, *claim, bytes),
                 Item::Slow(client, ticks, call) => {
                     let seen = Seen { ticks: *ticks, ..Seen::default() };
                     let args = Args::new(&call.bytes, &call.spans);

@@ -302,7 +302,8 @@ impl Node {
         let Some(client) = self.client(key) else {
             return;
         };
-        let line = monitor_line(client.session.db, &client.session.about.addr, command, name, args);
+        let line: Arc<[u8]> =
+            monitor_line(client.session.db, &client.session.about.addr, command, name, args).into();
         for monitor in Arc::clone(&self.monitors).iter() {
             let key = ClientKey { index: monitor.index, generation: monitor.generation };
             self.push_to(monitor.shard, key, Claim::Monitor, &line);
@@ -352,15 +353,17 @@ impl Node {
 
     /// Sends bytes to a client of any shard, beside its replies; they come after the replies that it
     /// is owed already. They are dropped if the client has gone, or is no longer what it gets them as.
-    pub(super) fn push_to(&mut self, shard: usize, key: ClientKey, claim: Claim, bytes: &[u8]) {
+    pub(super) fn push_to(
+        &mut self,
+        shard: usize,
+        key: ClientKey,
+        claim: Claim,
+        bytes: &Arc<[u8]>,
+    ) {
         if shard == self.number {
             return self.pushed(key, claim, bytes);
         }
-        let batch = self.mail.batch(shard);
-        let from = batch.bytes.len() as u32;
-        batch.bytes.extend_from_slice(bytes);
-        let to = batch.bytes.len() as u32;
-        batch.items.push(Item::Push(key, claim, (from, to)));
+        self.mail.batch(shard).items.push(Item::Push(key, claim, Arc::clone(bytes)));
     }
 
     /// Bytes for a client of ours.

@@ -13,7 +13,7 @@ use crate::resp::Args;
 use crate::session::{Pause, ReplyMode, Session};
 
 impl Node {
-    /// Whether there is anything that [`Node::may_run`] has to look at.
+    /// Whether there is anything that [`Node::attend`] has to look at.
     pub(super) fn judge_attention(&mut self) {
         self.attention =
             self.over_memory || self.is_monitored || self.pause.is_on(self.now.unix_ms);
