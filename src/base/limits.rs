@@ -41,6 +41,10 @@ pub const ATTACH_MIN: usize = 16 * 1024;
 /// Unsent reply bytes of one client beyond which its input is not executed further until it reads.
 pub const OUTPUT_PAUSE: usize = 256 * 1024;
 
+/// Reply bytes of one client that wait for those that other shards are about to answer, so that one
+/// send takes them all.
+pub const GATHER_BYTES: usize = 16 * 1024;
+
 /// Commands of one client that run before its neighbours get their turn again.
 pub const COMMANDS_PER_FEED: usize = 4_096;
 

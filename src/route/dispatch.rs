@@ -169,7 +169,7 @@ impl Node {
         let (db, resp3) = (client.session.db, client.session.resp3);
         let no_touch = client.session.no_touch;
         if owner != *number {
-            let seq = client.replies.promise(mode);
+            let seq = client.replies.promise_crossing(mode);
             let first = command.first_key().and_then(|at| args.get(at));
             let hash = hash.or_else(|| first.map(crate::base::hash::of));
             let batch = mail.batch(owner);

@@ -266,14 +266,15 @@ impl Node {
         &mut self.shard
     }
 
-    /// The clients that have something to send or are to be closed, each once.
+    /// The clients that have something to send now or are to be closed, each once.
     pub fn take_dirty(&mut self) -> Vec<ClientKey> {
-        let dirty = std::mem::take(&mut self.dirty);
-        for key in &dirty {
-            if let Some(client) = self.client_mut(*key) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.retain(|key| {
+            self.client_mut(*key).is_some_and(|client| {
                 client.is_dirty = false;
-            }
-        }
+                !client.gathers()
+            })
+        });
         dirty
     }
 
@@ -485,9 +486,14 @@ impl Node {
     /// A batch has come back with its replies.
     fn take_answer(&mut self, batch: Box<Batch>) {
         for item in &batch.items {
-            if let Item::Run(run) = item
-                && !run.late
-            {
+            let Item::Run(run) = item else { continue };
+            if let Some(client) = self.client_mut(run.client) {
+                client.replies.crossed();
+            }
+            if run.late {
+                // Who knows how long it waits: what is before it goes out.
+                self.soil(run.client);
+            } else {
                 self.keep_promise(run.client, run.seq, &batch.replies, run.reply);
                 let reply = batch.replies.len_between(run.reply.0, run.reply.1) as u64;
                 let seen = Seen { ticks: run.ticks, request: 0, reply };
