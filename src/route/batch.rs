@@ -40,6 +40,8 @@ pub struct RunItem {
     pub args: (u32, u32),
     /// Once it has run: where its reply lies.
     pub reply: (usize, usize),
+    /// Once it has left where it was made: bytes of it that need not be sent any more.
+    pub sent: usize,
     /// Once it has run: how long that took, in [`crate::base::ticks`].
     pub ticks: u64,
 }
@@ -70,6 +72,10 @@ pub enum Claim {
     Monitor,
 }
 
+/// Where a client's replies leave, opaque on this floor: see [`super::departure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlet(pub u64);
+
 /// See the module's head.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -89,6 +95,10 @@ pub struct Batch {
     pub spans: Vec<Span>,
     /// Replies.
     pub replies: ReplyBuf,
+    /// Outlets for the replies to the first items: all of them leave there, or none.
+    pub outlets: Vec<Outlet>,
+    /// Whether its sender can wait for this answer until it looks by itself.
+    pub is_quiet: bool,
 }
 
 /// A batch with more memory than this is freed after use instead of kept.
@@ -121,7 +131,9 @@ impl Batch {
         self.bytes.clear();
         self.spans.clear();
         self.replies.clear();
+        self.outlets.clear();
         self.is_answer = false;
+        self.is_quiet = false;
         self.bytes.capacity() + self.replies.capacity() + self.spans.capacity() * 8 <= KEEP_BYTES
     }
 }

@@ -1,7 +1,8 @@
 //! One client as its shard sees it: its session, its parser, and the order of its replies.
 
-use crate::resp::{Parser, ReplyBuf};
+use super::batch::Outlet;
 use crate::base::limits;
+use crate::resp::{Parser, ReplyBuf};
 use crate::session::{Close, ReplyMode, Session};
 use std::collections::VecDeque;
 
@@ -14,6 +15,11 @@ pub struct Client {
     pub parser: Parser,
     /// Its replies.
     pub replies: Replies,
+    /// Where a lone reply may leave, while nothing else of it is being sent: see
+    /// [`super::departure`].
+    pub outlet: Option<Outlet>,
+    /// Whether another shard may be using that.
+    pub is_lent: bool,
     /// Whether a multi-shard command of it is under way: its later commands wait (rule 4).
     pub held: bool,
     /// Tells it from earlier clients in the same place.
@@ -74,6 +80,12 @@ impl Replies {
     /// Bytes held in all.
     pub fn len(&self) -> usize {
         self.out.len() + self.early.len()
+    }
+
+    /// The number of the one reply that is outstanding, if nothing else is, and nothing is ready.
+    pub(super) fn lone(&self) -> Option<u32> {
+        let lone = matches!(self.promised.front(), Some(Promise::Outstanding));
+        (lone && self.promised.len() == 1 && self.is_empty()).then_some(self.base)
     }
 
     /// Whether no byte is held.

@@ -164,7 +164,7 @@ impl Node {
         args: &Args,
         hash: Option<u64>,
     ) {
-        let Node { clients, shard, number, locks, mail, input_waits, .. } = self;
+        let Node { clients, shard, number, locks, mail, input_waits, crossed, .. } = self;
         let client = &mut clients[key.index as usize];
         let (db, resp3) = (client.session.db, client.session.resp3);
         let no_touch = client.session.no_touch;
@@ -186,8 +186,10 @@ impl Node {
                 hash: hash.unwrap_or(0),
                 args,
                 reply: (0, 0),
+                sent: 0,
                 ticks: 0,
             }));
+            *crossed = Some(owner);
             *input_waits |= batch.is_full();
             self.hops_out += 1;
             if self.request >= self.lookout.request_bytes {

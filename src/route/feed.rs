@@ -55,6 +55,7 @@ impl Node {
         let mut spans = std::mem::take(&mut self.spans);
         let before = self.commands;
         let mut used = 0;
+        self.crossed = None;
         let fed = loop {
             let Some(client) = self.client(key) else {
                 break Fed::Closed;
@@ -113,6 +114,7 @@ impl Node {
             }
         };
         (self.window, self.spans) = (window, spans);
+        self.lend_outlet(key);
         self.soil(key);
         (used, fed)
     }

@@ -26,7 +26,7 @@ use crate::base::limits;
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 
 /// A receiver takes at most a queue's length divided by this from one sender in one turn.
 pub const PART: usize = 2;
@@ -42,23 +42,38 @@ pub struct Exchange {
 struct Board {
     /// The last turn all of whose batches are in their queues.
     published: AtomicU64,
-    /// Whether the shard is waiting for something to happen, or about to.
-    waiting: AtomicBool,
+    /// Whether the shard is waiting for something to happen, or about to: a [`Waiting`].
+    waiting: AtomicU8,
+}
+
+/// How a shard waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Waiting {
+    /// Not at all.
+    No,
+    /// For whatever it has to act upon; what is quiet ([`Batch::is_quiet`]) is not worth waking it.
+    Lazily,
+    /// For anything.
+    Eagerly,
 }
 
 impl Exchange {
     /// Says that a shard is about to wait. It must look into its mailbox once more afterwards.
-    pub fn set_waiting(&self, shard: usize, waiting: bool) {
-        self.shards[shard].waiting.store(waiting, Ordering::SeqCst);
+    pub fn set_waiting(&self, shard: usize, waiting: Waiting) {
+        self.shards[shard].waiting.store(waiting as u8, Ordering::SeqCst);
         // Orders the store before the look that follows; the other half is in `claim_wake`.
         fence(Ordering::SeqCst);
     }
 
     /// Whether a shard has to be woken for what was just published; true for one caller only.
-    pub fn claim_wake(&self, shard: usize) -> bool {
+    /// `is_quiet`: nothing but what it can do without until it wakes by itself.
+    pub fn claim_wake(&self, shard: usize, is_quiet: bool) -> bool {
         fence(Ordering::SeqCst);
         let waiting = &self.shards[shard].waiting;
-        waiting.load(Ordering::Relaxed) && waiting.swap(false, Ordering::SeqCst)
+        let least = if is_quiet { Waiting::Eagerly } else { Waiting::Lazily };
+        waiting.load(Ordering::Relaxed) >= least as u8
+            && waiting.swap(Waiting::No as u8, Ordering::SeqCst) != Waiting::No as u8
     }
 }
 
@@ -75,8 +90,8 @@ pub struct Mailbox {
     per_turn: usize,
     /// Allocations to reuse.
     spare: Vec<Box<Batch>>,
-    /// Whom this turn's batches go to, to be woken.
-    posted: Vec<usize>,
+    /// Whom this turn's batches go to, to be woken, and whether all of them are quiet.
+    posted: Vec<(usize, bool)>,
 }
 
 #[derive(Debug)]
@@ -165,11 +180,12 @@ impl Mailbox {
         let Some(out) = &mut self.outgoing[to] else {
             return;
         };
-        let mut posted = false;
+        let (mut posted, mut is_quiet) = (false, true);
         for mut batch in out.answers.drain(..).chain(out.batch.take()) {
             (batch.stamp, batch.turn) = (stamp, self.turn);
-            out.spill.push_back(batch);
             posted = true;
+            is_quiet &= batch.is_quiet;
+            out.spill.push_back(batch);
         }
         while let Some(batch) = out.spill.pop_front() {
             if let Err(PushError::Full(batch)) = out.queue.push(batch) {
@@ -178,7 +194,7 @@ impl Mailbox {
             }
         }
         if posted {
-            self.posted.push(to);
+            self.posted.push((to, is_quiet));
         }
     }
 
@@ -197,7 +213,8 @@ impl Mailbox {
     /// The shards that were posted to and have to be woken.
     pub fn wakes(&mut self) -> impl Iterator<Item = usize> {
         let exchange = &self.exchange;
-        self.posted.drain(..).filter(|to| exchange.claim_wake(*to))
+        let posted = self.posted.drain(..);
+        posted.filter(|(to, is_quiet)| exchange.claim_wake(*to, *is_quiet)).map(|(to, _)| to)
     }
 
     /// Takes what one shard has published with a stamp of at most `cut`, of which `kept` batches

@@ -26,6 +26,7 @@
 
 pub mod batch;
 pub mod client;
+pub mod departure;
 mod dispatch;
 mod exec;
 pub mod feed;

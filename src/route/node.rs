@@ -6,6 +6,7 @@
 
 use super::batch::{Batch, ClientKey, Item, RunItem};
 use super::client::{Client, Replies};
+use super::departure::Departures;
 use super::dispatch::{blocked, own_call};
 use super::exec::{self, Job};
 use super::feed::Ahead;
@@ -43,6 +44,9 @@ pub struct Node {
     pub(super) resume: Vec<ClientKey>,
     /// Clients with something to send, or to be closed.
     dirty: Vec<ClientKey>,
+    pub(super) departures: Departures,
+    /// The shard that the last command of this feed crossed to.
+    pub(super) crossed: Option<usize>,
     pub(super) server: Arc<Server>,
     pub(super) config: Arc<Config>,
     pub(super) generation: u64,
@@ -108,6 +112,8 @@ impl Node {
             local: VecDeque::new(),
             resume: Vec::new(),
             dirty: Vec::new(),
+            departures: Departures::default(),
+            crossed: None,
             generation: 0,
             config,
             server,
@@ -320,6 +326,8 @@ impl Node {
             session: Session::new(id, self.now, &self.config, about),
             parser: Parser::default(),
             replies: Replies::default(),
+            outlet: None,
+            is_lent: false,
             held: false,
             generation,
             is_dirty: false,
@@ -446,7 +454,9 @@ impl Node {
             }
         }
         batch.items = items;
-        if answers {
+        if batch.may_depart() {
+            self.departures.add(batch);
+        } else if answers {
             self.mail.answer(batch);
         } else {
             self.mail.recycle(batch);
@@ -485,6 +495,7 @@ impl Node {
 
     /// A batch has come back with its replies.
     fn take_answer(&mut self, batch: Box<Batch>) {
+        self.take_outlets_back(&batch);
         for item in &batch.items {
             let Item::Run(run) = item else { continue };
             if let Some(client) = self.client_mut(run.client) {
@@ -494,7 +505,8 @@ impl Node {
                 // Who knows how long it waits: what is before it goes out.
                 self.soil(run.client);
             } else {
-                self.keep_promise(run.client, run.seq, &batch.replies, run.reply);
+                let (start, end) = run.reply;
+                self.keep_promise(run.client, run.seq, &batch.replies, (start + run.sent, end));
                 let reply = batch.replies.len_between(run.reply.0, run.reply.1) as u64;
                 let seen = Seen { ticks: run.ticks, request: 0, reply };
                 // Arguments are looked up only if need be: this is the way of every crossing command.

@@ -19,6 +19,8 @@ pub enum Rule {
     StampOrder,
     /// A multi-shard command holds back the later commands of its pipeline.
     HoldBack,
+    /// Only a reply that nothing stands before leaves from the shard that made it.
+    Lone,
 }
 
 #[cfg(not(test))]

@@ -30,6 +30,9 @@ pub struct Connection {
     pub is_ready: bool,
     /// The other side has sent everything it will.
     pub ended: bool,
+    /// Whether another shard may be sending on it, for a client that has gone: see
+    /// [`crate::route::departure`].
+    pub is_lent: bool,
     /// Bytes handed in to be sent that have not gone yet.
     pub in_flight: usize,
     /// Since when more waits to be sent than the soft limit allows, milliseconds since the Unix
@@ -54,6 +57,7 @@ impl Connection {
             is_closing: false,
             is_ready: false,
             ended: false,
+            is_lent: false,
             in_flight: 0,
             soft_since_ms: 0,
             bytes: 0,
@@ -65,9 +69,9 @@ impl Connection {
         self.fd.as_raw_fd()
     }
 
-    /// Whether the kernel holds nothing of it any more.
+    /// Whether nobody uses its descriptor any more, the kernel or another shard.
     pub fn is_released(&self) -> bool {
-        !self.is_sending && !self.is_receiving
+        !self.is_sending && !self.is_receiving && !self.is_lent
     }
 
     /// Ends both directions, so that what is in flight completes.

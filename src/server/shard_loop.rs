@@ -12,6 +12,7 @@
 //! }
 //! ```
 
+mod departure;
 mod upkeep;
 
 use super::connection::Connection;
@@ -25,7 +26,7 @@ use crate::base::limits;
 use crate::base::ticks;
 use crate::resp::ReplyBuf;
 use crate::route::batch::ClientKey;
-use crate::route::mailbox::Mailbox;
+use crate::route::mailbox::{Mailbox, Waiting};
 use crate::route::{feed::Fed, node::Node};
 use crate::session::{About, Close, Server};
 use rtrb::Consumer;
@@ -188,7 +189,7 @@ impl ShardLoop {
             if wait {
                 let exchange = self.node.mail().exchange();
                 if self.neighbours.rings.len() > 1 {
-                    exchange.set_waiting(self.number, false);
+                    exchange.set_waiting(self.number, Waiting::No);
                 }
                 let metrics = self.server.metrics.shard(self.number);
                 metrics.waited_ns.add(now.monotonic_ns.saturating_sub(began));
@@ -207,12 +208,12 @@ impl ShardLoop {
         if self.neighbours.rings.len() == 1 {
             return true;
         }
-        let number = self.number;
+        let (number, waiting) = (self.number, self.node.waiting());
         let mail = self.node.mail();
-        mail.exchange().set_waiting(number, true);
+        mail.exchange().set_waiting(number, waiting);
         // Whoever published before we said so did not see it.
         if mail.has_mail() {
-            mail.exchange().set_waiting(number, false);
+            mail.exchange().set_waiting(number, Waiting::No);
             return false;
         }
         true
@@ -228,6 +229,7 @@ impl ShardLoop {
             self.adopt_arrivals();
             self.node.collect();
             busy |= self.node.run_mail();
+            self.take_back();
         }
         for client in self.node.take_resumed() {
             self.feed_kept(client);
@@ -253,17 +255,23 @@ impl ShardLoop {
         self.evict_clients();
         self.node.publish_metrics();
         let stamp = if self.neighbours.rings.len() > 1 { clock::monotonic_ns() } else { 0 };
-        self.unpublished = !self.node.end_turn(stamp);
-        for shard in self.node.mail().wakes().collect::<smallvec::SmallVec<[usize; 16]>>() {
-            self.ring.wake(self.neighbours.rings[shard].load(Ordering::Acquire));
-        }
+        self.end_turn(stamp);
         if !self.unpublished {
+            self.depart(stamp);
             for client in self.node.take_dirty() {
                 self.send(client);
             }
         }
         self.pulse.turned(&self.server, &self.node, began);
         busy || self.unpublished || !self.ready.is_empty() || !self.arrived.is_empty()
+    }
+
+    /// Publishes what is said to other shards, and wakes those that wait for it.
+    fn end_turn(&mut self, stamp: u64) {
+        self.unpublished = !self.node.end_turn(stamp);
+        for shard in self.node.mail().wakes().collect::<smallvec::SmallVec<[usize; 16]>>() {
+            self.ring.wake(self.neighbours.rings[shard].load(Ordering::Acquire));
+        }
     }
 
     fn sort_events(&mut self) {
@@ -440,7 +448,8 @@ impl ShardLoop {
             let bytes = std::mem::take(&mut connection.bytes);
             self.client_bytes = self.client_bytes.saturating_sub(bytes);
             let client = connection.client;
-            if self.node.client(client).is_some() {
+            if let Some(state) = self.node.client(client) {
+                connection.is_lent = state.is_lent;
                 self.of_client[client.index as usize] = u32::MAX;
                 self.node.disconnect(client);
             }
@@ -491,11 +500,14 @@ impl ShardLoop {
             }
             return self.after_feed(at, client);
         }
-        if let Some(state) = self.node.client_mut(client)
-            && state.replies.out.capacity() == 0
-            && let Some(buffer) = self.pool.pop()
-        {
-            state.replies.out = buffer;
+        let outlet = departure::outlet(at, connection);
+        if let Some(state) = self.node.client_mut(client) {
+            state.outlet = outlet;
+            if state.replies.out.capacity() == 0
+                && let Some(buffer) = self.pool.pop()
+            {
+                state.replies.out = buffer;
+            }
         }
         let (used, fed) = self.node.feed(client, bytes);
         if used < bytes.len() && fed != Fed::Closed {
@@ -518,6 +530,10 @@ impl ShardLoop {
             return self.maybe_finish(at);
         }
         let (input, executed) = connection.take_input();
+        let outlet = departure::outlet(at, connection);
+        if let Some(state) = self.node.client_mut(client) {
+            state.outlet = outlet;
+        }
         let (used, fed) = self.node.feed(client, &input[executed..]);
         connection.put_input(input, executed + used);
         self.follow(at, fed);

@@ -1,7 +1,7 @@
 //! The world: shards whose turns are cut into steps, connections whose bytes are under way, one
 //! logical clock, and dice that say who moves next. Everything that happens follows from the seed.
 
-use super::super::batch::ClientKey;
+use super::super::batch::{ClientKey, Outlet};
 use super::super::feed::Fed;
 use super::super::mailbox;
 use super::super::node::Node;
@@ -22,6 +22,10 @@ pub enum Break {
     PublishTogether,
     /// Replies of a turn go out before its batches are visible.
     PublishBeforeReplies,
+    /// Lone replies leave before their turn is visible.
+    PublishBeforeDepartures,
+    /// A connection does not wait for its outlet to be back.
+    ReleaseLent,
     /// Own-shard commands of a pipeline wait until what comes back has been taken.
     OwnAtOnce,
 }
@@ -39,6 +43,8 @@ pub struct Counts {
     pub spilled: u64,
     /// Commands sent.
     pub commands: u64,
+    /// Lone replies that left from the shard that made them.
+    pub departed: u64,
 }
 
 impl Counts {
@@ -49,6 +55,7 @@ impl Counts {
         self.stalls += other.stalls;
         self.spilled += other.spilled;
         self.commands += other.commands;
+        self.departed += other.departed;
     }
 }
 
@@ -64,6 +71,7 @@ enum At {
     Stamp,
     Post,
     Publish,
+    Depart,
     Send,
 }
 
@@ -100,6 +108,9 @@ struct Connection {
     kept: Vec<u8>,
     /// Sent by the shard and not received.
     outbound: Vec<u8>,
+    /// Its shard has noticed that it hung up while its outlet was lent: the number may not be used
+    /// again before that is back.
+    is_lent: bool,
 }
 
 /// See the module's head.
@@ -199,6 +210,7 @@ impl World {
             withheld: Vec::new(),
             kept: Vec::new(),
             outbound: Vec::new(),
+            is_lent: false,
         });
         self.connections.len() - 1
     }
@@ -315,6 +327,10 @@ impl World {
             },
             At::Mail => {
                 self.actors[shard].node.run_mail();
+                for Outlet(number) in self.actors[shard].node.take_returned() {
+                    let connection = &mut self.connections[number as usize];
+                    assert!(std::mem::take(&mut connection.is_lent), "nobody has lent that");
+                }
                 // What was held goes on before what has just come.
                 let resumed = self.resumed(shard);
                 let feeds = &mut self.actors[shard].feeds;
@@ -368,6 +384,7 @@ impl World {
                 let visible = self.actors[shard].node.mail().publish();
                 self.published(shard, visible)
             }
+            At::Depart => self.depart(shard),
             At::Send => match self.actors[shard].dirty.pop() {
                 Some(client) => {
                     self.send_replies(shard, client);
@@ -385,11 +402,47 @@ impl World {
         self.actors[shard].node.mail().wakes().for_each(drop);
         self.actors[shard].unpublished = !visible;
         self.counts.spilled += u64::from(!visible);
+        if !visible && self.broken == Some(Break::PublishBeforeDepartures) {
+            return At::Depart;
+        }
         if !visible || self.broken == Some(Break::PublishBeforeReplies) {
             return At::Input;
         }
-        self.gather_dirty(shard);
-        At::Send
+        At::Depart
+    }
+
+    /// Lone replies leave from the shard that made them, some of them not as a whole.
+    fn depart(&mut self, shard: usize) -> At {
+        let departures = self.actors[shard].node.take_departures();
+        if departures.is_empty() {
+            if self.actors[shard].unpublished {
+                return At::Input;
+            }
+            self.gather_dirty(shard);
+            return At::Send;
+        }
+        let World { actors, connections, random, counts, .. } = self;
+        for mut batch in departures {
+            batch.depart(|key, Outlet(number), reply| {
+                counts.departed += 1;
+                let connection = &mut connections[number as usize];
+                if connection.hung_up {
+                    assert!(connection.key.is_some() || connection.is_lent, "a stranger's socket");
+                    return reply.len();
+                }
+                assert_eq!(connection.key, Some(key), "a stranger's socket");
+                let some = if random.below(4) > 0 {
+                    reply.len()
+                } else {
+                    random.below(reply.len() as u64 + 1) as usize
+                };
+                connection.outbound.extend_from_slice(&reply[..some]);
+                some
+            });
+            actors[shard].node.departed(batch);
+        }
+        self.shuffle_peers(shard);
+        At::Post
     }
 
     fn shuffle_peers(&mut self, shard: usize) {
@@ -417,6 +470,8 @@ impl World {
                 continue;
             };
             if connection.hung_up && connection.inbound.is_empty() {
+                connection.is_lent = actor.node.client(key).is_some_and(|client| client.is_lent)
+                    && *broken != Some(Break::ReleaseLent);
                 actor.node.disconnect(key);
                 connection.key = None;
                 continue;
@@ -457,6 +512,9 @@ impl World {
             return;
         };
         let actor = &mut self.actors[shard];
+        if let Some(client) = actor.node.client_mut(key) {
+            client.outlet = Some(Outlet(number as u64));
+        }
         let (used, fed) = actor.node.feed(key, &connection.kept);
         connection.kept.drain(..used);
         if fed == Fed::More && !actor.ready.contains(&number) {
@@ -493,6 +551,7 @@ impl World {
                     "promised replies",
                     node.clients.iter().map(|(_, client)| client.replies.outstanding()).sum(),
                 ),
+                ("lent outlets", node.departures.lent()),
                 ("unposted batches", usize::from(node.mail.has_outgoing())),
                 ("watches", usize::from(!with_clients && !node.shard.watches().is_idle())),
                 ("clients", if with_clients { 0 } else { node.clients() }),
