@@ -307,3 +307,77 @@ fn what_moves_is_never_half_way() {
         println!("{} moves, {audits} audits with {shards} shard(s)", MOVERS as u64 * moves);
     });
 }
+
+/// A client that sends one command at a time and reads nothing for long: its replies leave from whichever shard made
+/// them until its socket is full, then from its own, and come in order all the same.
+#[test]
+fn replies_come_in_order_wherever_they_leave() {
+    const KEYS: usize = 8;
+    const ASKED: usize = 1_500;
+    let seed = number("REDSHARD_SEED").unwrap_or(1);
+    with_stalls(|server, shards| {
+        let names = names("r", KEYS, 0, shards);
+        let mut client = server.client();
+        // Little fits, so that it is full time and again.
+        rustix::net::sockopt::set_socket_recv_buffer_size(client.tcp(), 128 * 1024).expect("a buffer");
+        let value = |key: usize| format!("{key}").repeat(12_000);
+        for (key, name) in names.iter().enumerate() {
+            assert_eq!(client.cmd(&["SET", name, &value(key)]), ok());
+        }
+        let mut random = Random::new(seed);
+        let asked: Vec<usize> = (0..ASKED).map(|_| random.below(KEYS as u64) as usize).collect();
+        std::thread::scope(|scope| {
+            let mut out = client.tcp();
+            let (asked, names) = (&asked, &names);
+            scope.spawn(move || {
+                for key in asked {
+                    out.write_all(&encode(&[b"GET", names[*key].as_bytes()])).expect("send");
+                    // Mostly after the reply to the one before has left.
+                    std::thread::sleep(std::time::Duration::from_micros(60));
+                }
+            });
+            for key in asked {
+                if random.below(100) == 0 {
+                    std::thread::sleep(std::time::Duration::from_millis(random.below(50)));
+                }
+                let reply = client.read_reply();
+                assert_eq!(reply.text(), value(*key), "REDSHARD_SEED={seed}");
+            }
+        });
+    });
+}
+
+/// Clients that hang up with a command under way, while others come and get their descriptors: nobody is told what
+/// another one asked for.
+#[test]
+fn no_reply_reaches_a_stranger() {
+    const CALLERS: usize = 8;
+    const CALLS: u64 = 400;
+    with_stalls(|server, shards| {
+        let names = names("n", CALLERS, 0, shards);
+        let mut client = server.client();
+        for name in &names {
+            client.check(&format!("SET {name} value-of-{name}"), ok());
+        }
+        std::thread::scope(|scope| {
+            for (caller, name) in names.iter().enumerate() {
+                scope.spawn(move || {
+                    let mut random = Random::new(caller as u64 + 1);
+                    for _ in 0..CALLS {
+                        let mut line = server.client();
+                        line.send(&format!("GET {name}"));
+                        if random.below(2) == 0 {
+                            assert_eq!(line.read_reply().text(), format!("value-of-{name}"));
+                        } else {
+                            // Reset: where a connection only ends, what it asked for is still done.
+                            let at_once = Some(std::time::Duration::ZERO);
+                            std::thread::sleep(std::time::Duration::from_micros(random.below(200)));
+                            rustix::net::sockopt::set_socket_linger(line.tcp(), at_once)
+                                .expect("a reset when it is dropped");
+                        }
+                    }
+                });
+            }
+        });
+    });
+}
