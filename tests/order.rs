@@ -319,7 +319,8 @@ fn replies_come_in_order_wherever_they_leave() {
         let names = names("r", KEYS, 0, shards);
         let mut client = server.client();
         // Little fits, so that it is full time and again.
-        rustix::net::sockopt::set_socket_recv_buffer_size(client.tcp(), 128 * 1024).expect("a buffer");
+        rustix::net::sockopt::set_socket_recv_buffer_size(client.tcp(), 128 * 1024)
+            .expect("a buffer");
         let value = |key: usize| format!("{key}").repeat(12_000);
         for (key, name) in names.iter().enumerate() {
             assert_eq!(client.cmd(&["SET", name, &value(key)]), ok());

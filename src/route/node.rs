@@ -273,15 +273,15 @@ impl Node {
     }
 
     /// The clients that have something to send now or are to be closed, each once.
-    pub fn take_dirty(&mut self) -> Vec<ClientKey> {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        dirty.retain(|key| {
+    pub fn take_dirty(&mut self, into: &mut Vec<ClientKey>) {
+        into.clear();
+        std::mem::swap(&mut self.dirty, into);
+        into.retain(|key| {
             self.client_mut(*key).is_some_and(|client| {
                 client.is_dirty = false;
                 !client.gathers()
             })
         });
-        dirty
     }
 
     /// Publishes this shard's counters.
@@ -303,12 +303,12 @@ impl Node {
         metrics.freed.set(stats.freed);
         metrics.pending_frees.set(self.shard.pending_frees() as u64);
         metrics.blocked.set(self.postponed.len() as u64);
-        for db in 0..self.shard.databases() {
-            let (keys, volatile) = self.shard.keys(db);
-            let database = self.server.metrics.database(self.number, db);
+        let (server, number) = (&self.server, self.number);
+        self.shard.take_changed(|db, keys, volatile| {
+            let database = server.metrics.database(number, db);
             database.keys.set(keys as u64);
             database.volatile.set(volatile as u64);
-        }
+        });
     }
 
     // ---- clients -----------------------------------------------------------------------------

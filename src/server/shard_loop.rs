@@ -13,13 +13,14 @@
 //! ```
 
 mod departure;
+mod output;
 mod upkeep;
 
 use super::connection::Connection;
 use super::door::Door;
 use super::listen;
 use super::pulse::Pulse;
-use super::ring::{Event, Outgoing, Received, Ring};
+use super::ring::{Event, Received, Ring};
 use crate::base::clock::{self, Now};
 use crate::base::doing;
 use crate::base::limits;
@@ -28,7 +29,7 @@ use crate::resp::ReplyBuf;
 use crate::route::batch::ClientKey;
 use crate::route::mailbox::{Mailbox, Waiting};
 use crate::route::{feed::Fed, node::Node};
-use crate::session::{About, Close, Server};
+use crate::session::{About, Server};
 use rtrb::Consumer;
 use slab::Slab;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -101,6 +102,8 @@ pub struct ShardLoop {
     events: Vec<Event>,
     /// Input of this turn: connection, bytes, whether more will come by itself.
     arrived: Vec<(u32, Received)>,
+    /// Clients to be sent their replies this turn.
+    dirty: Vec<ClientKey>,
     /// Connections with input left from an earlier turn.
     ready: Vec<u32>,
     /// Replies held back until their turn is published.
@@ -148,6 +151,7 @@ impl ShardLoop {
             arrivals,
             events: Vec::new(),
             arrived: Vec::new(),
+            dirty: Vec::new(),
             ready: Vec::new(),
             unpublished: false,
             pool: Vec::new(),
@@ -234,10 +238,12 @@ impl ShardLoop {
         for client in self.node.take_resumed() {
             self.feed_kept(client);
         }
-        let arrived = std::mem::take(&mut self.arrived);
-        for (connection, received) in arrived {
+        let mut arrived = std::mem::take(&mut self.arrived);
+        for (connection, received) in arrived.drain(..) {
             self.feed(connection, received);
         }
+        // Nothing arrives during a turn: the memory is kept for the next.
+        self.arrived = arrived;
         for connection in std::mem::take(&mut self.ready) {
             if let Some(state) = self.connections.get_mut(connection as usize) {
                 state.is_ready = false;
@@ -258,12 +264,10 @@ impl ShardLoop {
         self.end_turn(stamp);
         if !self.unpublished {
             self.depart(stamp);
-            for client in self.node.take_dirty() {
-                self.send(client);
-            }
+            self.send_replies();
         }
         self.pulse.turned(&self.server, &self.node, began);
-        busy || self.unpublished || !self.ready.is_empty() || !self.arrived.is_empty()
+        busy || self.unpublished || !self.ready.is_empty()
     }
 
     /// Publishes what is said to other shards, and wakes those that wait for it.
@@ -589,128 +593,6 @@ impl ShardLoop {
         }
     }
 
-    // ---- output ------------------------------------------------------------------------------
-
-    fn send(&mut self, client: ClientKey) {
-        let Some(&at) = self.of_client.get(client.index as usize) else {
-            return;
-        };
-        let Some(connection) = self.connections.get_mut(at as usize) else {
-            return;
-        };
-        if connection.client != client || connection.is_closing {
-            return;
-        }
-        let Some(state) = self.node.client_mut(client) else {
-            return;
-        };
-        if state.session.close == Close::Now {
-            return self.close(at);
-        }
-        if self.owes_too_much(at) {
-            self.server.metrics.shard(self.number).output_closed.add(1);
-            return self.close(at);
-        }
-        let Some(state) = self.node.client_mut(client) else {
-            return;
-        };
-        let is_last = state.session.close != Close::No;
-        if let Some(outgoing) = self.connections[at as usize].load(&mut state.replies.out) {
-            let connection = &mut self.connections[at as usize];
-            connection.is_sending = true;
-            connection.in_flight = outgoing.replies.len();
-            let is_news = is_last || connection.ended || connection.in_flight > PROMPT_BYTES;
-            self.ring.send(at, connection.descriptor(), outgoing, is_news);
-        } else if !self.connections[at as usize].is_sending {
-            self.maybe_finish(at);
-        }
-    }
-
-    fn sent(&mut self, at: u32, sent: std::io::Result<usize>, mut outgoing: Box<Outgoing>) {
-        let Some(connection) = self.connections.get_mut(at as usize) else {
-            return;
-        };
-        connection.is_sending = false;
-        self.server.metrics.shard(self.number).writes.add(1);
-        if connection.is_closing {
-            return self.release(at);
-        }
-        let client = connection.client;
-        match sent {
-            Ok(bytes) => {
-                outgoing.sent += bytes;
-                connection.in_flight = connection.in_flight.saturating_sub(bytes);
-                self.server.metrics.shard(self.number).sent.add(bytes as u64);
-                let now_ms = self.node.now().unix_ms;
-                if let Some(state) = self.node.client_mut(client) {
-                    state.session.traffic.sent += bytes as u64;
-                    if !outgoing.is_done() {
-                        // It has made room by reading. What goes out at once says nothing of it.
-                        state.session.active_ms = now_ms;
-                    }
-                    state.session.traffic.output = state.replies.len() + connection.in_flight;
-                }
-            }
-            Err(_) => return self.close(at),
-        }
-        if !outgoing.is_done() {
-            connection.is_sending = true;
-            return self.ring.send(at, connection.descriptor(), outgoing, true);
-        }
-        let Some(state) = self.node.client_mut(client) else {
-            return;
-        };
-        let waits = !state.replies.out.is_empty();
-        outgoing.replies.clear();
-        if waits {
-            connection.idle_send = Some(outgoing);
-            return self.send(client);
-        }
-        // Nothing more to say: the buffers go back to the pool, an idle connection has none.
-        for buffer in [outgoing.replies, std::mem::take(&mut state.replies.out)] {
-            if buffer.capacity() > 0 && buffer.capacity() <= POOLED_BYTES && self.pool.len() < POOL
-            {
-                self.pool.push(buffer);
-            }
-        }
-        self.account(at);
-        if self.connections[at as usize].waiting() > 0 {
-            // It may have been waiting for room.
-            self.feed_later(at);
-        }
-        // What waits may also be the beginning of a command whose end will not come.
-        self.maybe_finish(at);
-    }
-
-    fn feed_later(&mut self, at: u32) {
-        let connection = &mut self.connections[at as usize];
-        if connection.is_worth_feeding() && !std::mem::replace(&mut connection.is_ready, true) {
-            self.ready.push(at);
-        }
-        if connection.wants_input(BACKLOG) {
-            self.receive(at);
-        }
-    }
-
-    /// Closes a connection that has nothing left to say and was to be closed then.
-    fn maybe_finish(&mut self, at: u32) {
-        let Some(connection) = self.connections.get(at as usize) else {
-            return;
-        };
-        let Some(state) = self.node.client(connection.client) else {
-            return;
-        };
-        let silent = !connection.is_sending
-            && state.replies.is_empty()
-            && state.replies.outstanding() == 0
-            && !state.held;
-        let over = state.session.close != Close::No
-            || (connection.ended && !connection.is_worth_feeding());
-        if silent && over {
-            self.close(at);
-        }
-    }
-
     // ---- the rest ----------------------------------------------------------------------------
 
     /// A bounded slice of work that nobody waits for. Returns whether there is more to do at once.
@@ -753,9 +635,7 @@ impl ShardLoop {
 
     /// Sends what is ready once more before the process ends.
     fn say_goodbye(&mut self) {
-        for client in self.node.take_dirty() {
-            self.send(client);
-        }
+        self.send_replies();
         // Whatever the sockets take at once they get; nobody waits for the rest.
         let _ = self.ring.turn(false, &mut self.events);
     }

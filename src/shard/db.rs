@@ -37,6 +37,7 @@ pub struct Db<'a> {
 
 impl<'a> Db<'a> {
     pub(super) fn new(shard: &'a mut Shard, number: usize) -> Db<'a> {
+        shard.note(number);
         Db { shard, number, foreseen: (std::ptr::null(), 0, 0), no_touch: false }
     }
 

@@ -85,6 +85,8 @@ struct Database {
     table: Table,
     /// Keys with an expiry.
     volatile: Volatile,
+    /// Whether it is in the shard's list of those that may have changed.
+    is_noted: bool,
 }
 
 /// One shard's share of all databases.
@@ -93,6 +95,8 @@ pub struct Shard {
     number: usize,
     shards: usize,
     databases: Vec<Database>,
+    /// Databases whose number of keys may have changed since somebody asked.
+    noted: Vec<usize>,
     now: Now,
     settings: Settings,
     stats: Stats,
@@ -114,6 +118,7 @@ impl Shard {
             number,
             shards,
             databases: (0..databases).map(|_| Database::default()).collect(),
+            noted: Vec::new(),
             now: Now::default(),
             settings: Settings::default(),
             stats: Stats::default(),
@@ -163,6 +168,27 @@ impl Shard {
     /// Keys and keys with an expiry in a database.
     pub fn keys(&self, db: usize) -> (usize, usize) {
         (self.databases[db].table.len(), self.databases[db].volatile.keys)
+    }
+
+    /// Tells the databases whose number of keys may have changed since this was called last, with
+    /// their keys and keys with an expiry. There may be thousands of databases, and this is asked
+    /// in every turn.
+    pub fn take_changed(&mut self, mut tell: impl FnMut(usize, usize, usize)) {
+        let mut noted = std::mem::take(&mut self.noted);
+        for db in noted.drain(..) {
+            self.databases[db].is_noted = false;
+            let (keys, volatile) = self.keys(db);
+            tell(db, keys, volatile);
+        }
+        self.noted = noted;
+    }
+
+    /// A database may change.
+    #[inline]
+    fn note(&mut self, db: usize) {
+        if !std::mem::replace(&mut self.databases[db].is_noted, true) {
+            self.noted.push(db);
+        }
     }
 
     /// When the keys of a database that expire do so on average, in milliseconds since the Unix
@@ -255,6 +281,11 @@ impl Shard {
         });
         self.watches = watches;
         self.databases.swap(a, b);
+        // Each took along whether it is noted.
+        for db in [a, b] {
+            self.databases[db].is_noted = true;
+            self.noted.push(db);
+        }
         self.stats.dirty += 1;
     }
 
@@ -268,6 +299,7 @@ impl Shard {
             self.watches = watches;
         }
         let database = std::mem::take(&mut self.databases[db]);
+        self.note(db);
         if !database.table.is_empty() {
             self.stats.dirty += database.table.len() as u64;
             self.graveyard.push(database.table);
@@ -309,9 +341,10 @@ impl Shard {
     /// Looks at one segment for keys whose time has come; returns whether it was the last.
     fn expire_step(&mut self, db: usize) -> bool {
         use table::Due;
+        self.note(db);
         let now_ms = self.now.unix_ms;
         let Shard { databases, found, stats, watches, journal, .. } = self;
-        let Database { table, volatile } = &mut databases[db];
+        let Database { table, volatile, .. } = &mut databases[db];
         table.pass_step(now_ms, found, |entry| match entry.expiry() {
             None => Due::Keep(0),
             Some(at_ms) if at_ms >= now_ms => Due::Keep(expiry::code(at_ms, now_ms)),

@@ -44,6 +44,6 @@ fn ask(node: &mut Node, command: &[u8]) -> (Answer, usize) {
     let out = node.client(client).expect("just connected").replies.out.bytes();
     let answer = parse(out).expect("a reply");
     node.disconnect(client);
-    node.take_dirty();
+    node.take_dirty(&mut Vec::new());
     answer
 }

@@ -454,7 +454,8 @@ impl World {
     }
 
     fn gather_dirty(&mut self, shard: usize) {
-        let mut dirty = self.actors[shard].node.take_dirty();
+        let mut dirty = Vec::new();
+        self.actors[shard].node.take_dirty(&mut dirty);
         for i in (1..dirty.len()).rev() {
             dirty.swap(i, self.random.below(i as u64 + 1) as usize);
         }
