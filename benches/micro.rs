@@ -184,6 +184,7 @@ struct Host {
     nodes: Vec<Node>,
     client: ClientKey,
     now: Now,
+    dirty: Vec<ClientKey>,
 }
 
 impl Host {
@@ -197,7 +198,7 @@ impl Host {
             .collect();
         let client = nodes[0].connect(About::default());
         let now = Now { unix_ms: 1_700_000_000_000, monotonic_ns: 1 };
-        Host { nodes, client, now }
+        Host { nodes, client, now, dirty: Vec::new() }
     }
 
     fn turn(&mut self, number: usize, input: &[u8]) {
@@ -212,7 +213,8 @@ impl Host {
         }
         node.end_turn(self.now.monotonic_ns + 1);
         node.mail().wakes().for_each(drop);
-        black_box(node.take_dirty());
+        node.take_dirty(&mut self.dirty);
+        black_box(&self.dirty);
     }
 
     /// Feeds a pipeline and waits for its replies; returns how many bytes they are.

@@ -282,6 +282,12 @@ fn client_reply_modes() {
             c.expect(ok());
             c.expect(bulk(i.to_string()));
         }
+        // More than may be outstanding at once, and no reply to wait for.
+        c.send("CLIENT REPLY OFF");
+        let many: String = (0..40_000).map(|i| format!("SET many{i} {i}\r\n")).collect();
+        c.send_raw(many.as_bytes());
+        c.check("CLIENT REPLY ON", ok());
+        c.check("GET many39999", bulk("39999"));
     });
 }
 

@@ -22,6 +22,7 @@ const KEYSPACE_BYTES: u64 = 256 << 20;
 const SETTLE: Duration = Duration::from_millis(3);
 
 /// One server in one configuration.
+#[derive(Clone)]
 pub struct Contender {
     pub label: String,
     pub product: Product,

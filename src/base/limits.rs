@@ -41,6 +41,10 @@ pub const ATTACH_MIN: usize = 16 * 1024;
 /// Unsent reply bytes of one client beyond which its input is not executed further until it reads.
 pub const OUTPUT_PAUSE: usize = 256 * 1024;
 
+/// Promised replies of one client beyond which it is not executed further: how large they will be
+/// nobody knows, each at most what is not attached but copied.
+pub const PROMISES_MAX: usize = 8_192;
+
 /// Reply bytes of one client that wait for those that other shards are about to answer, so that one
 /// send takes them all.
 pub const GATHER_BYTES: usize = 16 * 1024;

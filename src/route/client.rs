@@ -20,6 +20,8 @@ pub struct Client {
     pub outlet: Option<Outlet>,
     /// Whether another shard may be using that.
     pub is_lent: bool,
+    /// Whether its input waits until fewer of its replies are outstanding.
+    pub is_overdrawn: bool,
     /// Whether a multi-shard command of it is under way: its later commands wait (rule 4).
     pub held: bool,
     /// Tells it from earlier clients in the same place.
@@ -70,6 +72,11 @@ impl Replies {
     /// How many replies are outstanding or wait behind one that is.
     pub fn outstanding(&self) -> usize {
         self.promised.len()
+    }
+
+    /// Whether so many are outstanding that no more should be asked for.
+    pub(super) fn owes_too_many(&self) -> bool {
+        self.promised.len() > limits::PROMISES_MAX
     }
 
     /// Whether replies are outstanding, and nothing but another shard's turn stands before them.

@@ -12,10 +12,6 @@ use crate::session::{Close, ReplyMode};
 /// with 1 M keys of 64 B, GETs at pipeline 64 cost 30 % less than one at a time.
 const WINDOW: usize = 16;
 
-/// Promised replies of one client beyond which it is not executed further: how large they will be
-/// nobody knows here, each at most what is not attached but copied.
-const PROMISES_MAX: usize = 8_192;
-
 /// A parsed command that has not run yet.
 #[derive(Debug)]
 pub(super) struct Ahead {
@@ -114,6 +110,12 @@ impl Node {
             }
         };
         (self.window, self.spans) = (window, spans);
+        if fed == Fed::Held
+            && let Some(client) = self.client_mut(key)
+        {
+            // Nothing of it may be sent that it could wait for: CLIENT REPLY OFF.
+            client.is_overdrawn = client.replies.owes_too_many();
+        }
         self.lend_outlet(key);
         self.soil(key);
         (used, fed)
@@ -241,7 +243,7 @@ impl Client {
         let waits = self.held
             || self.session.postponed
             || self.replies.len() > limits::OUTPUT_PAUSE
-            || self.replies.outstanding() > PROMISES_MAX;
+            || self.replies.owes_too_many();
         waits.then_some(Fed::Held)
     }
 }

@@ -90,7 +90,10 @@ pub struct Node {
     pub(super) errors: u64,
 }
 
-/// Commands of a batch between asking for a bucket and asking for the block it names.
+/// Commands of a batch between asking for a bucket and asking for the block it names, and between
+/// that and running the command. Asking for a whole batch at once would have the first in need
+/// pushed out by the last: a deep pipeline's batch has hundreds of commands, and the nearest cache
+/// 512 lines.
 const FETCH_AHEAD: usize = 8;
 
 pub use crate::base::slot::owner as owner_of;
@@ -328,6 +331,7 @@ impl Node {
             replies: Replies::default(),
             outlet: None,
             is_lent: false,
+            is_overdrawn: false,
             held: false,
             generation,
             is_dirty: false,
@@ -413,19 +417,21 @@ impl Node {
         let mut items = std::mem::take(&mut batch.items);
         self.batch_max = self.batch_max.max(items.len() as u64);
         let mut answers = false;
-        for (i, item) in items.iter().enumerate() {
+        for item in items.iter().take(2 * FETCH_AHEAD) {
             self.prefetch(item, Shard::prefetch);
-            // A few lines behind, when what that asked for has come.
-            if let Some(before) = i.checked_sub(FETCH_AHEAD) {
-                self.prefetch(&items[before], Shard::prefetch_block);
-            }
         }
-        for item in items.iter().rev().take(FETCH_AHEAD) {
+        for item in items.iter().take(FETCH_AHEAD) {
             self.prefetch(item, Shard::prefetch_block);
         }
         self.lap();
-        for item in &mut items {
-            match item {
+        for i in 0..items.len() {
+            if let Some(item) = items.get(i + 2 * FETCH_AHEAD) {
+                self.prefetch(item, Shard::prefetch);
+            }
+            if let Some(item) = items.get(i + FETCH_AHEAD) {
+                self.prefetch(item, Shard::prefetch_block);
+            }
+            match &mut items[i] {
                 Item::Run(run) => {
                     answers = true;
                     self.run_item(from, run, &mut batch);
@@ -498,16 +504,21 @@ impl Node {
         self.take_outlets_back(&batch);
         for item in &batch.items {
             let Item::Run(run) = item else { continue };
+            let (start, end) = run.reply;
             if let Some(client) = self.client_mut(run.client) {
                 client.replies.crossed();
-            }
-            if run.late {
-                // Who knows how long it waits: what is before it goes out.
+                if !run.late {
+                    client.replies.keep(run.seq, &batch.replies, (start + run.sent, end));
+                }
+                if client.is_overdrawn && !client.replies.owes_too_many() {
+                    client.is_overdrawn = false;
+                    self.resume.push(run.client);
+                }
+                // Who knows how long one that is late has to wait: what is before it goes out.
                 self.soil(run.client);
-            } else {
-                let (start, end) = run.reply;
-                self.keep_promise(run.client, run.seq, &batch.replies, (start + run.sent, end));
-                let reply = batch.replies.len_between(run.reply.0, run.reply.1) as u64;
+            }
+            if !run.late {
+                let reply = batch.replies.len_between(start, end) as u64;
                 let seen = Seen { ticks: run.ticks, request: 0, reply };
                 // Arguments are looked up only if need be: this is the way of every crossing command.
                 if self.lookout.is_notable(seen) {

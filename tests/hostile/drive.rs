@@ -131,7 +131,9 @@ impl Host {
             return true;
         }
         node.mail().wakes().for_each(drop);
-        for key in node.take_dirty() {
+        let mut dirty = Vec::new();
+        node.take_dirty(&mut dirty);
+        for key in dirty {
             for peer in peers.iter_mut() {
                 if (peer.node, peer.key) == (number, key) {
                     busy |= peer.collect(node);
