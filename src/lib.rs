@@ -41,6 +41,9 @@
 //! 6. Shard 0 puts the reply where it was promised, in the order of the client's commands, and the
 //!    loop queues one send for all that the client is owed.
 //!
+//! If this was all the client had asked for, the reply takes a shorter way: shard 1 hands it to the
+//! client's socket itself, and what goes back to shard 0 wakes nobody ([`route::departure`]).
+//!
 //! # Invariants
 //!
 //! 1. Nothing below `server` names glommio, io_uring, a socket or a file descriptor.

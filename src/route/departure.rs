@@ -4,8 +4,10 @@
 //! If that crosses to another shard, the reply need not come back first: the shard that made it
 //! hands it to the client's socket, and the answer, which settles the promise, follows without
 //! waking anybody. That spares the client the way back, and its shard being woken, which costs more
-//! than all the rest of the command (two shards, pipeline 1, 50 clients, half of all keys crossing:
-//! 21 % less processor time per command, 15 % more commands).
+//! than all the rest of the command (two shards on two virtual cores that the load shares, pipeline
+//! 1, 50 clients, half of all keys crossing: 21 % less processor time per command, 15 % more
+//! commands). A wake across cores of a virtual machine took 9 to 19 us of the waker's time there,
+//! and the woken shard another 4 to 15; on one core 3.7 us in all.
 //!
 //! What makes it safe:
 //! 1. **Order.** An outlet is lent only by a client of whom nothing is being sent and nothing is
