@@ -90,11 +90,10 @@ pub struct Node {
     pub(super) errors: u64,
 }
 
-/// Commands of a batch between asking for a bucket and asking for the block it names, and between
-/// that and running the command. Asking for a whole batch at once would have the first in need
-/// pushed out by the last: a deep pipeline's batch has hundreds of commands, and the nearest cache
-/// 512 lines.
-const FETCH_AHEAD: usize = 8;
+/// Commands of a batch whose memory is asked for at once. A whole batch would have the first in need
+/// pushed out by the last: a deep pipeline's has hundreds of commands, and the nearest cache 512
+/// lines; one at a time, a few commands ahead, they do not overlap (40 ns more per command).
+const FETCHED: usize = 16;
 
 pub use crate::base::slot::owner as owner_of;
 
@@ -417,19 +416,9 @@ impl Node {
         let mut items = std::mem::take(&mut batch.items);
         self.batch_max = self.batch_max.max(items.len() as u64);
         let mut answers = false;
-        for item in items.iter().take(2 * FETCH_AHEAD) {
-            self.prefetch(item, Shard::prefetch);
-        }
-        for item in items.iter().take(FETCH_AHEAD) {
-            self.prefetch(item, Shard::prefetch_block);
-        }
-        self.lap();
         for i in 0..items.len() {
-            if let Some(item) = items.get(i + 2 * FETCH_AHEAD) {
-                self.prefetch(item, Shard::prefetch);
-            }
-            if let Some(item) = items.get(i + FETCH_AHEAD) {
-                self.prefetch(item, Shard::prefetch_block);
+            if i % FETCHED == 0 {
+                self.fetch_ahead(&items[i..]);
             }
             match &mut items[i] {
                 Item::Run(run) => {
@@ -469,11 +458,23 @@ impl Node {
         }
     }
 
-    /// Asks for memory that a command of a batch will touch.
-    fn prefetch(&self, item: &Item, how: fn(&Shard, usize, u64)) {
-        if let Item::Run(run) = item {
-            how(&self.shard, run.db as usize, run.hash);
+    /// Asks for the memory that the next commands of a batch will touch: the buckets of all, then,
+    /// when those have come, the blocks.
+    #[inline]
+    fn fetch_ahead(&mut self, items: &[Item]) {
+        let runs = || {
+            items.iter().take(FETCHED).filter_map(|item| match item {
+                Item::Run(run) => Some(run),
+                _ => None,
+            })
+        };
+        for run in runs() {
+            self.shard.prefetch(run.db as usize, run.hash);
         }
+        for run in runs() {
+            self.shard.prefetch_block(run.db as usize, run.hash);
+        }
+        self.lap();
     }
 
     fn run_item(&mut self, from: usize, run: &mut RunItem, batch: &mut Batch) {
