@@ -215,7 +215,8 @@ fn health_names_the_shard_that_stalls() {
     }
     for &shards in shard_counts() {
         let watched = Watched::start(shards);
-        assert_eq!(watched.get("/health"), (200, "ok\n".to_owned()));
+        // A shard that has not begun its first turn is said to be unhealthy, too.
+        wait_until("every shard turns", || watched.get("/health") == (200, "ok\n".to_owned()));
         let stall = Stall::begin(&watched.server, shards, Duration::from_secs(4));
         let wanted = format!("shard {} has not turned for ", stall.shard);
         wait_until("the stall is noticed", || {

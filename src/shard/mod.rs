@@ -183,10 +183,12 @@ impl Shard {
         self.noted = noted;
     }
 
-    /// A database may change.
+    /// A database may change. One that is not there does not: whoever was asked for it says so.
     #[inline]
     fn note(&mut self, db: usize) {
-        if !std::mem::replace(&mut self.databases[db].is_noted, true) {
+        if let Some(database) = self.databases.get_mut(db)
+            && !std::mem::replace(&mut database.is_noted, true)
+        {
             self.noted.push(db);
         }
     }
