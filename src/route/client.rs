@@ -76,7 +76,7 @@ impl Replies {
 
     /// Whether so many are outstanding that no more should be asked for.
     pub(super) fn owes_too_many(&self) -> bool {
-        self.promised.len() > limits::PROMISES_MAX
+        self.outstanding() > limits::PROMISES_MAX
     }
 
     /// Whether replies are outstanding, and nothing but another shard's turn stands before them.

@@ -505,20 +505,15 @@ impl Node {
         self.take_outlets_back(&batch);
         for item in &batch.items {
             let Item::Run(run) = item else { continue };
-            let (start, end) = run.reply;
             if let Some(client) = self.client_mut(run.client) {
                 client.replies.crossed();
-                if !run.late {
-                    client.replies.keep(run.seq, &batch.replies, (start + run.sent, end));
-                }
-                if client.is_overdrawn && !client.replies.owes_too_many() {
-                    client.is_overdrawn = false;
-                    self.resume.push(run.client);
-                }
-                // Who knows how long one that is late has to wait: what is before it goes out.
-                self.soil(run.client);
             }
-            if !run.late {
+            if run.late {
+                // Who knows how long it has to wait: what is before it goes out.
+                self.soil(run.client);
+            } else {
+                let (start, end) = run.reply;
+                self.keep_promise(run.client, run.seq, &batch.replies, (start + run.sent, end));
                 let reply = batch.replies.len_between(start, end) as u64;
                 let seen = Seen { ticks: run.ticks, request: 0, reply };
                 // Arguments are looked up only if need be: this is the way of every crossing command.
@@ -530,7 +525,7 @@ impl Node {
         self.mail.recycle(batch);
     }
 
-    /// Hands a client a reply it was promised.
+    /// Hands a client a reply it was promised, and lets its input go on if that waited for it.
     pub(super) fn keep_promise(
         &mut self,
         key: ClientKey,
@@ -540,6 +535,10 @@ impl Node {
     ) {
         if let Some(client) = self.client_mut(key) {
             client.replies.keep(seq, from, range);
+            if client.is_overdrawn && !client.replies.owes_too_many() {
+                client.is_overdrawn = false;
+                self.resume.push(key);
+            }
             self.soil(key);
         }
     }

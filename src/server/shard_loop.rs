@@ -507,15 +507,13 @@ impl ShardLoop {
             }
             return self.after_feed(at, client);
         }
-        let outlet = departure::outlet(at, connection);
-        if let Some(state) = self.node.client_mut(client) {
-            state.outlet = outlet;
-            if state.replies.out.capacity() == 0
-                && let Some(buffer) = self.pool.pop()
-            {
-                state.replies.out = buffer;
-            }
+        if let Some(state) = self.node.client_mut(client)
+            && state.replies.out.capacity() == 0
+            && let Some(buffer) = self.pool.pop()
+        {
+            state.replies.out = buffer;
         }
+        departure::offer_outlet(&mut self.node, at, connection);
         let (used, fed) = self.node.feed(client, bytes);
         if used < bytes.len() && fed != Fed::Closed {
             connection.keep(&bytes[used..]);
@@ -537,10 +535,7 @@ impl ShardLoop {
             return self.maybe_finish(at);
         }
         let (input, executed) = connection.take_input();
-        let outlet = departure::outlet(at, connection);
-        if let Some(state) = self.node.client_mut(client) {
-            state.outlet = outlet;
-        }
+        departure::offer_outlet(&mut self.node, at, connection);
         let (used, fed) = self.node.feed(client, &input[executed..]);
         connection.put_input(input, executed + used);
         self.follow(at, fed);

@@ -282,12 +282,10 @@ impl Shard {
             (db == a || db == b) && [a, b].iter().any(|side| databases[*side].contains(key, now))
         });
         self.watches = watches;
+        // Both, since each takes along whether it is noted.
+        self.note(a);
+        self.note(b);
         self.databases.swap(a, b);
-        // Each took along whether it is noted.
-        for db in [a, b] {
-            self.databases[db].is_noted = true;
-            self.noted.push(db);
-        }
         self.stats.dirty += 1;
     }
 

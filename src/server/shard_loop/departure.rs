@@ -2,16 +2,20 @@
 
 use super::ShardLoop;
 use crate::route::batch::Outlet;
+use crate::route::node::Node;
 use crate::server::connection::Connection;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use std::os::fd::{BorrowedFd, RawFd};
 
-/// Where the replies to a connection's client may leave, unless some are on their way already: the
-/// connection's place and its descriptor.
-pub(super) fn outlet(at: u32, connection: &Connection) -> Option<Outlet> {
-    let descriptor = u32::try_from(connection.descriptor()).ok()?;
-    (!connection.is_sending).then_some(Outlet(u64::from(at) << 32 | u64::from(descriptor)))
+/// Before a client is fed: says where a lone reply to it may leave, unless some are on their way
+/// already. An outlet is the connection's place and its descriptor.
+pub(super) fn offer_outlet(node: &mut Node, at: u32, connection: &Connection) {
+    if let Some(client) = node.client_mut(connection.client) {
+        let descriptor = connection.descriptor() as u32;
+        let outlet = Outlet(u64::from(at) << 32 | u64::from(descriptor));
+        client.outlet = (!connection.is_sending).then_some(outlet);
+    }
 }
 
 impl ShardLoop {
