@@ -11,12 +11,13 @@ use redshard::base::limits;
 use redshard::base::memory::Counting;
 use redshard::base::ticks;
 use redshard::config::Config;
+use redshard::instance::{Identity, Instance};
 use redshard::metrics::CommandMetrics;
 use redshard::resp::{Limits, Parsed, Parser, Reply, ReplyBuf};
 use redshard::route::batch::ClientKey;
 use redshard::route::mailbox;
 use redshard::route::node::{Node, owner_of};
-use redshard::session::{About, Identity, Server};
+use redshard::session::About;
 use redshard::shard::entry::{Entry, New};
 use redshard::shard::table::Table;
 use redshard::value::string::Str;
@@ -190,7 +191,7 @@ struct Host {
 impl Host {
     fn new(shards: usize) -> Host {
         let identity = Identity { run_id: String::new(), started_us: 0, executable: String::new() };
-        let server = Arc::new(Server::new(Config::default(), shards, identity));
+        let server = Arc::new(Instance::new(Config::default(), shards, identity));
         let mut nodes: Vec<Node> = mailbox::exchange(shards, limits::MAILBOX_BATCHES)
             .into_iter()
             .enumerate()

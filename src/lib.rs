@@ -16,7 +16,7 @@
 //! | 1 | [`value`] | what a key can hold |
 //! | 1 | [`config`] | options, declared once |
 //! | 2 | [`shard`] | one core's data: table, expiry, locks, watches, journal |
-//! | 3 | [`session`], [`metrics`] | what one client remembers; what a shard counts |
+//! | 3 | [`session`], [`instance`], [`metrics`] | what one client remembers; what all shards share; what a shard counts |
 //! | 4 | [`command`] | every command, declared once, beside its handler |
 //! | 4 | [`exposition`] | the server for those who watch it: metrics, health, a page |
 //! | 5 | [`route`] | who runs what where, and in which order |
@@ -61,6 +61,7 @@ pub mod base;
 pub mod command;
 pub mod config;
 pub mod exposition;
+pub mod instance;
 pub mod metrics;
 pub mod resp;
 pub mod route;

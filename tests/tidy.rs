@@ -14,6 +14,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("config", 1),
     ("shard", 2),
     ("session", 3),
+    ("instance", 3),
     ("metrics", 3),
     ("command", 4),
     ("exposition", 4),

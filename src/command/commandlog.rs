@@ -97,7 +97,7 @@ fn get(env: &Env, count: Option<&[u8]>, kind: Kind, reply: &mut Reply) -> Outcom
     let count = count.map_or(Some(COUNT), parse_i64).filter(|count| *count >= -1);
     let count = count.ok_or(Error::text("ERR count should be greater than or equal to -1"))?;
     let entries =
-        env.server.metrics.commandlog.newest(kind, usize::try_from(count).unwrap_or(usize::MAX));
+        env.instance.metrics.commandlog.newest(kind, usize::try_from(count).unwrap_or(usize::MAX));
     reply.array(entries.len());
     for entry in entries {
         reply.array(6);
@@ -123,7 +123,7 @@ fn commandlog_len(_: &mut Session, env: &Env, args: &Args, reply: &mut Reply) ->
 }
 
 fn len(env: &Env, kind: Kind, reply: &mut Reply) -> Outcome {
-    reply.integer(env.server.metrics.commandlog.len(kind) as i64);
+    reply.integer(env.instance.metrics.commandlog.len(kind) as i64);
     Ok(Effect::Read)
 }
 
@@ -138,7 +138,7 @@ fn commandlog_reset(_: &mut Session, env: &Env, args: &Args, reply: &mut Reply) 
 }
 
 fn reset(env: &Env, kind: Kind, reply: &mut Reply) -> Outcome {
-    env.server.metrics.commandlog.reset(kind);
+    env.instance.metrics.commandlog.reset(kind);
     reply.ok();
     Ok(Effect::Read)
 }

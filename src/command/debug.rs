@@ -71,7 +71,7 @@ fn here(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Out
         (b"SLEEP", 2) => sleep(args.at(1)),
         (b"SET-ACTIVE-EXPIRE", 2) => {
             let on = number::parse_i64(args.at(1)).is_some_and(|n| n != 0);
-            env.server.set_active_expire(on);
+            env.instance.set_active_expire(on);
         }
         (b"CONFIG-REWRITE-FORCE-ALL", 1) => {
             super::server::rewrite_config(env, Extent::Everything)?;

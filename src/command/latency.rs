@@ -65,7 +65,7 @@ pub const FAMILY: Family = Family {
 /// LATENCY HISTORY.
 fn history(_: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Outcome {
     let history =
-        Event::named(args.at(0)).and_then(|event| env.server.metrics.latency.history(event));
+        Event::named(args.at(0)).and_then(|event| env.instance.metrics.latency.history(event));
     let samples = history.unwrap_or_default().samples;
     reply.array(samples.len());
     for sample in samples {
@@ -78,7 +78,7 @@ fn history(_: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Outcom
 
 /// LATENCY LATEST.
 fn latest(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
-    let all = env.server.metrics.latency.all();
+    let all = env.instance.metrics.latency.all();
     reply.array(all.len());
     for (event, History { samples, max_ms, sum_ms, count }) in all {
         let (unix_s, ms) = samples.back().map_or((0, 0), |last| (last.unix_s, last.ms));
@@ -94,7 +94,7 @@ fn latest(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
 
 /// LATENCY RESET.
 fn reset(_: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Outcome {
-    let latency = &env.server.metrics.latency;
+    let latency = &env.instance.metrics.latency;
     let events: Vec<Event> = match args.len() {
         0 => Event::ALL.to_vec(),
         _ => args.iter().filter_map(Event::named).collect(),
@@ -106,7 +106,7 @@ fn reset(_: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Outcome 
 /// LATENCY GRAPH.
 fn graph(_: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Outcome {
     let known = Event::named(args.at(0));
-    let found = known.and_then(|event| Some((event, env.server.metrics.latency.history(event)?)));
+    let found = known.and_then(|event| Some((event, env.instance.metrics.latency.history(event)?)));
     let Some((event, history)) = found else {
         let name = String::from_utf8_lossy(args.at(0));
         return Err(Error::owned(format!("ERR No samples available for event '{name}'")));
@@ -173,7 +173,7 @@ fn histogram(_: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Outc
         0 => all().iter().collect(),
         _ => args.iter().flat_map(named).collect(),
     };
-    let metrics = &env.server.metrics;
+    let metrics = &env.instance.metrics;
     let counted =
         |command: &&'static Command| Some((*command, metrics.histogram_since_reset(command.id)?));
     let found: Vec<_> = commands.iter().filter_map(counted).collect();

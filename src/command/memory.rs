@@ -103,7 +103,7 @@ enum Stat {
 /// MEMORY STATS.
 fn stats(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
     use Stat::{Bytes, Databases, Difference, Ratio};
-    let usage = Usage::read(&env.server.metrics, env.config);
+    let usage = Usage::read(&env.instance.metrics, env.config);
     let allocator = usage.allocator;
     let ratio = |of: u64, to: u64| Ratio(of as f64 / to.max(1) as f64);
     let percent = |of: u64, to: u64| Ratio(100.0 * of as f64 / to.max(1) as f64);
@@ -179,7 +179,7 @@ const LITTLE: u64 = 5 * 1024 * 1024;
 
 /// MEMORY DOCTOR.
 fn doctor(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
-    reply.verbatim("txt", &diagnosis(&Usage::read(&env.server.metrics, env.config)));
+    reply.verbatim("txt", &diagnosis(&Usage::read(&env.instance.metrics, env.config)));
     Ok(Effect::Read)
 }
 

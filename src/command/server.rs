@@ -79,7 +79,7 @@ fn time(_: &mut Session, _: &Env, _: &Args, reply: &mut Reply) -> Outcome {
 /// CONFIG GET.
 fn config_get(_: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Outcome {
     // Not `env.config`, which is that of the turn's beginning: a pipelined CONFIG SET before counts.
-    let found = env.server.config().get(&args.iter().collect::<Vec<_>>());
+    let found = env.instance.config().get(&args.iter().collect::<Vec<_>>());
     reply.map(found.len());
     for (name, value) in found {
         reply.bulk(&name);
@@ -95,7 +95,7 @@ fn config_set(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) 
     }
     let pairs: Vec<(&[u8], &[u8])> =
         (0..args.len()).step_by(2).map(|at| (args.at(at), args.at(at + 1))).collect();
-    env.server.reconfigure(|config| {
+    env.instance.reconfigure(|config| {
         let changed = config.set(&pairs, is_local(&session.about.addr));
         (*config, _) = changed.map_err(|error| Error::owned(error.to_string()))?;
         Ok(())
@@ -115,7 +115,7 @@ pub(super) fn is_local(addr: &str) -> bool {
 
 /// CONFIG RESETSTAT.
 fn config_resetstat(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
-    env.server.metrics.reset();
+    env.instance.metrics.reset();
     reply.ok();
     Ok(Effect::Read)
 }
@@ -132,7 +132,7 @@ fn config_rewrite(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Ou
 /// # Errors
 /// When there is none, or it can't be written.
 pub fn rewrite_config(env: &Env, extent: Extent) -> Result<(), Error> {
-    let config = env.server.config();
+    let config = env.instance.config();
     let Some(path) = config.file() else {
         return Err(Error::text("ERR The server is running without a config file"));
     };
@@ -209,7 +209,7 @@ fn shutdown(session: &mut Session, env: &Env, args: &Args, _: &mut Reply) -> Out
         // Nothing is waited for, so there is never one under way.
         return Err(Error::text("ERR No shutdown in progress."));
     }
-    env.server.request_stop();
+    env.instance.request_stop();
     session.close = Close::Now;
     Ok(Effect::Read)
 }

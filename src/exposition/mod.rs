@@ -9,7 +9,8 @@ pub mod pulse;
 
 use crate::base::clock::Now;
 use crate::command::info;
-use crate::session::{Env, Server};
+use crate::instance::Instance;
+use crate::session::Env;
 
 /// The page that shows the metrics as charts: it asks for [`metrics`] and draws them, all by itself.
 pub const PAGE: &str = include_str!("page.html");
@@ -18,8 +19,8 @@ pub const PAGE: &str = include_str!("page.html");
 pub const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The metrics as Prometheus reads them. Reads what the shards have published, and stops none.
-pub fn metrics(server: &Server) -> String {
-    let config = server.config();
-    let env = Env { config: &config, server, now: Now::read() };
+pub fn metrics(instance: &Instance) -> String {
+    let config = instance.config();
+    let env = Env { config: &config, instance, now: Now::read() };
     prometheus::from_info(&info::everything(&env))
 }

@@ -247,9 +247,9 @@ impl Node {
     ) {
         self.errors += 1;
         let code = error_code(error.to_string().as_bytes());
-        self.server.metrics.count_error(self.number, code);
+        self.instance.metrics.count_error(self.number, code);
         if let Some(command) = command {
-            self.server.metrics.command(self.number, command.id).rejected.add(1);
+            self.instance.metrics.command(self.number, command.id).rejected.add(1);
         }
         let Some(client) = self.client_mut(key) else {
             return;

@@ -19,9 +19,10 @@ use crate::base::clock::Now;
 use crate::base::{doing, limits};
 use crate::command::Run;
 use crate::config::Config;
+use crate::instance::monitors::Monitor;
+use crate::instance::{Instance, Pause};
 use crate::resp::{Args, Parser, ReplyBuf, Span};
-use crate::session::monitors::Monitor;
-use crate::session::{About, Close, Pause, Server, Session};
+use crate::session::{About, Close, Session};
 use crate::shard::Shard;
 use crate::shard::locks::{Locks, TxnId};
 use slab::Slab;
@@ -47,7 +48,7 @@ pub struct Node {
     pub(super) departures: Departures,
     /// The shard that the last command of this feed crossed to.
     pub(super) crossed: Option<usize>,
-    pub(super) server: Arc<Server>,
+    pub(super) instance: Arc<Instance>,
     pub(super) config: Arc<Config>,
     pub(super) generation: u64,
     pub(super) now: Now,
@@ -99,8 +100,8 @@ pub use crate::base::slot::owner as owner_of;
 
 impl Node {
     /// Shard `number` with its mailbox.
-    pub fn new(number: usize, mail: Mailbox, server: Arc<Server>) -> Node {
-        let config = server.config();
+    pub fn new(number: usize, mail: Mailbox, instance: Arc<Instance>) -> Node {
+        let config = instance.config();
         let databases = usize::from(config.databases());
         let lookout = Lookout::new(&config);
         let mut node = Node {
@@ -118,7 +119,7 @@ impl Node {
             crossed: None,
             generation: 0,
             config,
-            server,
+            instance,
             now: Now::default(),
             over_memory: false,
             input_waits: false,
@@ -157,10 +158,10 @@ impl Node {
         self.input_waits = false;
         doing::nothing();
         self.shard.set_now(now);
-        if self.generation != self.server.generation() {
+        if self.generation != self.instance.generation() {
             self.follow_config();
         }
-        if self.monitors_generation != self.server.monitors.generation() {
+        if self.monitors_generation != self.instance.monitors.generation() {
             self.follow_monitors();
         }
         let limit = self.config.maxmemory();
@@ -172,13 +173,13 @@ impl Node {
     }
 
     fn follow_config(&mut self) {
-        self.generation = self.server.generation();
-        self.config = self.server.config();
+        self.generation = self.instance.generation();
+        self.config = self.instance.config();
         let mut settings = *self.shard.settings();
         settings.bulk_max = usize::try_from(self.config.proto_max_bulk_len()).unwrap_or(usize::MAX);
         let lfu = self.config.maxmemory_policy().word().ends_with("lfu");
         settings.lfu = lfu.then(|| (self.config.lfu_log_factor(), self.config.lfu_decay_time()));
-        settings.active_expire = self.server.active_expire();
+        settings.active_expire = self.instance.active_expire();
         self.shard.set_settings(settings);
         self.follow_lookout();
         self.follow_pause();
@@ -288,7 +289,7 @@ impl Node {
 
     /// Publishes this shard's counters.
     pub fn publish_metrics(&mut self) {
-        let metrics = self.server.metrics.shard(self.number);
+        let metrics = self.instance.metrics.shard(self.number);
         let stats = *self.shard.stats();
         metrics.commands.set(self.commands);
         metrics.hops_out.set(self.hops_out);
@@ -305,9 +306,9 @@ impl Node {
         metrics.freed.set(stats.freed);
         metrics.pending_frees.set(self.shard.pending_frees() as u64);
         metrics.blocked.set(self.postponed.len() as u64);
-        let (server, number) = (&self.server, self.number);
+        let (instance, number) = (&self.instance, self.number);
         self.shard.take_changed(|db, keys, volatile| {
-            let database = server.metrics.database(number, db);
+            let database = instance.metrics.database(number, db);
             database.keys.set(keys as u64);
             database.volatile.set(volatile as u64);
         });
@@ -318,10 +319,10 @@ impl Node {
     /// A client has connected.
     pub fn connect(&mut self, about: About) -> ClientKey {
         // A password that has been set since the turn began is asked of who comes after that.
-        if self.generation != self.server.generation() {
+        if self.generation != self.instance.generation() {
             self.follow_config();
         }
-        let id = self.server.next_client();
+        let id = self.instance.next_client();
         self.client_generation = self.client_generation.wrapping_add(1);
         let generation = self.client_generation;
         let index = self.clients.insert(Client {

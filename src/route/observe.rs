@@ -22,11 +22,11 @@ use crate::base::error::Error;
 use crate::base::{clock, ticks};
 use crate::command::{Command, Run, flag};
 use crate::config::Config;
+use crate::instance::monitors::Monitor;
 use crate::metrics::commandlog::{self, Described, Kind};
 use crate::metrics::error_code;
 use crate::metrics::latency::Event;
 use crate::resp::{Args, ReplyBuf};
-use crate::session::monitors::Monitor;
 use crate::session::{Call, ReplyMode};
 use std::sync::Arc;
 
@@ -136,7 +136,7 @@ impl Node {
     /// Counts a command that took so long.
     #[inline]
     pub(super) fn count_as(&mut self, command: &Command, ran: Ran, took: u64) {
-        let metrics = self.server.metrics.command(self.number, command.id);
+        let metrics = self.instance.metrics.command(self.number, command.id);
         metrics.calls.add(1);
         metrics.ticks.add(took);
         if self.lookout.track {
@@ -145,7 +145,7 @@ impl Node {
         if let Ran::Failed(code) = ran {
             metrics.failed.add(1);
             self.errors += 1;
-            self.server.metrics.count_error(self.number, code);
+            self.instance.metrics.count_error(self.number, code);
         }
     }
 
@@ -196,8 +196,8 @@ impl Node {
     /// Follows a change that a command has just made, and that is looked at with the new eyes: CONFIG
     /// SET of a threshold decides about itself. The rest of the configuration waits for the next turn.
     pub(super) fn follow_lookout_at_once(&mut self) {
-        if self.generation != self.server.generation() {
-            self.lookout = Lookout::new(&self.server.config());
+        if self.generation != self.instance.generation() {
+            self.lookout = Lookout::new(&self.instance.config());
         }
     }
 
@@ -212,8 +212,8 @@ impl Node {
     /// A command is worth a second look.
     #[cold]
     pub(super) fn note(&mut self, key: ClientKey, command: &Command, args: &Args, seen: Seen) {
-        let (rate, config) = (ticks::rate(), self.server.config());
-        let metrics = &self.server.metrics;
+        let (rate, config) = (ticks::rate(), self.instance.config());
+        let metrics = &self.instance.metrics;
         let unix_us = clock::unix_us();
         let unix_s = unix_us / 1_000_000;
         if seen.ticks >= self.lookout.event_ticks {
@@ -286,7 +286,7 @@ impl Node {
 
     /// Follows who monitors.
     pub(super) fn follow_monitors(&mut self) {
-        let (generation, monitors) = self.server.monitors.list();
+        let (generation, monitors) = self.instance.monitors.list();
         (self.monitors_generation, self.monitors) = (generation, monitors);
         self.is_monitored = !self.monitors.is_empty();
         self.judge_attention();
@@ -387,14 +387,14 @@ impl Node {
             return;
         };
         if !std::mem::replace(&mut client.session.monitor, true) {
-            self.server.monitors.add(monitor(number, key));
+            self.instance.monitors.add(monitor(number, key));
             self.follow_monitors();
         }
     }
 
     /// A client of ours monitors no longer, if it ever did.
     pub(super) fn end_monitor(&mut self, key: ClientKey) {
-        self.server.monitors.remove(monitor(self.number, key));
+        self.instance.monitors.remove(monitor(self.number, key));
         self.follow_monitors();
     }
 }

@@ -301,9 +301,9 @@ impl Node {
                     exec::run_step(&mut self.shard, &job, step, &mut results.replies)
                 }
                 Act::Sessions(handler, asker) => {
-                    let Node { clients, config, server, now, .. } = self;
+                    let Node { clients, config, instance, now, .. } = self;
                     let mut sessions = clients.iter_mut().map(|(_, client)| &mut client.session);
-                    let env = Env { config, server, now: *now };
+                    let env = Env { config, instance, now: *now };
                     let mut reply = Reply::new(&mut results.replies, unit.resp3);
                     let ran = match handler(&mut sessions, asker, &env, &args, &mut reply) {
                         Ok(_) => Ran::Fine,

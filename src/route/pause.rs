@@ -9,8 +9,9 @@ use super::batch::ClientKey;
 use super::node::Node;
 use crate::base::error::Error;
 use crate::command::{Command, Control, Run, flag};
+use crate::instance::Pause;
 use crate::resp::Args;
-use crate::session::{Pause, ReplyMode, Session};
+use crate::session::{ReplyMode, Session};
 
 impl Node {
     /// Whether there is anything that [`Node::attend`] has to look at.
@@ -56,7 +57,7 @@ impl Node {
 
     /// Follows a change of the server's pause, or its end: whoever waited without need goes on.
     pub(super) fn follow_pause(&mut self) {
-        let pause = self.server.pause();
+        let pause = self.instance.pause();
         let now_ms = self.now.unix_ms;
         let is_on = pause.is_on(now_ms);
         let pause = if is_on { pause } else { Pause::default() };

@@ -23,11 +23,11 @@ impl Node {
         args: &Args,
         out: &mut ReplyBuf,
     ) {
-        let Node { clients, config, server, now, .. } = self;
+        let Node { clients, config, instance, now, .. } = self;
         let Some(client) = clients.get_mut(key.index as usize) else {
             return;
         };
-        let env = Env { config, server, now: *now };
+        let env = Env { config, instance, now: *now };
         let mark = out.mark();
         let resp3 = client.session.resp3;
         let Run::Session(handler) = command.run else {

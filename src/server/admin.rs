@@ -10,7 +10,7 @@ use crate::base::clock;
 use crate::base::limits::{ADMIN_CONNECTIONS, ADMIN_REQUEST_BYTES, ADMIN_REQUEST_MS};
 use crate::config::Config;
 use crate::exposition::{self, pulse::Pulse};
-use crate::session::Server;
+use crate::instance::Instance;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 use std::collections::VecDeque;
@@ -57,7 +57,7 @@ pub fn listen(config: &Config) -> Result<Vec<Socket>, ListenError> {
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub fn serve(server: &Arc<Server>, sockets: Vec<Socket>) -> io::Result<()> {
+pub fn serve(instance: &Arc<Instance>, sockets: Vec<Socket>) -> io::Result<()> {
     if sockets.is_empty() {
         return Ok(());
     }
@@ -66,14 +66,14 @@ pub fn serve(server: &Arc<Server>, sockets: Vec<Socket>) -> io::Result<()> {
             tracing::info!("Metrics, health and status on http://{address}/");
         }
     }
-    let server = Arc::clone(server);
-    let pulse = Pulse::new(&server.metrics, clock::monotonic_ns());
-    let admin = Admin { server, sockets, connections: VecDeque::new(), pulse, accepts: true };
+    let instance = Arc::clone(instance);
+    let pulse = Pulse::new(&instance.metrics, clock::monotonic_ns());
+    let admin = Admin { instance, sockets, connections: VecDeque::new(), pulse, accepts: true };
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || admin.run()).map(drop)
 }
 
 struct Admin {
-    server: Arc<Server>,
+    instance: Arc<Instance>,
     sockets: Vec<Socket>,
     /// The oldest first.
     connections: VecDeque<Connection>,
@@ -89,12 +89,12 @@ impl Admin {
         loop {
             let ready = self.wait();
             let now = Instant::now();
-            let stall = self.pulse.look(&self.server.metrics, clock::monotonic_ns(), PATIENCE);
+            let stall = self.pulse.look(&self.instance.metrics, clock::monotonic_ns(), PATIENCE);
             for (connection, ready) in self.connections.iter_mut().zip(&ready) {
                 if *ready {
                     connection.go_on(|request| match request {
                         Request::Metrics => {
-                            let text = exposition::metrics(&self.server);
+                            let text = exposition::metrics(&self.instance);
                             Response::new("200 OK", exposition::METRICS_TYPE, text)
                         }
                         Request::Health => match stall {

@@ -1,8 +1,8 @@
 //! From a configuration to a running server, and back.
 
+use super::apply::{Listeners, SocketsAndFiles};
 use super::door::Door;
 use super::listen::{self, ListenError, Listener};
-use super::outside::{Listeners, Outside};
 use super::process::{self, PidFile};
 use super::ring::{self, Ring};
 use super::shard_loop::{Neighbours, ShardLoop};
@@ -12,8 +12,8 @@ use crate::base::limits;
 use crate::config::parse::VERSION;
 use crate::config::value::io_reason;
 use crate::config::{Config, ConfigError};
+use crate::instance::{Identity, Instance};
 use crate::route::mailbox;
-use crate::session::{Identity, Server};
 use glommio::{LocalExecutorBuilder, Placement};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -114,13 +114,13 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
     let pid_file = PidFile::write(&config, in_background);
     let listeners = listen::open(&config).map_err(BootError::Listen)?;
     let admin = admin::listen(&config).map_err(BootError::Listen)?;
-    let server = Arc::new(Server::new(config, shards, identity()));
+    let instance = Arc::new(Instance::new(config, shards, identity()));
     let listeners = Arc::new(Listeners::new(listeners));
-    server.set_world(Box::new(Outside(Arc::clone(&listeners))));
-    stop_on_signals(&server)?;
-    supervise::watch(&server).map_err(BootError::Thread)?;
-    admin::serve(&server, admin).map_err(BootError::Thread)?;
-    let outcome = run_shards(&server, Arc::clone(&listeners), shards, &cpus);
+    instance.set_applier(Box::new(SocketsAndFiles(Arc::clone(&listeners))));
+    stop_on_signals(&instance)?;
+    supervise::watch(&instance).map_err(BootError::Thread)?;
+    admin::serve(&instance, admin).map_err(BootError::Thread)?;
+    let outcome = run_shards(&instance, Arc::clone(&listeners), shards, &cpus);
     // The thread that waits for signals keeps the server, and with it the sockets.
     listeners.close();
     drop(pid_file);
@@ -130,19 +130,19 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
 }
 
 /// Every shard is there; clients are let in as soon as this returns.
-fn open(server: &Server, listeners: &[Arc<Listener>]) {
-    server.metrics.note_startup();
+fn open(instance: &Instance, listeners: &[Arc<Listener>]) {
+    instance.metrics.note_startup();
     tracing::info!("Server initialized");
     let mut kinds: Vec<&str> = listeners.iter().map(|listener| listener.kind()).collect();
     kinds.dedup();
     for kind in kinds {
         tracing::info!("Ready to accept connections {kind}");
     }
-    supervise::ready(server.metrics.shards());
+    supervise::ready(instance.metrics.shards());
 }
 
 fn run_shards(
-    server: &Arc<Server>,
+    instance: &Arc<Instance>,
     listeners: Arc<Listeners>,
     shards: usize,
     cpus: &[usize],
@@ -158,19 +158,19 @@ fn run_shards(
     let mut threads = Vec::with_capacity(shards);
     for (number, mail) in mailbox::exchange(shards, limits::MAILBOX_BATCHES).into_iter().enumerate()
     {
-        let (server, neighbours) = (Arc::clone(server), Arc::clone(&neighbours));
+        let (instance, neighbours) = (Arc::clone(instance), Arc::clone(&neighbours));
         let (door, arrivals) = (door.take(), arrivals.remove(0));
         // More shards than cores run wherever there is room.
         let placement =
             if shards <= cpus.len() { Placement::Fixed(cpus[number]) } else { Placement::Unbound };
-        let stop = Arc::clone(&server);
+        let stop = Arc::clone(&instance);
         let thread = LocalExecutorBuilder::new(placement)
             .name(&format!("shard-{number}"))
             .io_memory(64 << 10)
             .preempt_timer(NEVER)
             .blocking_thread_pool_placement(glommio::PoolPlacement::Unbound(1))
             .spawn(move || async move {
-                let shard = ShardLoop::new(number, mail, server, neighbours, door, arrivals);
+                let shard = ShardLoop::new(number, mail, instance, neighbours, door, arrivals);
                 let result = match shard {
                     Ok(shard) => shard.run(),
                     Err(error) => Err(error),
@@ -271,23 +271,23 @@ pub(super) fn raise_files(clients: u32) -> Result<(), u64> {
     if granted >= needed { Ok(()) } else { Err(granted.saturating_sub(RESERVED_FILES)) }
 }
 
-fn stop_on_signals(server: &Arc<Server>) -> Result<(), BootError> {
+fn stop_on_signals(instance: &Arc<Instance>) -> Result<(), BootError> {
     // SIGHUP is taken and ignored: a terminal that closes ends nobody.
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(BootError::Signals)?;
-    let server = Arc::clone(server);
+    let instance = Arc::clone(instance);
     let wait = move || {
         for signal in signals.forever() {
             match signal {
                 SIGHUP => continue,
-                SIGINT if server.stopping() => {
+                SIGINT if instance.stopping() => {
                     tracing::warn!("You insist... exiting now.");
                     std::process::exit(1);
                 }
                 SIGINT => tracing::warn!("Received SIGINT scheduling shutdown..."),
                 _ => tracing::warn!("Received SIGTERM scheduling shutdown..."),
             }
-            server.request_stop();
+            instance.request_stop();
         }
     };
     std::thread::Builder::new()

@@ -1,9 +1,9 @@
 //! The first shard's part: it accepts for all.
 
+use super::apply::Listeners;
 use super::listen::Listener;
-use super::outside::Listeners;
 use super::shard_loop::Handover;
-use crate::session::Server;
+use crate::instance::Instance;
 use rtrb::Producer;
 use slab::Slab;
 use std::os::fd::RawFd;
@@ -20,7 +20,7 @@ pub struct Door {
     /// The way to each shard (not to itself).
     pub ways: Vec<Option<Producer<Handover>>>,
     /// Called once every shard is there and before anybody is let in.
-    opening: fn(&Server, &[Arc<Listener>]),
+    opening: fn(&Instance, &[Arc<Listener>]),
 }
 
 impl Door {
@@ -28,14 +28,14 @@ impl Door {
     pub fn new(
         listeners: Arc<Listeners>,
         ways: Vec<Option<Producer<Handover>>>,
-        opening: fn(&Server, &[Arc<Listener>]),
+        opening: fn(&Instance, &[Arc<Listener>]),
     ) -> Door {
         Door { listeners, seen: 0, open: Slab::new(), ways, opening }
     }
 
     /// Says that every shard is there and clients are about to be let in.
-    pub fn announce(&self, server: &Server) {
-        (self.opening)(server, &self.listeners.list());
+    pub fn announce(&self, instance: &Instance) {
+        (self.opening)(instance, &self.listeners.list());
     }
 
     /// Whether [`Door::follow`] has something to do.

@@ -1,13 +1,13 @@
 //! Floor 7: the world. The only floor that knows glommio, io_uring, sockets and file descriptors.
 
 mod admin;
+mod apply;
 pub mod boot;
 mod connection;
 mod crash;
 mod door;
 pub mod listen;
 pub mod logs;
-mod outside;
 mod process;
 mod pulse;
 mod ring;

@@ -1,9 +1,9 @@
 //! How a shard's loop is doing: how long its turns take, and what holds it up.
 
 use crate::base::{clock, ticks};
+use crate::instance::Instance;
 use crate::metrics::latency::Event;
 use crate::route::node::Node;
-use crate::session::Server;
 
 /// A turn that takes longer is a stall, in nanoseconds: a client may notice it.
 const STALL_NS: u64 = 1_000_000;
@@ -25,8 +25,8 @@ impl Pulse {
     }
 
     /// A turn that began at a reading of the counter is over.
-    pub fn turned(&mut self, server: &Server, node: &Node, began: u64) {
-        let metrics = server.metrics.shard(self.number);
+    pub fn turned(&mut self, instance: &Instance, node: &Node, began: u64) {
+        let metrics = instance.metrics.shard(self.number);
         let took = ticks::now().saturating_sub(began);
         metrics.turns.add(1);
         metrics.turn_ticks.add(took);
@@ -40,35 +40,35 @@ impl Pulse {
         if took > self.stall_ticks {
             metrics.stalls.add(1);
         }
-        record(server, node, Event::ShardStall, took);
+        record(instance, node, Event::ShardStall, took);
     }
 
     /// A slice of housekeeping that began at a reading of the counter is over, or interrupted.
-    pub fn kept_house(&self, server: &Server, node: &Node, began: u64, interrupted: bool) {
+    pub fn kept_house(&self, instance: &Instance, node: &Node, began: u64, interrupted: bool) {
         let took = ticks::now().saturating_sub(began);
-        let metrics = server.metrics.shard(self.number);
+        let metrics = instance.metrics.shard(self.number);
         metrics.expire_ticks.add(took);
         metrics.expire_cut.add(u64::from(interrupted));
-        record(server, node, Event::ExpireCycle, took);
+        record(instance, node, Event::ExpireCycle, took);
     }
 
     /// What is looked at now and then only, because looking touches what other shards write.
-    pub fn ticked(&self, server: &Server, node: &mut Node) {
-        let metrics = server.metrics.shard(self.number);
+    pub fn ticked(&self, instance: &Instance, node: &mut Node) {
+        let metrics = instance.metrics.shard(self.number);
         let (queued, spilled) = node.mail().depths();
         metrics.queued.set(queued as u64);
         metrics.spilled.set(spilled as u64);
         for db in 0..node.shard().databases() {
             let mean_ms = node.shard().mean_expiry_ms(db);
-            server.metrics.database(self.number, db).mean_expiry_ms.set(mean_ms.max(0) as u64);
+            instance.metrics.database(self.number, db).mean_expiry_ms.set(mean_ms.max(0) as u64);
         }
     }
 }
 
 /// Records an event, if it took as long as `latency-monitor-threshold` says.
-fn record(server: &Server, node: &Node, event: Event, took: u64) {
+fn record(instance: &Instance, node: &Node, event: Event, took: u64) {
     if took >= node.event_ticks() {
         let unix_s = clock::unix_us() / 1_000_000;
-        server.metrics.latency.add(event, unix_s, ticks::rate().us(took) / 1000);
+        instance.metrics.latency.add(event, unix_s, ticks::rate().us(took) / 1000);
     }
 }

@@ -25,11 +25,12 @@ use crate::base::clock::{self, Now};
 use crate::base::doing;
 use crate::base::limits;
 use crate::base::ticks;
+use crate::instance::Instance;
 use crate::resp::ReplyBuf;
 use crate::route::batch::ClientKey;
 use crate::route::mailbox::{Mailbox, Waiting};
 use crate::route::{feed::Fed, node::Node};
-use crate::session::{About, Server};
+use crate::session::About;
 use rtrb::Consumer;
 use slab::Slab;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -90,7 +91,7 @@ pub struct ShardLoop {
     number: usize,
     ring: Ring,
     node: Node,
-    server: Arc<Server>,
+    instance: Arc<Instance>,
     neighbours: Arc<Neighbours>,
     connections: Slab<Connection>,
     /// The connection of a client, by the client's place.
@@ -128,21 +129,21 @@ impl ShardLoop {
     pub fn new(
         number: usize,
         mail: Mailbox,
-        server: Arc<Server>,
+        instance: Arc<Instance>,
         neighbours: Arc<Neighbours>,
         door: Option<Door>,
         arrivals: Consumer<Handover>,
     ) -> std::io::Result<ShardLoop> {
         let ring = Ring::new()?;
         neighbours.rings[number].store(ring.descriptor(), Ordering::Release);
-        let unix_path = server.config().unixsocket().map(std::path::Path::to_owned);
-        let mut node = Node::new(number, mail, Arc::clone(&server));
+        let unix_path = instance.config().unixsocket().map(std::path::Path::to_owned);
+        let mut node = Node::new(number, mail, Arc::clone(&instance));
         node.begin_turn(Now::read());
         Ok(ShardLoop {
             number,
             ring,
             node,
-            server,
+            instance,
             neighbours,
             connections: Slab::new(),
             of_client: Vec::new(),
@@ -178,14 +179,14 @@ impl ShardLoop {
         doing::shard(self.number);
         if let Some(door) = &self.door {
             // Nobody is let in before every shard is there to serve its keys.
-            while self.neighbours.is_assembling() && !self.server.stopping() {
+            while self.neighbours.is_assembling() && !self.instance.stopping() {
                 std::thread::sleep(std::time::Duration::from_micros(200));
             }
-            door.announce(&self.server);
+            door.announce(&self.instance);
             self.follow_listeners();
         }
         let mut busy = true;
-        while !self.server.stopping() {
+        while !self.instance.stopping() {
             let wait = !busy && self.may_wait();
             let began = if wait { clock::monotonic_ns() } else { 0 };
             self.ring.turn(wait, &mut self.events)?;
@@ -195,7 +196,7 @@ impl ShardLoop {
                 if self.neighbours.rings.len() > 1 {
                     exchange.set_waiting(self.number, Waiting::No);
                 }
-                let metrics = self.server.metrics.shard(self.number);
+                let metrics = self.instance.metrics.shard(self.number);
                 metrics.waited_ns.add(now.monotonic_ns.saturating_sub(began));
             }
             busy = self.turn(now);
@@ -269,7 +270,7 @@ impl ShardLoop {
             self.depart(stamp);
             self.send_replies();
         }
-        self.pulse.turned(&self.server, &self.node, began);
+        self.pulse.turned(&self.instance, &self.node, began);
         busy || self.unpublished || !self.ready.is_empty()
     }
 
@@ -304,14 +305,14 @@ impl ShardLoop {
     fn tick(&mut self) {
         self.ticks += 1;
         if self.number == 0 {
-            self.server.metrics.sample(clock::monotonic_ns());
+            self.instance.metrics.sample(clock::monotonic_ns());
         }
         if self.ticks >= TICKS_PER_MEASURE {
             self.ticks = 0;
             let table = self.node.shard().table_memory() as u64;
-            self.server.metrics.shard(self.number).table_bytes.set(table);
+            self.instance.metrics.shard(self.number).table_bytes.set(table);
         }
-        self.pulse.ticked(&self.server, &mut self.node);
+        self.pulse.ticked(&self.instance, &mut self.node);
         for listener in std::mem::take(&mut self.stuck) {
             self.arm(listener);
         }
@@ -342,9 +343,9 @@ impl ShardLoop {
         };
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
         let owned = unsafe { OwnedFd::from_raw_fd(fd) };
-        let most = self.server.config().maxclients() as usize;
+        let most = self.instance.config().maxclients() as usize;
         if self.neighbours.connections() >= most {
-            self.server.metrics.shard(self.number).rejected.add(1);
+            self.instance.metrics.shard(self.number).rejected.add(1);
             return upkeep::say(&owned, b"-ERR max number of clients reached\r\n");
         }
         let shard = self.neighbours.least_loaded();
@@ -375,10 +376,10 @@ impl ShardLoop {
     fn adopt(&mut self, fd: OwnedFd) {
         if self.is_protected_from(&fd) {
             self.neighbours.loads[self.number].fetch_sub(1, Ordering::Relaxed);
-            self.server.metrics.shard(self.number).rejected.add(1);
+            self.instance.metrics.shard(self.number).rejected.add(1);
             return upkeep::say(&fd, upkeep::DENIED.as_bytes());
         }
-        listen::prepare(&fd, self.server.config().tcp_keepalive());
+        listen::prepare(&fd, self.instance.config().tcp_keepalive());
         let (addr, laddr) = listen::names(&fd, self.unix_path.as_deref());
         let about = About { addr, laddr, fd: i64::from(fd.as_raw_fd()), ..About::default() };
         let client = self.node.connect(about);
@@ -388,7 +389,7 @@ impl ShardLoop {
             self.of_client.resize(place + 1, u32::MAX);
         }
         self.of_client[place] = at as u32;
-        let metrics = self.server.metrics.shard(self.number);
+        let metrics = self.instance.metrics.shard(self.number);
         metrics.connections_total.add(1);
         metrics.connections.add(1);
         self.receive(at as u32);
@@ -472,7 +473,7 @@ impl ShardLoop {
             }
             drop(self.connections.remove(at as usize));
             self.neighbours.loads[self.number].fetch_sub(1, Ordering::Relaxed);
-            let connections = &self.server.metrics.shard(self.number).connections;
+            let connections = &self.instance.metrics.shard(self.number).connections;
             connections.set(connections.get().saturating_sub(1));
         }
     }
@@ -485,7 +486,7 @@ impl ShardLoop {
         let Some(connection) = self.connections.get_mut(at as usize) else {
             return self.ring.give_back(received);
         };
-        let metrics = self.server.metrics.shard(self.number);
+        let metrics = self.instance.metrics.shard(self.number);
         metrics.reads.add(1);
         metrics.received.add(received_len(&self.ring, &received) as u64);
         if connection.is_closing {
@@ -577,7 +578,7 @@ impl ShardLoop {
         state.session.traffic.query_capacity = capacity;
         let spans = state.parser.memory();
         if (waiting + spans) as u64 > most {
-            self.server.metrics.shard(self.number).query_closed.add(1);
+            self.instance.metrics.shard(self.number).query_closed.add(1);
             return self.close(at);
         }
         self.account(at);
@@ -605,7 +606,7 @@ impl ShardLoop {
         self.in_pass = true;
         let began = ticks::now();
         let interrupted = self.housekeeping_slice(now);
-        self.pulse.kept_house(&self.server, &self.node, began, interrupted);
+        self.pulse.kept_house(&self.instance, &self.node, began, interrupted);
         interrupted
     }
 

@@ -8,7 +8,7 @@ use crate::base::clock;
 use crate::config::Config;
 use crate::config::typed;
 use crate::exposition::pulse::Pulse;
-use crate::session::Server;
+use crate::instance::Instance;
 use sd_notify::NotifyState;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -82,20 +82,20 @@ fn tell(states: &[NotifyState]) {
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub fn watch(server: &Arc<Server>) -> std::io::Result<()> {
+pub fn watch(instance: &Arc<Instance>) -> std::io::Result<()> {
     let within = sd_notify::watchdog_enabled().filter(|within| !within.is_zero());
     let Some(within) = within.filter(|_| SUPERVISOR.get() == Some(&Supervisor::Systemd)) else {
         return Ok(());
     };
     let period = within / 2;
-    let server = Arc::clone(server);
-    let mut pulse = Pulse::new(&server.metrics, clock::monotonic_ns());
+    let instance = Arc::clone(instance);
+    let mut pulse = Pulse::new(&instance.metrics, clock::monotonic_ns());
     let watch = move || {
         let mut stalled = None;
         loop {
             std::thread::sleep(period);
             // What has not turned since the last look has stalled, or has not begun to.
-            let stall = pulse.look(&server.metrics, clock::monotonic_ns(), Duration::ZERO);
+            let stall = pulse.look(&instance.metrics, clock::monotonic_ns(), Duration::ZERO);
             match (stall, stalled) {
                 (None, _) => tell(&[NotifyState::Watchdog]),
                 (Some(stall), None) => {

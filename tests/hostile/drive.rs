@@ -5,11 +5,12 @@ use redshard::base::clock::Now;
 use redshard::base::{limits, memory};
 use redshard::config::Config;
 use redshard::config::parse::{Start, start_line};
+use redshard::instance::{Identity, Instance};
 use redshard::resp::ReplyBuf;
 use redshard::route::batch::ClientKey;
 use redshard::route::mailbox;
 use redshard::route::{feed::Fed, node::Node};
-use redshard::session::{About, Close, Identity, Server};
+use redshard::session::{About, Close};
 use std::sync::Arc;
 
 /// The password of servers that ask for one.
@@ -73,7 +74,7 @@ impl Host {
             started_us: UNIX_MS * 1000,
             executable: String::new(),
         };
-        let server = Arc::new(Server::new(config, shards, identity));
+        let server = Arc::new(Instance::new(config, shards, identity));
         let mut nodes: Vec<Node> = mailbox::exchange(shards, limits::MAILBOX_BATCHES)
             .into_iter()
             .enumerate()

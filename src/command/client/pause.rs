@@ -4,8 +4,9 @@
 use crate::base::error::Error;
 use crate::base::number::parse_i64;
 use crate::command::{Effect, Outcome};
+use crate::instance::Pause;
 use crate::resp::{Args, Reply};
-use crate::session::{Env, Pause, Session};
+use crate::session::{Env, Session};
 
 /// CLIENT PAUSE, on one shard. All shards change the same pause in the same way.
 pub(super) fn pause(
@@ -30,7 +31,7 @@ pub(super) fn pause(
     let now_ms = env.now.unix_ms;
     let until_ms =
         now_ms.checked_add(timeout_ms).ok_or(Error::text("ERR timeout is out of range"))?;
-    env.server.change_pause(|pause| pause.with(until_ms, all, now_ms));
+    env.instance.change_pause(|pause| pause.with(until_ms, all, now_ms));
     reply.ok();
     Ok(Effect::Read)
 }
@@ -43,7 +44,7 @@ pub(super) fn unpause(
     _: &Args,
     reply: &mut Reply,
 ) -> Outcome {
-    env.server.change_pause(|_| Pause::default());
+    env.instance.change_pause(|_| Pause::default());
     reply.ok();
     Ok(Effect::Read)
 }

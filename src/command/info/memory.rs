@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 /// Section memory.
 pub fn memory(env: &Env, out: &mut String) {
-    let metrics = &env.server.metrics;
+    let metrics = &env.instance.metrics;
     let usage = Usage::read(metrics, env.config);
     let (used, peak, rss, allocator) = (usage.used, usage.peak, usage.resident, usage.allocator);
     let total = kib_of("/proc/meminfo", "MemTotal:") * 1024;

@@ -135,8 +135,9 @@ mod tests {
     use crate::base::clock;
     use crate::base::clock::Now;
     use crate::config::Config;
+    use crate::instance::{Identity, Instance};
     use crate::resp::{ReplyBuf, Span};
-    use crate::session::{About, Identity, Server};
+    use crate::session::About;
 
     fn identity() -> Identity {
         Identity {
@@ -146,10 +147,10 @@ mod tests {
         }
     }
 
-    fn ask(server: &Server, sections: &[&str]) -> String {
-        let config = server.config();
+    fn ask(instance: &Instance, sections: &[&str]) -> String {
+        let config = instance.config();
         let now = Now { unix_ms: 0, monotonic_ns: 2_000_000_000 };
-        let env = Env { config: &config, server, now };
+        let env = Env { config: &config, instance, now };
         let mut session = Session::new(1, now, &config, About::default());
         let bytes: Vec<u8> = sections.concat().into_bytes();
         let mut spans = Vec::new();
@@ -167,13 +168,13 @@ mod tests {
 
     #[test]
     fn sections_are_chosen() {
-        let server = Server::new(Config::default(), 2, identity());
+        let instance = Instance::new(Config::default(), 2, identity());
         let headings = |sections: &[&str]| -> Vec<String> {
-            let text = ask(&server, sections);
+            let text = ask(&instance, sections);
             text.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect()
         };
         assert_eq!(headings(&["CPU", "server"]), ["# Server", "# CPU"]);
-        assert_eq!(ask(&server, &["nosuch"]), "");
+        assert_eq!(ask(&instance, &["nosuch"]), "");
         assert_eq!(headings(&[]), headings(&["default"]));
         assert!(!headings(&[]).contains(&"# Commandstats".to_owned()));
         assert_eq!(headings(&["all"]).len(), SECTIONS.len() - 1);
@@ -183,10 +184,10 @@ mod tests {
 
     #[test]
     fn every_line_is_a_heading_a_pair_or_empty() {
-        let server = Server::new(Config::default(), 2, identity());
-        server.metrics.count_error(1, crate::metrics::error_code(b"-WRONGTYPE x"));
-        server.metrics.command(0, 0).calls.add(3);
-        let text = ask(&server, &["everything"]);
+        let instance = Instance::new(Config::default(), 2, identity());
+        instance.metrics.count_error(1, crate::metrics::error_code(b"-WRONGTYPE x"));
+        instance.metrics.command(0, 0).calls.add(3);
+        let text = ask(&instance, &["everything"]);
         for line in text.split("\r\n") {
             let fine = line.is_empty()
                 || line.starts_with("# ")
@@ -200,15 +201,15 @@ mod tests {
 
     #[test]
     fn numbers_come_from_all_shards() {
-        let server = Server::new(Config::default(), 2, identity());
+        let instance = Instance::new(Config::default(), 2, identity());
         let value = |section: &str, name: &str| {
-            let text = ask(&server, &[section]);
+            let text = ask(&instance, &[section]);
             let prefix = format!("{name}:");
             let mut lines = text.split("\r\n");
             lines.find_map(|line| line.strip_prefix(&prefix).map(str::to_owned))
         };
         for (shard, n) in [(0, 3), (1, 4)] {
-            let metrics = &server.metrics;
+            let metrics = &instance.metrics;
             metrics.shard(shard).connections.set(n);
             metrics.shard(shard).hits.set(10 * n);
             metrics.shard(shard).commands.set(100 * n);
@@ -228,8 +229,8 @@ mod tests {
         assert!(second.contains(",commands=400,") && second.contains(",keys=4,"), "{second}");
         assert_eq!(value("server", "uptime_in_days").unwrap(), "1");
 
-        server.metrics.reset();
-        server.metrics.shard(0).hits.add(5);
+        instance.metrics.reset();
+        instance.metrics.shard(0).hits.add(5);
         assert_eq!(value("stats", "keyspace_hits").unwrap(), "5");
         assert_eq!(value("stats", "total_commands_processed").unwrap(), "0");
         assert_eq!(value("errorstats", "errorstat_ERR"), None);

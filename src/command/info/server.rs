@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 pub fn server(env: &Env, out: &mut String) {
-    let identity = &env.server.identity;
+    let identity = &env.instance.identity;
     let now_us = clock::unix_us();
     let uptime_s = (now_us - identity.started_us).max(0) / 1_000_000;
     let system = |name: &str| read(&format!("/proc/sys/kernel/{name}"));
@@ -42,7 +42,7 @@ pub fn server(env: &Env, out: &mut String) {
         "config_file" = env.config.file().unwrap_or(Path::new("")).display();
         "io_threads_active" = 0;
         "availability_zone" = String::from_utf8_lossy(&zone);
-        "shards" = env.server.metrics.shards();
+        "shards" = env.instance.metrics.shards();
     }
     let mut listeners = 0;
     if env.config.port() != 0 {
@@ -59,8 +59,8 @@ pub fn server(env: &Env, out: &mut String) {
 }
 
 pub fn clients(env: &Env, out: &mut String) {
-    let metrics = &env.server.metrics;
-    let (pause, now_ms) = (env.server.pause(), env.now.unix_ms);
+    let metrics = &env.instance.metrics;
+    let (pause, now_ms) = (env.instance.pause(), env.now.unix_ms);
     let (reason, actions) = match (pause.is_on(now_ms), pause.is_for_all()) {
         (false, _) => ("none", "none"),
         (true, true) => ("client_pause", "all"),
@@ -90,9 +90,9 @@ pub fn persistence(env: &Env, out: &mut String) {
     lines! { out:
         "loading" = 0;
         "async_loading" = 0;
-        "rdb_changes_since_last_save" = env.server.metrics.sum(|shard| &shard.dirty);
+        "rdb_changes_since_last_save" = env.instance.metrics.sum(|shard| &shard.dirty);
         "rdb_bgsave_in_progress" = 0;
-        "rdb_last_save_time" = env.server.identity.started_us / 1_000_000;
+        "rdb_last_save_time" = env.instance.identity.started_us / 1_000_000;
         "rdb_last_bgsave_status" = "ok";
         "rdb_last_bgsave_time_sec" = -1;
         "rdb_current_bgsave_time_sec" = -1;
@@ -115,7 +115,7 @@ pub fn replication(env: &Env, out: &mut String) {
         "role" = "master";
         "connected_slaves" = 0;
         "master_failover_state" = "no-failover";
-        "master_replid" = env.server.identity.run_id;
+        "master_replid" = env.instance.identity.run_id;
         "master_replid2" = "0000000000000000000000000000000000000000";
         "master_repl_offset" = 0;
         "second_repl_offset" = -1;
@@ -140,7 +140,7 @@ pub fn cpu(env: &Env, out: &mut String) {
         let _ = write!(out, "{name}:{seconds:.6}\r\n");
     }
     // The main thread is none of the shards; what the others call so here is the first of them.
-    let metrics = &env.server.metrics;
+    let metrics = &env.instance.metrics;
     let busy_ticks = metrics.shard(0).turn_ticks.get();
     let _ = write!(out, "used_active_time_main_thread:{:.6}\r\n", seconds_of(busy_ticks));
 }

@@ -7,7 +7,7 @@ use crate::session::Env;
 use std::fmt::Write as _;
 
 pub fn stats(env: &Env, out: &mut String) {
-    let metrics = &env.server.metrics;
+    let metrics = &env.instance.metrics;
     let since =
         |counter: fn(&crate::metrics::ShardMetrics) -> &Counter| metrics.since_reset(counter);
     let rate = ticks::rate();
@@ -86,9 +86,9 @@ pub fn stats(env: &Env, out: &mut String) {
 /// kernel's. `hops_out` are commands that it sent to other shards, `hops_in` those that it ran for
 /// them, in `batches` of at most `batch_max`. `queued` and `spilled` are batches on their way now.
 pub fn shards(env: &Env, out: &mut String) {
-    let metrics = &env.server.metrics;
+    let metrics = &env.instance.metrics;
     let rate = ticks::rate();
-    let uptime_ns = (clock::unix_us() - env.server.identity.started_us).max(0) as u64 * 1000;
+    let uptime_ns = (clock::unix_us() - env.instance.identity.started_us).max(0) as u64 * 1000;
     for number in 0..metrics.shards() {
         let shard = metrics.shard(number);
         let databases = 0..usize::from(env.config.databases()).min(metrics.databases());
@@ -124,7 +124,7 @@ pub fn shards(env: &Env, out: &mut String) {
 
 /// What only those see who ask for it by name.
 pub fn debug(env: &Env, out: &mut String) {
-    let metrics = &env.server.metrics;
+    let metrics = &env.instance.metrics;
     let rate = ticks::rate();
     lines! { out:
         "eventloop_duration_aof_sum" = 0;
@@ -139,7 +139,7 @@ pub fn commandstats(env: &Env, out: &mut String) {
     let rate = ticks::rate();
     for command in crate::command::all() {
         let Calls { calls, failed, rejected, ticks } =
-            env.server.metrics.calls_since_reset(command.id);
+            env.instance.metrics.calls_since_reset(command.id);
         if calls + failed + rejected > 0 {
             let (us, name) = (rate.us(ticks), command.full_name());
             let per_call = rate.ns(ticks) as f64 / 1000.0 / calls.max(1) as f64;
@@ -153,7 +153,7 @@ pub fn commandstats(env: &Env, out: &mut String) {
 }
 
 pub fn errorstats(env: &Env, out: &mut String) {
-    for (code, count) in env.server.metrics.errors_since_reset().filter(|(_, count)| *count > 0) {
+    for (code, count) in env.instance.metrics.errors_since_reset().filter(|(_, count)| *count > 0) {
         let _ = write!(out, "errorstat_{code}:count={count}\r\n");
     }
 }
@@ -162,7 +162,7 @@ pub fn errorstats(env: &Env, out: &mut String) {
 pub fn latencystats(env: &Env, out: &mut String) {
     let rate = ticks::rate();
     for command in crate::command::all() {
-        let Some(counts) = env.server.metrics.histogram_since_reset(command.id) else {
+        let Some(counts) = env.instance.metrics.histogram_since_reset(command.id) else {
             continue;
         };
         let _ = write!(out, "latency_percentiles_usec_{}:", command.full_name());
@@ -177,7 +177,7 @@ pub fn latencystats(env: &Env, out: &mut String) {
 
 /// Databases with keys.
 pub fn keyspace(env: &Env, out: &mut String) {
-    let metrics = &env.server.metrics;
+    let metrics = &env.instance.metrics;
     for db in 0..usize::from(env.config.databases()).min(metrics.databases()) {
         let (keys, volatile) = metrics.keys(db);
         let ttl_ms = metrics.mean_ttl_ms(db, env.now.unix_ms);

@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 
 /// LATENCY DOCTOR.
 pub fn doctor(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
-    let all = env.server.metrics.latency.all();
-    reply.verbatim("txt", &report(&all, &env.server.config(), env.now.unix_ms / 1000));
+    let all = env.instance.metrics.latency.all();
+    reply.verbatim("txt", &report(&all, &env.instance.config(), env.now.unix_ms / 1000));
     Ok(Effect::Read)
 }
 

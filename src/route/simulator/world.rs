@@ -9,7 +9,8 @@ use super::super::rules::{self, Rule};
 use crate::base::clock::Now;
 use crate::base::hash::Random;
 use crate::config::Config;
-use crate::session::{About, Identity, Server};
+use crate::instance::{Identity, Instance};
+use crate::session::About;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -145,13 +146,13 @@ impl World {
         });
         let identity =
             Identity { run_id: "0".repeat(40), started_us: 0, executable: String::new() };
-        let server = Arc::new(Server::new(Config::default(), shards, identity));
+        let instance = Arc::new(Instance::new(Config::default(), shards, identity));
         // From queues that nothing fits into to ones that are never full.
         let batches = mailbox::PART << random.below(5);
         let actors = mailbox::exchange(shards, batches).into_iter().enumerate();
         let actors = actors
             .map(|(number, mail)| {
-                let mut node = Node::new(number, mail, Arc::clone(&server));
+                let mut node = Node::new(number, mail, Arc::clone(&instance));
                 node.shard().journal().set_on(true);
                 Actor {
                     node,

@@ -25,7 +25,7 @@ impl ShardLoop {
         if departures.is_empty() {
             return;
         }
-        let metrics = self.server.metrics.shard(self.number);
+        let metrics = self.instance.metrics.shard(self.number);
         for mut batch in departures {
             batch.depart(|_, Outlet(outlet), reply| {
                 // SAFETY: the descriptor is open: its connection is released only after the outlet

@@ -33,7 +33,7 @@ impl ShardLoop {
             return self.close(at);
         }
         if self.owes_too_much(at) {
-            self.server.metrics.shard(self.number).output_closed.add(1);
+            self.instance.metrics.shard(self.number).output_closed.add(1);
             return self.close(at);
         }
         let Some(state) = self.node.client_mut(client) else {
@@ -61,7 +61,7 @@ impl ShardLoop {
             return;
         };
         connection.is_sending = false;
-        self.server.metrics.shard(self.number).writes.add(1);
+        self.instance.metrics.shard(self.number).writes.add(1);
         if connection.is_closing {
             return self.release(at);
         }
@@ -70,7 +70,7 @@ impl ShardLoop {
             Ok(bytes) => {
                 outgoing.sent += bytes;
                 connection.in_flight = connection.in_flight.saturating_sub(bytes);
-                self.server.metrics.shard(self.number).sent.add(bytes as u64);
+                self.instance.metrics.shard(self.number).sent.add(bytes as u64);
                 let now_ms = self.node.now().unix_ms;
                 if let Some(state) = self.node.client_mut(client) {
                     state.session.traffic.sent += bytes as u64;

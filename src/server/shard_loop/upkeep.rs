@@ -34,7 +34,7 @@ pub(super) fn say(fd: &OwnedFd, line: &[u8]) {
 impl ShardLoop {
     /// Whether protected mode turns this connection away.
     pub(super) fn is_protected_from(&self, fd: &OwnedFd) -> bool {
-        let config = self.server.config();
+        let config = self.instance.config();
         config.protected_mode() && config.requirepass().is_empty() && !listen::is_local(fd)
     }
 
@@ -88,7 +88,7 @@ impl ShardLoop {
         for _ in 0..(places / TICKS_PER_ROUND).max(LEAST_PER_TICK).min(places) {
             self.upkeep_at = (self.upkeep_at + 1) % places;
             if self.upkeep_at == 0 {
-                let metrics = self.server.metrics.shard(self.number);
+                let metrics = self.instance.metrics.shard(self.number);
                 metrics.input_max.set(0);
                 metrics.output_max.set(0);
             }
@@ -109,7 +109,7 @@ impl ShardLoop {
             return;
         };
         let session = &mut state.session;
-        let metrics = self.server.metrics.shard(self.number);
+        let metrics = self.instance.metrics.shard(self.number);
         let (input, output) = (session.traffic.query_capacity, session.traffic.output);
         metrics.input_max.set(metrics.input_max.get().max(input as u64));
         metrics.output_max.set(metrics.output_max.get().max(output as u64));
@@ -127,20 +127,21 @@ impl ShardLoop {
         let owes = !state.replies.is_empty() || connection.in_flight > 0;
         self.account(at);
         if owes && self.owes_too_much(at) {
-            self.server.metrics.shard(self.number).output_closed.add(1);
+            self.instance.metrics.shard(self.number).output_closed.add(1);
             self.close(at);
         }
     }
 
     /// Closes clients while all together use more than they may: the largest first, wherever it is.
     pub(super) fn evict_clients(&mut self) {
-        let metrics = self.server.metrics.shard(self.number);
+        let metrics = self.instance.metrics.shard(self.number);
         metrics.client_bytes.set(self.client_bytes as u64);
         let limit = self.node.config().client_memory_limit();
-        let Some(limit) = limit.filter(|limit| self.server.metrics.client_bytes() > *limit) else {
+        let Some(limit) = limit.filter(|limit| self.instance.metrics.client_bytes() > *limit)
+        else {
             return metrics.client_bytes_max.set(0);
         };
-        while self.server.metrics.client_bytes() > limit && self.evict_largest() {}
+        while self.instance.metrics.client_bytes() > limit && self.evict_largest() {}
     }
 
     /// Closes the largest client if it is known to be one of this shard's: every shard has said how
@@ -155,7 +156,7 @@ impl ShardLoop {
         };
         let sizes = self.connections.iter().map(|(at, connection)| (connection.bytes, at));
         let largest = sizes.filter(|(_, at)| may_go(*at)).max();
-        let metrics = &self.server.metrics;
+        let metrics = &self.instance.metrics;
         let mine = metrics.shard(self.number);
         mine.client_bytes_max.set(largest.map_or(1, |(bytes, _)| bytes as u64 + 1));
         let Some((bytes, at)) = largest else { return false };
@@ -171,7 +172,7 @@ impl ShardLoop {
         }
         mine.evicted_clients.add(1);
         self.close(at as u32);
-        let metrics = self.server.metrics.shard(self.number);
+        let metrics = self.instance.metrics.shard(self.number);
         metrics.client_bytes.set(self.client_bytes as u64);
         true
     }

@@ -1,7 +1,7 @@
 //! CLIENT PAUSE: who has to wait, and until when. It concerns the whole server; every shard keeps a
 //! copy and follows when the configuration's generation says that something has changed.
 
-use super::Server;
+use super::Instance;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -43,7 +43,7 @@ impl Pause {
     }
 }
 
-impl Server {
+impl Instance {
     /// Who has to wait.
     pub fn pause(&self) -> Pause {
         *self.pause.lock().unwrap_or_else(PoisonError::into_inner)

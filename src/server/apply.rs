@@ -6,7 +6,7 @@
 
 use super::{boot, crash, listen, logs, process, title};
 use crate::config::{Config, ConfigError};
-use crate::session::World;
+use crate::instance::ApplyConfig;
 use listen::Listener;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,10 +52,10 @@ impl Listeners {
 
 /// See the module's head.
 #[derive(Debug)]
-pub struct Outside(pub Arc<Listeners>);
+pub struct SocketsAndFiles(pub Arc<Listeners>);
 
-impl World for Outside {
-    fn follow(&self, from: &Config, to: &Config) -> Result<(), ConfigError> {
+impl ApplyConfig for SocketsAndFiles {
+    fn apply(&self, from: &Config, to: &Config) -> Result<(), ConfigError> {
         self.follow_maxclients(from, to)?;
         process::follow_oom_score(from, to)?;
         if let Err(error) = title::follow(from, to).and_then(|()| self.follow_addresses(from, to)) {
@@ -71,7 +71,7 @@ impl World for Outside {
     }
 }
 
-impl Outside {
+impl SocketsAndFiles {
     fn follow_maxclients(&self, from: &Config, to: &Config) -> Result<(), ConfigError> {
         if to.maxclients() > from.maxclients()
             && let Err(possible) = boot::raise_files(to.maxclients())

@@ -1,0 +1,155 @@
+//! Floor 3: the process as its shards share it: configuration, counters, who monitors, who pauses,
+//! and requests to stop. Nothing on the path of a data command touches its locks.
+
+pub mod monitors;
+mod pause;
+
+pub use pause::Pause;
+
+use crate::base::error::Error;
+use crate::config::{Config, ConfigError};
+use crate::metrics::Metrics;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// What a change of the configuration means for sockets, descriptors and the log. The floor that
+/// knows them provides it.
+pub trait ApplyConfig: std::fmt::Debug + Send + Sync {
+    /// Brings them in line with `to`, or leaves them as they are.
+    ///
+    /// # Errors
+    /// When the system refuses; the change is refused then.
+    fn apply(&self, from: &Config, to: &Config) -> Result<(), ConfigError>;
+}
+
+/// What all shards share: the configuration, the counters, and requests to the process. Nothing on
+/// the path of a data command touches its lock.
+#[derive(Debug)]
+pub struct Instance {
+    config: Mutex<Arc<Config>>,
+    /// Counts changes of the configuration, so that shards notice them.
+    generation: AtomicU64,
+    /// Per-shard counters.
+    pub metrics: Metrics,
+    /// Who monitors.
+    pub monitors: monitors::Monitors,
+    /// Whether expired keys are looked for (DEBUG SET-ACTIVE-EXPIRE).
+    active_expire: AtomicBool,
+    /// Asked to stop: 0 no, 1 yes.
+    stop: AtomicU64,
+    next_client: AtomicU64,
+    /// CLIENT PAUSE.
+    pause: Mutex<Pause>,
+    /// Who brings sockets and files in line with the configuration.
+    applier: OnceLock<Box<dyn ApplyConfig>>,
+    /// The process's identity, for INFO.
+    pub identity: Identity,
+}
+
+/// What does not change while the process lives.
+#[derive(Debug)]
+pub struct Identity {
+    /// 40 hexadecimal digits, new with every start.
+    pub run_id: String,
+    /// When the process started, microseconds since the Unix epoch.
+    pub started_us: i64,
+    /// The executable's path.
+    pub executable: String,
+}
+
+impl Instance {
+    /// An instance of `shards` shards.
+    pub fn new(config: Config, shards: usize, identity: Identity) -> Instance {
+        let metrics = Metrics::sized(shards, usize::from(config.databases()));
+        Instance {
+            config: Mutex::new(Arc::new(config)),
+            generation: AtomicU64::new(1),
+            metrics,
+            monitors: monitors::Monitors::default(),
+            active_expire: AtomicBool::new(true),
+            stop: AtomicU64::new(0),
+            next_client: AtomicU64::new(1),
+            pause: Mutex::default(),
+            applier: OnceLock::new(),
+            identity,
+        }
+    }
+
+    /// The configuration as it is now.
+    pub fn config(&self) -> Arc<Config> {
+        match self.config.lock() {
+            Ok(config) => Arc::clone(&config),
+            // Who panicked while holding it had not yet replaced the old one.
+            Err(poisoned) => Arc::clone(&poisoned.into_inner()),
+        }
+    }
+
+    /// Counts changes of the configuration.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Says who brings sockets and files in line with the configuration. The first to be told stays.
+    pub fn set_applier(&self, applier: Box<dyn ApplyConfig>) {
+        let _ = self.applier.set(applier);
+    }
+
+    /// Changes the configuration as a whole, or, when `change` fails or the [`ApplyConfig`] cannot follow,
+    /// not at all.
+    ///
+    /// # Errors
+    /// What `change` or the [`ApplyConfig`] returns.
+    pub fn reconfigure(
+        &self,
+        change: impl FnOnce(&mut Config) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut current = match self.config.lock() {
+            Ok(config) => config,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        let mut next = Config::clone(&current);
+        change(&mut next)?;
+        if let Some(applier) = self.applier.get() {
+            applier.apply(&current, &next).map_err(|error| Error::owned(error.to_string()))?;
+        }
+        *current = Arc::new(next);
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether expired keys are looked for.
+    pub fn active_expire(&self) -> bool {
+        self.active_expire.load(Ordering::Relaxed)
+    }
+
+    /// Says whether expired keys are looked for.
+    pub fn set_active_expire(&self, on: bool) {
+        self.active_expire.store(on, Ordering::Relaxed);
+        // Shards follow it like a change of configuration.
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Asks the whole process to stop, as a user wishes.
+    pub fn request_stop(&self) {
+        if self.stop.swap(1, Ordering::AcqRel) == 0 {
+            tracing::info!("User requested shutdown...");
+        }
+    }
+
+    /// Ends the whole process, since a part of it cannot go on.
+    pub fn give_up(&self) {
+        self.stop.store(1, Ordering::Release);
+    }
+
+    /// Whether the process has been asked to stop.
+    #[inline]
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire) != 0
+    }
+
+    /// A client id that no other client has had.
+    pub fn next_client(&self) -> u64 {
+        self.next_client.fetch_add(1, Ordering::Relaxed)
+    }
+}
