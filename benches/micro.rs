@@ -9,6 +9,7 @@ use redshard::base::clock::Now;
 use redshard::base::hash::{self, Random};
 use redshard::base::limits;
 use redshard::base::memory::Counting;
+use redshard::base::slot::even_owner;
 use redshard::base::ticks;
 use redshard::config::Config;
 use redshard::instance::{Identity, Instance};
@@ -16,7 +17,7 @@ use redshard::metrics::CommandMetrics;
 use redshard::resp::{Limits, Parsed, Parser, Reply, ReplyBuf};
 use redshard::route::batch::ClientKey;
 use redshard::route::mailbox;
-use redshard::route::node::{Node, owner_of};
+use redshard::route::node::Node;
 use redshard::session::About;
 use redshard::shard::entry::{Entry, New};
 use redshard::shard::table::Table;
@@ -239,7 +240,7 @@ impl Host {
         let shards = self.nodes.len();
         let mut random = Random::new(11);
         let names: Vec<Vec<u8>> = std::iter::repeat_with(|| key(random.below(keys)))
-            .filter(|key| owner_of(key, shards) == owner)
+            .filter(|key| even_owner(key, shards) == owner)
             .take(PIPELINE)
             .collect();
         for name in &names {

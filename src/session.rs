@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::config::typed::ClientClass;
 use crate::instance::Instance;
 use crate::resp::Span;
+use crate::shard::caller::Caller;
 
 /// One client's state.
 #[derive(Debug)]
@@ -18,7 +19,8 @@ pub struct Session {
     pub resp3: bool,
     /// Whether it may use commands (always, without `requirepass`).
     pub authenticated: bool,
-    /// Whether it ever might: then its replies are not bounded as a stranger's are.
+    /// Whether it ever might: then its replies are not bounded as those of a client that has yet to
+    /// authenticate.
     pub was_trusted: bool,
     /// Whose limits count for it. (Nobody is a replica or a subscriber yet.)
     pub class: ClientClass,
@@ -178,6 +180,12 @@ impl Session {
             about: Box::new(about),
             traffic: Traffic::default(),
         }
+    }
+
+    /// The circumstances its commands run under.
+    #[inline]
+    pub fn caller(&self) -> Caller {
+        Caller { db: self.db as u32, resp3: self.resp3, no_touch: self.no_touch }
     }
 
     /// Bytes that the client makes the server use: what it has sent and what it is owed, queued

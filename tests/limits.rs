@@ -248,6 +248,48 @@ fn without_memory_nothing_is_added() {
     });
 }
 
+/// Each command is asked by the shard that runs it, not each turn: what is sent in one piece does not
+/// pass the limit by more than one value per shard.
+#[test]
+fn memory_is_asked_for_by_every_command() {
+    const MB: u64 = 1 << 20;
+    for &shards in shard_counts() {
+        eprintln!("--- with {shards} shard(s)");
+        let server = start(shards, &["--maxmemory", "100mb"]);
+        let mut c = server.client();
+        let oom = error("OOM command not allowed when used memory > 'maxmemory'.");
+        let before = stat(&mut c, "used_memory");
+        let pipeline: String =
+            (0..40).map(|i| format!("SETRANGE k{i} {} x\r\n", 40 * MB - 1)).collect();
+        c.send_raw(pipeline.as_bytes());
+        let replies: Vec<Value> = (0..40).map(|_| c.read_reply()).collect();
+        let stored = replies.iter().filter(|reply| **reply == int(40 * MB as i64)).count();
+        assert_eq!(stored + replies.iter().filter(|reply| **reply == oom).count(), 40);
+        assert!((3..=3 + shards).contains(&stored), "{stored} of 40");
+        let most = before + 100 * MB + (40 * MB + MB) * shards as u64;
+        let peak = stat(&mut c, "used_memory_peak");
+        assert!(peak <= most, "{peak} bytes at the most, not {most}");
+        // Over several shards as well, and nothing of it is done.
+        c.check("MSET a 1 b 2 c 3 d 4 e 5", oom.clone());
+        c.check("EXISTS a b c d e", int(0));
+        c.check("COPY k0 another", oom.clone());
+        c.check("CONFIG SET maxmemory 0", ok());
+        c.check("MULTI", ok());
+        c.check("MSET a 1 b 2 c 3 d 4 e 5", queued());
+        let mut other = server.client();
+        other.check("CONFIG SET maxmemory 1", ok());
+        // The limit reaches every shard with the reply.
+        let refused = error(
+            "EXECABORT Transaction discarded because of: OOM command not allowed when used memory \
+             > 'maxmemory'.",
+        );
+        c.check("EXEC", refused);
+        c.check("EXISTS a b c d e", int(0));
+        let all: Vec<String> = (0..40).map(|i| format!("k{i}")).collect();
+        c.check(&format!("DEL {}", all.join(" ")), int(stored as i64));
+    }
+}
+
 #[test]
 fn commands_have_other_names() {
     let long = "b840fc02d524045429941cc15f59e41cb7be6c52";

@@ -9,7 +9,7 @@ mod serial;
 mod support;
 
 use redshard::base::hash::Random;
-use redshard::route::node::owner_of;
+use redshard::base::slot::even_owner;
 use serial::{
     Answer, CLIENTS, Event, KEYS, Op, is_explained, names, parse, predecessors, random_op,
 };

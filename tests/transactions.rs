@@ -493,3 +493,62 @@ fn exec_is_isolated_across_shards() {
         });
     });
 }
+
+/// HELLO changes how the replies after it are written, not those before: it runs in its place.
+#[test]
+fn session_commands_run_in_their_place() {
+    each_shard_count(|server| {
+        let mut c = server.client();
+        c.check("MULTI", ok());
+        for line in ["GET a", "HELLO 3", "GET a", "MGET a b c d", "CLIENT SETNAME x", "HELLO 2"] {
+            c.check(line, queued());
+        }
+        c.check("MSET a 1 b 2 c 3 d 4", queued());
+        c.check("CLIENT GETNAME", queued());
+        c.check("GET none", queued());
+        let replies = c.run("EXEC");
+        let replies = replies.items();
+        assert_eq!(replies[0], nil());
+        assert!(matches!(replies[1], Value::Map(_)), "{:?}", replies[1]);
+        assert_eq!(replies[2], Value::Null);
+        assert_eq!(replies[3], array([Value::Null, Value::Null, Value::Null, Value::Null]));
+        assert_eq!(replies[6..], [ok(), bulk("x"), nil()]);
+        c.check("MGET a b c d", bulks(&["1", "2", "3", "4"]));
+        // Nothing but the session, and the database that what follows runs in.
+        c.check("MULTI", ok());
+        for line in ["SELECT 1", "SET a one", "SELECT 0", "GET a", "ECHO x"] {
+            c.check(line, queued());
+        }
+        c.check("EXEC", array([ok(), ok(), ok(), bulk("1"), bulk("x")]));
+        c.check("SELECT 1", ok());
+        c.check("GET a", bulk("one"));
+        c.check("MULTI", ok());
+        c.check("PING", queued());
+        c.check("EXEC", array([simple("PONG")]));
+    });
+}
+
+/// As many names as a client likes, each once, and again in a second WATCH.
+#[test]
+fn many_keys_are_watched() {
+    each_shard_count(|server| {
+        let (mut c, mut other) = (server.client(), server.client());
+        let names: Vec<String> = (0..20_000).map(|i| format!("w{}", i % 15_000)).collect();
+        let mut watch: Vec<&str> = vec!["WATCH"];
+        watch.extend(names.iter().map(String::as_str));
+        assert_eq!(c.cmd(&watch), ok());
+        assert_eq!(c.cmd(&watch), ok());
+        c.check("MULTI", ok());
+        c.check("SET a 1", queued());
+        c.check("EXEC", array([ok()]));
+        assert_eq!(c.cmd(&watch), ok());
+        other.check("SET w14999 1", ok());
+        c.check("MULTI", ok());
+        c.check("SET a 2", queued());
+        c.check("EXEC", nil_array());
+        c.check("GET a", bulk("1"));
+        wait_until("nothing is watched any more", || {
+            c.run("INFO clients").text().contains("total_watched_keys:0\r\n")
+        });
+    });
+}

@@ -221,8 +221,8 @@ fn print_ratios(bench: &Bench, contenders: &[Contender], results: &[Results]) {
     };
     for (rival_index, rival) in rivals.iter().enumerate() {
         println!(
-            "CPU per operation, **{} / {}**: median of {} rounds (lowest to highest). \
-             Below 1, {} needs less.\n",
+            "CPU per operation, **{} / {}**: median of {} rounds (lowest to highest), and the 95 % \
+             interval of the mean. Below 1, {} needs less.\n",
             first.label, rival.label, bench.options.rounds, first.label
         );
         let mut headings = vec!["command", "value", "connections"];
@@ -247,7 +247,11 @@ fn print_ratios(bench: &Bench, contenders: &[Contender], results: &[Results]) {
                             let ours = column(&results.figures[0], |f| f.cpu_ns);
                             let theirs = column(&results.figures[rival_index + 1], |f| f.cpu_ns);
                             let ratio = Ratio::of_rounds(&ours, &theirs);
-                            format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.low, ratio.high)
+                            let Ratio { median, low, high, interval } = ratio;
+                            format!(
+                                "{median:.2} ({low:.2}–{high:.2}) [{:.3}, {:.3}]",
+                                interval.0, interval.1
+                            )
                         }));
                     }
                     table.row(row);

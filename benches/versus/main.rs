@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench versus                        CPU per operation, the default
 //! cargo bench --bench versus -- shards              two shards against one
+//! cargo bench --bench versus -- before              this build against an earlier one
 //! cargo bench --bench versus -- memory              bytes per key
 //! cargo bench --bench versus -- pause               the longest wait of a client
 //! cargo bench --bench versus -- idle                bytes per idle connection
@@ -19,8 +20,8 @@
 //! ```text
 //! main      arguments -> one report
 //! options   what can be asked for, declared once
-//! contest   rounds of turns: the measurement behind `cpu` and `shards`
-//! cpu shards memory pause idle observe      one report each
+//! contest   rounds of turns: the measurement behind `cpu`, `shards` and `before`
+//! cpu shards before memory pause idle observe   one report each
 //! load request reply                the load generator
 //! server proc                       servers as processes; what the kernel knows of them
 //! stats table                       figures and how they are printed
@@ -29,6 +30,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+mod before;
 mod contest;
 mod cpu;
 mod idle;
@@ -106,6 +108,7 @@ fn run(arguments: &[String]) -> Outcome<()> {
     match bench.options.report {
         Report::Cpu => cpu::report(&bench),
         Report::Shards => shards::report(&bench),
+        Report::Before => before::report(&bench),
         Report::Memory => memory::report(&bench),
         Report::Pause => pause::report(&bench),
         Report::Idle => idle::report(&bench),

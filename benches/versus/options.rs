@@ -29,6 +29,7 @@ const MEANINGS: [(&str, &str); 13] = [
 pub enum Report {
     Cpu,
     Shards,
+    Before,
     Memory,
     Pause,
     Idle,
@@ -36,13 +37,21 @@ pub enum Report {
 }
 
 impl Report {
-    const ALL: [Report; 6] =
-        [Report::Cpu, Report::Shards, Report::Memory, Report::Pause, Report::Idle, Report::Observe];
+    const ALL: [Report; 7] = [
+        Report::Cpu,
+        Report::Shards,
+        Report::Before,
+        Report::Memory,
+        Report::Pause,
+        Report::Idle,
+        Report::Observe,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Report::Cpu => "cpu",
             Report::Shards => "shards",
+            Report::Before => "before",
             Report::Memory => "memory",
             Report::Pause => "pause",
             Report::Idle => "idle",
@@ -54,6 +63,7 @@ impl Report {
         match self {
             Report::Cpu => "processor time per operation, throughput, latency (the default)",
             Report::Shards => "ours with several shards, against one and against I/O threads",
+            Report::Before => "this build against REDSHARD_BEFORE, an earlier one",
             Report::Memory => "resident bytes per key",
             Report::Pause => "the longest wait of a client while keys come and go",
             Report::Idle => "resident bytes per idle connection",
@@ -88,6 +98,18 @@ impl Report {
                 "keyspace",
                 "payload-limit-mib",
                 "peers",
+            ],
+            Report::Before => &[
+                "shards",
+                "commands",
+                "pipelines",
+                "connections",
+                "values",
+                "rounds",
+                "seconds",
+                "requests",
+                "keyspace",
+                "payload-limit-mib",
             ],
             Report::Memory => &["shards", "keys", "values", "rounds", "peers"],
             Report::Pause => {
@@ -129,13 +151,14 @@ impl Options {
     fn defaults(report: Report) -> Options {
         let peers: &[&str] = match report {
             Report::Shards => &["valkey"],
-            Report::Observe => &[],
+            Report::Observe | Report::Before => &[],
             _ => &["valkey", "redis", "apt"],
         };
         Options {
             report,
             commands: match report {
                 Report::Shards | Report::Observe => vec![Command::Set, Command::Get],
+                Report::Before => vec![Command::Set, Command::Get, Command::Mget],
                 _ => Command::ALL.to_vec(),
             },
             pipelines: match report {
@@ -153,6 +176,7 @@ impl Options {
             rounds: match report {
                 Report::Cpu | Report::Shards => 5,
                 Report::Observe => 9,
+                Report::Before => 15,
                 _ => 1,
             },
             seconds: 1.0,
@@ -257,7 +281,7 @@ impl Options {
     /// that it still does when a default changes.
     pub fn command_line(&self) -> String {
         let mut line = String::new();
-        for variable in ["REDSHARD_BIN", "REDSHARD_ARGS", "REDSHARD_PEERS"] {
+        for variable in ["REDSHARD_BIN", "REDSHARD_ARGS", "REDSHARD_PEERS", "REDSHARD_BEFORE"] {
             if let Ok(value) = env::var(variable) {
                 line.push_str(&format!("{variable}='{value}' "));
             }
@@ -295,7 +319,8 @@ pub fn usage() -> String {
         "\nLists are separated by commas. From the environment:\n  \
          REDSHARD_BIN    the server to measure, if not the one just built\n  \
          REDSHARD_ARGS   its arguments, for a stand-in: \"--port {port} --threads {shards}\"\n  \
-         REDSHARD_PEERS  where valkey/bin and redis/bin are found\n",
+         REDSHARD_PEERS  where valkey/bin and redis/bin are found\n  \
+         REDSHARD_BEFORE an earlier build, for `before`\n",
     );
     text
 }

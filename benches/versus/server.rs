@@ -116,6 +116,15 @@ fn our_product() -> Outcome<Product> {
     Ok(Product { label: version_of(&program)?, program, arguments: Arguments::Ours })
 }
 
+/// REDSHARD_BEFORE: an earlier build of ours.
+pub fn earlier_product() -> Outcome<Product> {
+    let program = env::var_os("REDSHARD_BEFORE").map(PathBuf::from);
+    let program = program.ok_or("set REDSHARD_BEFORE to an earlier build of the server")?;
+    let program = fs::canonicalize(&program)
+        .map_err(|error| format!("REDSHARD_BEFORE={}: {error}", program.display()))?;
+    Ok(Product { label: version_of(&program)?, program, arguments: Arguments::Ours })
+}
+
 /// "valkey 9.1.2" out of whatever `--version` says: the first word, in lower
 /// case, and the first word that starts with a number, with or without "v=".
 fn version_of(program: &Path) -> Outcome<String> {

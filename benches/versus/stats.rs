@@ -20,6 +20,8 @@ pub struct Ratio {
     pub median: f64,
     pub low: f64,
     pub high: f64,
+    /// What the ratio lies between, with 95 % confidence.
+    pub interval: (f64, f64),
 }
 
 impl Ratio {
@@ -34,8 +36,30 @@ impl Ratio {
             median: median(&ratios),
             low: ratios.iter().copied().fold(f64::NAN, f64::min),
             high: ratios.iter().copied().fold(f64::NAN, f64::max),
+            interval: interval(&ratios),
         }
     }
+}
+
+/// The 95 % interval of a ratio's geometric mean: the mean of its logarithms, give or take so many
+/// standard errors as Student's distribution says for so few samples.
+fn interval(ratios: &[f64]) -> (f64, f64) {
+    /// Two-sided 95 % quantiles for 1, 2, 3 … degrees of freedom; 1.96 for infinitely many.
+    const STUDENT: [f64; 30] = [
+        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+        2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
+        2.052, 2.048, 2.045, 2.042,
+    ];
+    let logs: Vec<f64> = ratios.iter().filter(|r| r.is_finite()).map(|r| r.ln()).collect();
+    let count = logs.len();
+    if count < 2 {
+        return (f64::NAN, f64::NAN);
+    }
+    let mean = logs.iter().sum::<f64>() / count as f64;
+    let squares = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>();
+    let error = (squares / (count - 1) as f64 / count as f64).sqrt();
+    let reach = STUDENT.get(count - 2).copied().unwrap_or(1.96) * error;
+    ((mean - reach).exp(), (mean + reach).exp())
 }
 
 /// Each power of two is cut in 2^6 buckets, so a figure is at most 1.6 % off.

@@ -31,19 +31,64 @@ pub fn hashtag(key: &[u8]) -> &[u8] {
     }
 }
 
-/// The shard that owns a slot, of `shards` in all.
+/// The shard that owns a slot where `shards` share all slots evenly.
 #[inline]
 pub const fn shard_of(slot: u16, shards: u16) -> u16 {
     (slot as u32 * shards as u32 / SLOTS as u32) as u16
 }
 
-/// The shard that owns a key, of `shards` in all.
+/// The shard that owns a key where `shards` share all slots evenly.
 #[inline]
-pub fn owner(key: &[u8], shards: usize) -> usize {
-    if shards == 1 {
-        return 0;
+pub fn even_owner(key: &[u8], shards: usize) -> usize {
+    if shards == 1 { 0 } else { usize::from(shard_of(slot_of(key), shards as u16)) }
+}
+
+/// Which shard owns which slot: a table, so that a node with any part of the slots spreads them over
+/// all of its shards. 32 KiB, one per process, replaced as a whole.
+///
+/// A look-up costs what the nearest cache that has room for it costs; the arithmetic it replaces
+/// would save that, and could only spread all slots.
+#[derive(Clone)]
+pub struct Layout {
+    shards: u16,
+    owners: Box<[u16; SLOTS as usize]>,
+}
+
+impl std::fmt::Debug for Layout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Layout").field("shards", &self.shards).finish_non_exhaustive()
     }
-    usize::from(shard_of(slot_of(key), shards as u16))
+}
+
+impl Layout {
+    /// All slots in contiguous ranges, evenly over so many shards.
+    ///
+    /// # Panics
+    /// When there is no shard.
+    pub fn even(shards: usize) -> Layout {
+        let shards = u16::try_from(shards).expect("limits::SHARDS_MAX fits");
+        assert!(shards > 0);
+        let mut owners = Box::new([0; SLOTS as usize]);
+        for (slot, owner) in owners.iter_mut().enumerate() {
+            *owner = shard_of(slot as u16, shards);
+        }
+        Layout { shards, owners }
+    }
+
+    /// How many shards there are.
+    #[inline]
+    pub fn shards(&self) -> usize {
+        usize::from(self.shards)
+    }
+
+    /// The shard that owns a key.
+    #[inline]
+    pub fn owner(&self, key: &[u8]) -> usize {
+        if self.shards == 1 {
+            return 0;
+        }
+        usize::from(self.owners[usize::from(slot_of(key))])
+    }
 }
 
 /// The first slot that `shard` owns; `first_slot(shards, shards)` is the end of the last range.

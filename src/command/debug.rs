@@ -325,7 +325,7 @@ fn populate(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         key.extend_from_slice(prefix);
         key.push(b':');
         key.extend_from_slice(digits);
-        if shards > 1 && crate::base::slot::owner(&key, shards) != shard {
+        if shards > 1 && crate::base::slot::even_owner(&key, shards) != shard {
             continue;
         }
         value.clear();

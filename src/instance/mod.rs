@@ -7,6 +7,7 @@ mod pause;
 pub use pause::Pause;
 
 use crate::base::error::Error;
+use crate::base::slot::Layout;
 use crate::config::{Config, ConfigError};
 use crate::metrics::Metrics;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,6 +30,8 @@ pub struct Instance {
     config: Mutex<Arc<Config>>,
     /// Counts changes of the configuration, so that shards notice them.
     generation: AtomicU64,
+    /// Which shard owns which slot.
+    pub layout: Arc<Layout>,
     /// Per-shard counters.
     pub metrics: Metrics,
     /// Who monitors.
@@ -64,6 +67,7 @@ impl Instance {
         Instance {
             config: Mutex::new(Arc::new(config)),
             generation: AtomicU64::new(1),
+            layout: Arc::new(Layout::even(shards)),
             metrics,
             monitors: monitors::Monitors::default(),
             active_expire: AtomicBool::new(true),

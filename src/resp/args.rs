@@ -68,6 +68,14 @@ impl<'a> Args<'a> {
         Args { bytes: self.bytes, spans: &self.spans[first..first + count] }
     }
 
+    /// Those that some of its spans name.
+    pub fn only<'b>(&self, spans: &'b [Span]) -> Args<'b>
+    where
+        'a: 'b,
+    {
+        Args { bytes: self.bytes, spans }
+    }
+
     /// All of them, in order.
     pub fn iter(
         &self,

@@ -4,6 +4,7 @@ use super::batch::Outlet;
 use crate::base::limits;
 use crate::resp::{Parser, ReplyBuf};
 use crate::session::{Close, ReplyMode, Session};
+use bytes::Bytes;
 use std::collections::VecDeque;
 
 /// See the module's head.
@@ -41,6 +42,20 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Gives it bytes that are no reply. They go out between two replies, before those that are still
+    /// outstanding: who waits for a blocked command is told what happens meanwhile. Returns whether
+    /// there is something to send now.
+    pub(super) fn push(&mut self, bytes: &Bytes) -> bool {
+        if self.session.reply_mode != ReplyMode::On {
+            return false;
+        }
+        // A reply that leaves from another shard may have left in part: nothing may come between.
+        self.replies.push(bytes, self.is_lent);
+        true
+    }
+}
+
 /// Replies in the order of their commands, though they become ready in another. While nothing is
 /// outstanding, which is nearly always, a reply is written straight to where it is sent from.
 #[derive(Debug, Default)]
@@ -58,6 +73,9 @@ pub struct Replies {
     /// How many of those another shard keeps as soon as it looks into its mailbox. The others wait
     /// for locks.
     crossing: usize,
+    /// The number of the first promise after the reply that entitled the client to pushes, while that
+    /// is outstanding: none may overtake it.
+    fence: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -121,6 +139,22 @@ impl Replies {
         result
     }
 
+    /// Writes bytes that are no reply: after what is ready, or, if they have to queue, after all that
+    /// is promised.
+    fn push(&mut self, bytes: &Bytes, queues: bool) {
+        let is_fenced = self.fence.is_some_and(|fence| fence.wrapping_sub(self.base) as i32 > 0);
+        if self.promised.is_empty() || queues || is_fenced {
+            self.now(ReplyMode::On, |out| out.extend(bytes));
+        } else {
+            self.out.extend(bytes);
+        }
+    }
+
+    /// Says that pushes may not overtake what is promised so far.
+    pub(super) fn fence_pushes(&mut self) {
+        self.fence = Some(self.base.wrapping_add(self.promised.len() as u32));
+    }
+
     /// Promises a reply; returns its number.
     #[inline]
     pub fn promise(&mut self, mode: ReplyMode) -> u32 {
@@ -168,6 +202,7 @@ impl Replies {
             self.base = self.base.wrapping_add(1);
         }
         if self.promised.is_empty() {
+            self.fence = None;
             // A large burst's memory is not kept for an idle client.
             if self.early.capacity() > 4096 {
                 self.early = ReplyBuf::default();
@@ -200,6 +235,28 @@ mod tests {
         replies.keep(crossing, &remote, (0, 1));
         assert!(!replies.is_gathering());
         assert_eq!(replies.out.bytes(), b"ab");
+    }
+
+    #[test]
+    fn pushes_pass_what_is_outstanding_but_not_what_entitles_to_them() {
+        let mut replies = Replies::default();
+        let first = replies.promise(ReplyMode::On);
+        // MONITOR behind a command that waits: its +OK comes first.
+        replies.now(ReplyMode::On, |out| out.extend(b"+OK"));
+        replies.fence_pushes();
+        replies.push(&Bytes::from_static(b"a"), false);
+        assert_eq!(replies.out.bytes(), b"");
+        let mut remote = ReplyBuf::default();
+        remote.extend(b"1");
+        replies.keep(first, &remote, (0, 1));
+        assert_eq!(replies.out.bytes(), b"1+OKa");
+        let second = replies.promise(ReplyMode::On);
+        replies.push(&Bytes::from_static(b"b"), false);
+        assert_eq!(replies.out.bytes(), b"1+OKab");
+        // Its reply is leaving elsewhere.
+        replies.push(&Bytes::from_static(b"c"), true);
+        replies.keep(second, &remote, (0, 1));
+        assert_eq!(replies.out.bytes(), b"1+OKab1c");
     }
 
     #[test]

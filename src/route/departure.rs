@@ -22,9 +22,10 @@
 //!
 //! A batch departs as a whole or not at all: one that carries anything else goes back at once.
 
-use super::batch::{Batch, ClientKey, Item, Outlet};
+use super::batch::{Batch, ClientKey, Outlet};
 use super::client::Client;
 use super::mailbox::Waiting;
+use super::message::Message;
 use super::node::Node;
 use super::rules::{Rule, broken};
 use crate::session::Close;
@@ -56,7 +57,7 @@ impl Departures {
 impl Batch {
     /// Whether all that is in it is lone replies, made and short enough to be copied.
     pub(super) fn may_depart(&self) -> bool {
-        let is_made = |item: &Item| matches!(item, Item::Run(run) if !run.late);
+        let is_made = |item: &Message| matches!(item, Message::Run(run) if !run.late);
         !self.outlets.is_empty()
             && self.outlets.len() == self.items.len()
             && self.replies.attached().is_empty()
@@ -67,7 +68,7 @@ impl Batch {
     pub fn depart(&mut self, mut send: impl FnMut(ClientKey, Outlet, &[u8]) -> usize) {
         self.is_quiet = true;
         for (item, outlet) in self.items.iter_mut().zip(&self.outlets) {
-            let Item::Run(run) = item else { continue };
+            let Message::Run(run) = item else { continue };
             let reply = &self.replies.bytes()[run.reply.0..run.reply.1];
             run.sent = send(run.client, *outlet, reply).min(reply.len());
             self.is_quiet &= run.sent == reply.len();
@@ -92,10 +93,9 @@ impl Node {
         if self.crossed.is_none() && self.departures.lent == 0 {
             return;
         }
-        let (crossed, number) = (self.crossed, key.index as usize);
-        let Node { clients, mail, departures, .. } = self;
-        let Some(client) = clients.get_mut(number).filter(|c| c.generation == key.generation)
-        else {
+        let crossed = self.crossed;
+        let Node { clients, post, departures, .. } = self;
+        let Some(client) = clients.get_mut(key) else {
             return;
         };
         if client.is_lent {
@@ -103,9 +103,9 @@ impl Node {
             return;
         }
         let Some(to) = crossed else { return };
-        let batch = mail.batch(to);
+        let batch = post.mail.batch(to);
         if let Some(outlet) = client.outlet
-            && let Some(Item::Run(run)) = batch.items.last()
+            && let Some(Message::Run(run)) = batch.items.last()
             && run.client == key
             && batch.outlets.len() + 1 == batch.items.len()
             && client.may_lend(run.seq)
@@ -124,16 +124,16 @@ impl Node {
 
     /// Sends a batch back whose replies have left. It is posted by the next [`Node::end_turn`].
     pub fn departed(&mut self, batch: Box<Batch>) {
-        self.mail.answer(batch);
+        self.post.mail.answer(batch);
     }
 
     /// An answer has brought outlets back.
     #[inline]
     pub(super) fn take_outlets_back(&mut self, batch: &Batch) {
         for (item, outlet) in batch.items.iter().zip(&batch.outlets) {
-            let Item::Run(run) = item else { continue };
+            let Message::Run(run) = item else { continue };
             self.departures.lent -= 1;
-            match self.client_mut(run.client) {
+            match self.clients.get_mut(run.client) {
                 Some(client) => {
                     client.is_lent = false;
                     client.session.traffic.sent += run.sent as u64;

@@ -1,27 +1,25 @@
 //! One command: what it is, whether it may run, and where.
 
-use super::batch::{ClientKey, Item, RunItem};
+use super::batch::ClientKey;
+use super::coordinator::Goal;
 use super::exec::{self, Job};
 use super::feed::Ahead;
-use super::node::{Node, owner_of};
-use super::observe::Seen;
-use super::order::Deferred;
-use super::rules::{Rule, broken};
-use super::txn::Goal;
+use super::message::{Message, Pending, RunItem};
+use super::node::Node;
+use super::observer::Measured;
+use super::session::run_session;
 use super::walk::Walk;
 use crate::base::doing;
 use crate::base::error::Error;
 use crate::command::{self, Command, Control, Run, flag};
 use crate::config::Config;
-use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf, Span};
 use crate::session::{Call, Close, ReplyMode, Session};
-use crate::shard::locks::Locks;
 
 impl Node {
     /// Runs one command, or sends it where it runs.
     pub(super) fn dispatch(&mut self, key: ClientKey, input: &[u8], spans: &[Span], ahead: Ahead) {
-        let session = &mut self.clients[key.index as usize].session;
+        let session = &mut self.clients.at(key).session;
         if session.reply_mode == ReplyMode::On {
             return self.run_command(key, input, spans, ahead);
         }
@@ -30,7 +28,7 @@ impl Node {
             session.reply_mode = ReplyMode::Skip;
         }
         self.run_command(key, input, spans, ahead);
-        if let Some(client) = self.client_mut(key) {
+        if let Some(client) = self.clients.get_mut(key) {
             if client.session.postponed {
                 client.session.reply_mode = before;
             } else if client.session.reply_mode == ReplyMode::Skip {
@@ -42,28 +40,27 @@ impl Node {
     #[inline]
     fn run_command(&mut self, key: ClientKey, input: &[u8], spans: &[Span], ahead: Ahead) {
         let words = ahead.words(input, spans);
-        self.commands += 1;
+        self.observer.commands += 1;
         let now_ms = self.now.unix_ms;
-        let client = &mut self.clients[key.index as usize];
-        let session = &mut client.session;
+        let session = &mut self.clients.at(key).session;
         session.active_ms = now_ms;
         session.traffic.commands += 1;
         let mode = session.reply_mode;
-        let stranger = !session.authenticated && !self.config.requirepass().is_empty();
+        let unauthenticated = !session.authenticated && !self.config.requirepass().is_empty();
         let command = match resolve(ahead.command, &words, session, &self.config) {
-            Ok(command) if stranger && !command.is(flag::NO_AUTH) => {
+            Ok(command) if unauthenticated && !command.is(flag::NO_AUTH) => {
                 return self.reject(key, mode, Some(command), &Error::NoAuth);
             }
             Ok(command) => command,
             Err(Unresolved::Http) => {
                 // A browser that was tricked into talking to us: nothing of it runs.
                 session.close = Close::Now;
-                return self.soil(key);
+                return self.clients.mark_dirty(key);
             }
-            Err(Unresolved::Arity(command)) if !stranger || command.is(flag::NO_AUTH) => {
+            Err(Unresolved::Arity(command)) if !unauthenticated || command.is(flag::NO_AUTH) => {
                 return self.refuse_arity(key, mode, command);
             }
-            Err(Unresolved::Unknown(error)) if !stranger => {
+            Err(Unresolved::Unknown(error)) if !unauthenticated => {
                 return self.reject(key, mode, None, &error);
             }
             Err(_) => return self.reject(key, mode, None, &Error::NoAuth),
@@ -75,26 +72,26 @@ impl Node {
         // QUIT does not wait for EXEC.
         let at_once = matches!(command.run, Run::Control(_)) || command.name == "QUIT";
         let queues = is_queueing && !at_once;
-        if self.attention && !self.attend(key, mode, command, &words, queues) {
+        if self.screens && !self.screen(key, mode, command, &words, queues) {
             return;
         }
         if queues {
             return self.queue(key, mode, command, &args);
         }
-        self.request = ahead.len() as u64;
+        self.observer.request = ahead.len() as u64;
         match command.run {
             Run::Owner(_) => {
                 let Some(at) = command.first_key() else {
                     return self.route(key, mode, command, &args);
                 };
                 let owner = ahead.owner;
-                let owner = owner.unwrap_or_else(|| owner_of(args.at(at), self.mail.shards()));
+                let owner = owner.unwrap_or_else(|| self.layout.owner(args.at(at)));
                 self.run_at(key, mode, owner, command, &args, ahead.hash);
             }
             Run::Session(_) => {
                 let mut out = ReplyBuf::default();
-                self.run_session(key, command, &args, &mut out);
-                let Some(client) = self.client_mut(key) else {
+                self.coordinate(|_, cx| run_session(key, command, &args, &mut out, cx));
+                let Some(client) = self.clients.get_mut(key) else {
                     return;
                 };
                 // CLIENT REPLY decides about its own reply.
@@ -111,7 +108,7 @@ impl Node {
                     self.show_words(key, command, &words);
                 }
             }
-            Run::Cursor(_) if self.mail.shards() == 1 => {
+            Run::Cursor(_) if self.layout.shards() == 1 => {
                 self.run_at(key, mode, self.number, command, &args, None);
             }
             Run::Cursor(_) => {
@@ -129,7 +126,7 @@ impl Node {
 
     /// A command that may concern several shards: one that does not is an ordinary one after all.
     fn route(&mut self, key: ClientKey, mode: ReplyMode, command: &'static Command, args: &Args) {
-        let shards = self.mail.shards();
+        let shards = self.layout.shards();
         let alone = match command.run {
             Run::Sessions(..) => None,
             _ if shards == 1 => Some(self.number),
@@ -138,8 +135,8 @@ impl Node {
                 // Its handler says what is wrong, anywhere.
                 Err(_) => Some(self.number),
                 Ok(places) => {
-                    let first = owner_of(args.at(places[0]), shards);
-                    let same = |at: &usize| owner_of(args.at(*at), shards) == first;
+                    let first = self.layout.owner(args.at(places[0]));
+                    let same = |at: &usize| self.layout.owner(args.at(*at)) == first;
                     places[1..].iter().all(same).then_some(first)
                 }
             },
@@ -164,23 +161,20 @@ impl Node {
         args: &Args,
         hash: Option<u64>,
     ) {
-        let Node { clients, shard, number, locks, mail, input_waits, crossed, .. } = self;
-        let client = &mut clients[key.index as usize];
-        let (db, resp3) = (client.session.db, client.session.resp3);
-        let no_touch = client.session.no_touch;
+        let Node { clients, participant, number, post, crossed, observer, .. } = self;
+        let client = clients.at(key);
+        let caller = client.session.caller();
         if owner != *number {
             let seq = client.replies.promise_crossing(mode);
             let first = command.first_key().and_then(|at| args.get(at));
             let hash = hash.or_else(|| first.map(crate::base::hash::of));
-            let batch = mail.batch(owner);
+            let batch = post.mail.batch(owner);
             let call = *args;
             let args = batch.add_args(args);
-            batch.items.push(Item::Run(RunItem {
+            batch.items.push(Message::Run(RunItem {
                 client: key,
                 seq,
-                db: db as u16,
-                resp3,
-                no_touch,
+                caller,
                 late: false,
                 command,
                 hash: hash.unwrap_or(0),
@@ -190,33 +184,33 @@ impl Node {
                 ticks: 0,
             }));
             *crossed = Some(owner);
-            *input_waits |= batch.is_full();
-            self.hops_out += 1;
-            if self.request >= self.lookout.request_bytes {
-                let seen = Seen { request: self.request, ..Seen::default() };
-                self.look_at(key, command, &call, seen);
+            post.input_waits |= batch.is_full();
+            observer.hops_out += 1;
+            if observer.is_long_request() {
+                let measured = Measured { request: observer.request, ..Measured::default() };
+                observer.look_at(clients, key, command, &call, measured);
             }
             return;
         }
-        let job = Job { command, args: *args, db, resp3, no_touch, hash, txn: 0 };
-        if !locks.is_idle()
-            && let Some(wants) = blocked(locks, &job)
-        {
-            let seq = client.replies.promise(mode);
-            let call = Box::new(own_call(command, args));
-            let from = self.number;
-            let client = key;
-            let deferred = Deferred::Run { from, client, seq, call, db, resp3, no_touch };
-            return self.locks.wait(wants, None, deferred);
+        if let Err(error) = participant.judge(command.flags) {
+            return self.reject(key, mode, Some(command), &error);
         }
+        let job = Job { command, args: *args, caller, hash, txn: 0 };
+        if let Some(wants) = participant.blocks(&job) {
+            let seq = client.replies.promise(mode);
+            let (from, call) = (*number, Box::new(own_call(command, args)));
+            let pending = Pending { from, client: key, seq, caller, call };
+            return participant.wait(wants, pending);
+        }
+        let shard = &mut participant.shard;
         let (ran, reply) = client.replies.now(mode, |out| {
             let before = out.len();
             let ran = exec::run_whole(shard, &job, out);
             (ran, (out.len() - before) as u64)
         });
-        let ticks = self.count(command, ran);
-        let seen = Seen { ticks, request: self.request, reply };
-        self.look_at(key, command, args, seen);
+        let ticks = observer.count(command, ran);
+        let measured = Measured { ticks, request: observer.request, reply };
+        observer.look_at(clients, key, command, args, measured);
     }
 
     /// Refuses a command with too few or too many words. EXEC ends the transaction all the same.
@@ -227,7 +221,7 @@ impl Node {
             let text = error.to_string();
             let reason = text.strip_prefix("ERR ").unwrap_or(&text);
             error = Error::owned(format!("EXECABORT Transaction discarded because of: {reason}"));
-            if let Some(client) = self.client_mut(key) {
+            if let Some(client) = self.clients.get_mut(key) {
                 client.session.multi = None;
                 let watched = std::mem::take(&mut client.session.watched);
                 self.unwatch(watched);
@@ -245,13 +239,8 @@ impl Node {
         command: Option<&Command>,
         error: &Error,
     ) {
-        self.errors += 1;
-        let code = error_code(error.to_string().as_bytes());
-        self.instance.metrics.count_error(self.number, code);
-        if let Some(command) = command {
-            self.instance.metrics.command(self.number, command.id).rejected.add(1);
-        }
-        let Some(client) = self.client_mut(key) else {
+        self.observer.count_rejected(command, error);
+        let Some(client) = self.clients.get_mut(key) else {
             return;
         };
         if let Some(queue) = &mut client.session.multi {
@@ -325,17 +314,6 @@ fn unknown(words: &Args) -> Error {
     }
     let name = show(words.at(0), 128);
     Error::owned(format!("ERR unknown command '{name}', with args beginning with: {args}"))
-}
-
-/// The locks a command has to wait for, if it has to.
-#[cold]
-pub(super) fn blocked(locks: &Locks<Deferred>, job: &Job) -> Option<crate::shard::locks::Wants> {
-    if broken(Rule::Queues) {
-        return None;
-    }
-    // Arguments that do not say where the keys are fail in the handler, which needs no lock.
-    let wants = exec::wants(job.command, &job.args, job.db).ok()?;
-    (!locks.lets_through(&wants)).then_some(wants)
 }
 
 /// A command with arguments of its own.

@@ -7,6 +7,7 @@ use crate::command::{Across, Command, Effect, Gather, Handler, Outcome, Run};
 use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::shard::Shard;
+use crate::shard::caller::Caller;
 use crate::shard::locks::{self, Mode, TxnId, Wants};
 
 /// A command with its circumstances.
@@ -16,12 +17,8 @@ pub struct Job<'a> {
     pub command: &'static Command,
     /// Its arguments.
     pub args: Args<'a>,
-    /// The client's database.
-    pub db: usize,
-    /// Whether the client speaks RESP3.
-    pub resp3: bool,
-    /// Whether the client's commands leave alone when keys were last used.
-    pub no_touch: bool,
+    /// For whom.
+    pub caller: Caller,
     /// The hash of its first key, if it is known.
     pub hash: Option<u64>,
     /// The multi-shard transaction it is part of, or 0.
@@ -70,10 +67,11 @@ pub fn run_step(shard: &mut Shard, job: &Job, step: Step, out: &mut ReplyBuf) ->
         Step::Read(across, key) => {
             doing::command(job.command.id);
             let mark = out.mark();
-            let (mut db, mut reply) = (shard.db(job.db), Reply::new(out, job.resp3));
-            db.set_no_touch(job.no_touch);
+            let (mut db, mut reply) =
+                (shard.db(job.caller.db()), Reply::new(out, job.caller.resp3));
+            db.set_no_touch(job.caller.no_touch);
             let outcome = (across.read)(&mut db, &job.args, key, &mut reply);
-            conclude(outcome, out, mark, job.resp3)
+            conclude(outcome, out, mark, job.caller.resp3)
         }
     }
 }
@@ -83,25 +81,25 @@ fn run_handler(shard: &mut Shard, job: &Job, handler: Handler, out: &mut ReplyBu
     doing::command(job.command.id);
     shard.journal().begin(job.txn);
     let mark = out.mark();
-    let mut db = shard.db(job.db);
-    db.set_no_touch(job.no_touch);
+    let mut db = shard.db(job.caller.db());
+    db.set_no_touch(job.caller.no_touch);
     if let (Some(hash), Some(at)) = (job.hash, job.command.first_key())
         && let Some(key) = job.args.get(at)
     {
         db.foresee(key, hash);
     }
-    let outcome = handler(&mut db, &job.args, &mut Reply::new(out, job.resp3));
+    let outcome = handler(&mut db, &job.args, &mut Reply::new(out, job.caller.resp3));
     if outcome == Ok(Effect::Wrote) && shard.journal().is_on() {
         journal(shard, job);
     }
-    conclude(outcome, out, mark, job.resp3)
+    conclude(outcome, out, mark, job.caller.resp3)
 }
 
 #[cold]
 fn journal(shard: &mut Shard, job: &Job) {
     let name: Vec<&[u8]> = job.command.name.split(' ').map(str::as_bytes).collect();
     let words: Vec<&[u8]> = name.into_iter().chain(job.args.iter()).collect();
-    shard.journal().command(job.db, words.into_iter());
+    shard.journal().command(job.caller.db(), words.into_iter());
 }
 
 #[inline]
@@ -132,19 +130,72 @@ fn run_alone(
     if let (Gather::With(gather), Ran::Fine) = (gather, ran) {
         let part = out.bytes()[mark..].to_vec();
         out.rewind(mark);
-        gather(&[&part], &mut Reply::new(out, job.resp3));
+        gather(&[&part], &mut Reply::new(out, job.caller.resp3));
     }
     ran
 }
 
+/// Runs the parts of a command that belong to this shard's keys; `job.args` has theirs alone, from
+/// the first key on. Their replies become one as far as `gather` adds them up; those that stay apart
+/// end where `ends` says.
+pub fn run_parts(
+    shard: &mut Shard,
+    job: &Job,
+    handler: Handler,
+    gather: Gather,
+    out: &mut ReplyBuf,
+    ends: &mut Vec<usize>,
+) -> Ran {
+    let (start, step) = (out.mark(), part_words(job.command).1);
+    let mut sum = 0;
+    for args in parts_of(&job.args, 0, step) {
+        let mark = out.mark();
+        let part = Job { args, hash: None, ..*job };
+        // A part that fails fails the command: nothing that can has written before it.
+        if let failed @ Ran::Failed(_) = run_handler(shard, &part, handler, out) {
+            let error = out.bytes()[mark..].to_vec();
+            out.rewind(start);
+            out.extend(&error);
+            return failed;
+        }
+        match gather {
+            Gather::InOrder => {
+                ends.push(out.mark());
+                continue;
+            }
+            Gather::Sum => sum += integer(&out.bytes()[mark..]),
+            _ => {}
+        }
+        out.rewind(mark);
+    }
+    if let Gather::Sum = gather {
+        Reply::new(out, job.caller.resp3).integer(sum);
+    }
+    Ran::Fine
+}
+
 /// The arguments of each part of a command that runs once per key.
 pub fn parts<'a>(command: &Command, args: &Args<'a>) -> impl Iterator<Item = Args<'a>> + use<'a> {
+    let (first, step) = part_words(command);
+    parts_of(args, first, step)
+}
+
+fn parts_of<'a>(
+    args: &Args<'a>,
+    first: usize,
+    step: usize,
+) -> impl Iterator<Item = Args<'a>> + use<'a> {
+    let args = *args;
+    (first..args.len()).step_by(step).map(move |at| args.range(at, step.min(args.len() - at)))
+}
+
+/// Of a command that runs once per key: the place of the first key among its arguments, and the
+/// words of each part.
+fn part_words(command: &Command) -> (usize, usize) {
     let crate::command::Keys::Range(first, _, step) = command.keys[0] else {
         unreachable!("{}: one range of keys", command.name)
     };
-    let (first, step) = (first as usize - command.name_words(), step as usize);
-    let args = *args;
-    (first..args.len()).step_by(step).map(move |at| args.range(at, step.min(args.len() - at)))
+    (first as usize - command.name_words(), step as usize)
 }
 
 fn run_each(
@@ -157,11 +208,11 @@ fn run_each(
     let start = out.mark();
     // MSET with a key and no value: nothing may have been written when that comes out.
     if let Err(error) = job.command.key_places(&job.args) {
-        return fail(&error, out, start, job.resp3);
+        return fail(&error, out, start, job.caller.resp3);
     }
     let mut sum = 0;
     if let Gather::InOrder = gather {
-        Reply::new(out, job.resp3).array(parts(job.command, &job.args).count());
+        Reply::new(out, job.caller.resp3).array(parts(job.command, &job.args).count());
     }
     for part in parts(job.command, &job.args) {
         let mark = out.mark();
@@ -182,8 +233,8 @@ fn run_each(
     }
     match gather {
         Gather::InOrder => {}
-        Gather::Sum => Reply::new(out, job.resp3).integer(sum),
-        Gather::Ok => Reply::new(out, job.resp3).ok(),
+        Gather::Sum => Reply::new(out, job.caller.resp3).integer(sum),
+        Gather::Ok => Reply::new(out, job.caller.resp3).ok(),
         Gather::Concat | Gather::Text | Gather::With(_) => {
             unreachable!("{}: gathers over shards, not keys", job.command.name)
         }

@@ -2,7 +2,7 @@
 
 use super::batch::ClientKey;
 use super::client::Client;
-use super::node::{Node, owner_of};
+use super::node::Node;
 use crate::base::limits;
 use crate::command::{self, Command, Run};
 use crate::resp::{Args, Limits, Parsed, ProtocolError, Reply, Span};
@@ -49,18 +49,20 @@ impl Node {
     pub fn feed(&mut self, key: ClientKey, input: &[u8]) -> (usize, Fed) {
         let mut window = std::mem::take(&mut self.window);
         let mut spans = std::mem::take(&mut self.spans);
-        let before = self.commands;
+        let before = self.observer.commands;
         let mut used = 0;
         self.crossed = None;
         let fed = loop {
-            let Some(client) = self.client(key) else {
+            let Some(client) = self.clients.get(key) else {
                 break Fed::Closed;
             };
             if let Some(fed) = client.stops() {
                 break fed;
             }
             let known = client.session.authenticated;
-            if self.input_waits || self.commands - before >= limits::COMMANDS_PER_FEED as u64 {
+            if self.post.input_waits
+                || self.observer.commands - before >= limits::COMMANDS_PER_FEED as u64
+            {
                 break Fed::More;
             }
             window.clear();
@@ -68,14 +70,14 @@ impl Node {
             let mut end = self.look_ahead(key, input, &mut used, &mut window, &mut spans);
             let looked = window.len();
             // Parsing is nobody's time: the first command begins here.
-            self.lap();
+            self.observer.lap();
             let mut stopped = None;
             for (i, ahead) in window.drain(..).enumerate() {
                 let start = ahead.start;
                 used = ahead.end;
                 self.dispatch(key, input, &spans, ahead);
-                let waits = self.input_waits;
-                let Some(client) = self.client_mut(key) else {
+                let waits = self.post.input_waits;
+                let Some(client) = self.clients.get_mut(key) else {
                     stopped = Some(Fed::Closed);
                     break;
                 };
@@ -111,13 +113,13 @@ impl Node {
         };
         (self.window, self.spans) = (window, spans);
         if fed == Fed::Held
-            && let Some(client) = self.client_mut(key)
+            && let Some(client) = self.clients.get_mut(key)
         {
             // Nothing of it may be sent that it could wait for: CLIENT REPLY OFF.
             client.is_overdrawn = client.replies.owes_too_many();
         }
         self.lend_outlet(key);
-        self.soil(key);
+        self.clients.mark_dirty(key);
         (used, fed)
     }
 
@@ -131,14 +133,14 @@ impl Node {
         window: &mut Vec<Ahead>,
         spans: &mut Vec<Span>,
     ) -> Option<Result<usize, ProtocolError>> {
-        let Node { clients, shard, config, mail, number, .. } = self;
-        let client = &mut clients[key.index as usize];
+        let Node { clients, participant, config, layout, number, .. } = self;
+        let (client, shard) = (clients.at(key), &participant.shard);
         let authenticated = client.session.authenticated || config.requirepass().is_empty();
         let limits = Limits {
             bulk_max: config.proto_max_bulk_len().min(limits::BULK_CEILING) as i64,
             unauthenticated: !authenticated,
         };
-        // What a stranger may send depends on the command before.
+        // What may be sent before AUTH depends on the command before.
         let depth = if authenticated { WINDOW } else { 1 };
         let mut at = *used;
         let mut end = None;
@@ -177,7 +179,6 @@ impl Node {
                 owner: None,
             });
         }
-        let shards = mail.shards();
         for ahead in window.iter_mut() {
             let words = ahead.words(input, spans);
             let found = command::find(words.at(0));
@@ -188,7 +189,7 @@ impl Node {
                 && let Some(first) = words.get(at + 1)
             {
                 let of_first = crate::base::hash::of(first);
-                let owner_of_first = owner_of(first, shards);
+                let owner_of_first = layout.owner(first);
                 (hash, owner) = (Some(of_first), Some(owner_of_first));
                 if owner_of_first == *number {
                     shard.prefetch(client.session.db, of_first);
@@ -210,8 +211,8 @@ impl Node {
     }
 
     fn refuse_input(&mut self, key: ClientKey, error: ProtocolError) {
-        self.errors += 1;
-        let Some(client) = self.client_mut(key) else {
+        self.observer.count_error();
+        let Some(client) = self.clients.get_mut(key) else {
             return;
         };
         let text = format!("ERR Protocol error: {error}");

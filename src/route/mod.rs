@@ -4,10 +4,25 @@
 //! other shards it says through its [`mailbox`]. It knows no socket and no clock, so that the
 //! simulator can run many of them in one thread and delay whatever it likes.
 //!
+//! # Who owns what
+//!
+//! | part | what it owns |
+//! |---|---|
+//! | [`participant`] | the data, the locks, and the judgement whether a command may run |
+//! | [`coordinator`] | commands of clients here that take several shards or several steps; [`plan`] says where their parts run, [`gather`] makes one reply of theirs |
+//! | [`clients`] | the clients: what is due to them, whose input goes on |
+//! | [`post`] | what is said to others and to itself, in one language ([`message`]) |
+//! | [`observer`] | what is counted and timed, and what is worth a second look |
+//! | [`departure`] | replies that leave from the shard that made them |
+//!
+//! None of them knows another: what one needs of the others for a call it is handed
+//! ([`participant::Context`]). [`node`] leads a turn through them; [`feed`] and [`dispatch`] lead a
+//! command.
+//!
 //! # The rules of order
 //!
-//! Commands over several shards are atomic and isolated: see [`txn`] and [`order`], with the locks
-//! in [`crate::shard::locks`]. Single-shard commands take no number and no lock; while nobody holds
+//! Commands over several shards are atomic and isolated: see [`coordinator`] and [`participant`],
+//! with the locks in [`crate::shard::locks`]. Single-shard commands take no number and no lock; while nobody holds
 //! a lock on their shard, one branch is all they pay; one that meets a lock waits in its queue.
 //!
 //! **Pipelines stay causal**: whoever has seen the effect of a later command of a pipeline sees
@@ -26,20 +41,25 @@
 
 pub mod batch;
 pub mod client;
+mod clients;
+mod coordinator;
 pub mod departure;
 mod dispatch;
 mod exec;
 pub mod feed;
 mod gather;
 pub mod mailbox;
+pub mod message;
+mod monitor;
 mod multi;
 pub mod node;
-mod observe;
-mod order;
+mod observer;
+mod participant;
 mod pause;
+mod plan;
+mod post;
 mod rules;
 mod session;
 #[cfg(test)]
 mod simulator;
-mod txn;
 mod walk;

@@ -1,16 +1,18 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH and RESET: what a transaction is to its client. How it runs
-//! is in [`super::txn`].
+//! is in [`super::coordinator`].
 
-use super::batch::{ClientKey, Item};
+use super::batch::ClientKey;
+use super::coordinator::{self, Goal};
 use super::dispatch::own_call;
 use super::exec::Ran;
-use super::node::{Node, owner_of};
-use super::observe::Seen;
-use super::txn::Goal;
+use super::node::Node;
+use super::observer::Measured;
 use crate::base::error::Error;
 use crate::command::{Command, Control, flag};
-use crate::resp::{Args, Reply};
+use crate::resp::{Args, Reply, Span};
 use crate::session::{ReplyMode, Watch};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 impl Node {
     pub(super) fn control(
@@ -21,7 +23,7 @@ impl Node {
         command: &'static Command,
         args: &Args,
     ) {
-        let Some(client) = self.client_mut(key) else {
+        let Some(client) = self.clients.get_mut(key) else {
             return;
         };
         let queueing = client.session.multi.is_some();
@@ -37,37 +39,39 @@ impl Node {
             let resp3 = client.session.resp3;
             client.replies.now(mode, |out| Reply::new(out, resp3).error_text(refusal));
             let code = crate::metrics::error_code(refusal.as_bytes());
-            self.count(command, Ran::Failed(code));
+            self.observer.count(command, Ran::Failed(code));
             return;
         }
         if queueing && matches!(control, Control::Unwatch | Control::Monitor) {
             return self.queue(key, mode, command, args);
         }
         if control != Control::Exec {
-            let ticks = self.count(command, Ran::Fine);
-            let seen = Seen { ticks, request: self.request, reply: 0 };
-            self.look_at(key, command, args, seen);
+            let ticks = self.observer.count(command, Ran::Fine);
+            let measured = Measured { ticks, request: self.observer.request, reply: 0 };
+            self.observer.look_at(&self.clients, key, command, args, measured);
         }
-        let Some(client) = self.client_mut(key) else {
+        let Some(client) = self.clients.get_mut(key) else {
             return;
         };
         let session = &mut client.session;
         match control {
             Control::Multi => session.multi = Some(Box::default()),
             Control::Exec => return self.exec(key, mode, command),
-            Control::Watch => return self.begin_watch(key, args),
+            Control::Watch => return self.begin_watch(key, command, args),
             Control::Discard | Control::Unwatch => {
                 session.multi = None;
                 let watched = std::mem::take(&mut session.watched);
                 self.unwatch(watched);
             }
             Control::Reset => return self.reset(key),
-            Control::Monitor => self.begin_monitor(key),
+            Control::Monitor => {}
         }
-        let Some(client) = self.client_mut(key) else {
-            return;
-        };
-        client.replies.now(mode, |out| Reply::new(out, false).ok());
+        if let Some(client) = self.clients.get_mut(key) {
+            client.replies.now(mode, |out| Reply::new(out, false).ok());
+        }
+        if control == Control::Monitor {
+            self.begin_monitor(key);
+        }
     }
 
     /// Keeps a command for EXEC.
@@ -81,8 +85,11 @@ impl Node {
         if command.is(flag::NO_MULTI) {
             return self.reject(key, mode, Some(command), &not_inside(command));
         }
+        if let Err(error) = self.participant.judge(command.flags) {
+            return self.reject(key, mode, Some(command), &error);
+        }
         let most = self.query_limit();
-        let Some(client) = self.client_mut(key) else {
+        let Some(client) = self.clients.get_mut(key) else {
             return;
         };
         let Some(queue) = &mut client.session.multi else {
@@ -95,7 +102,7 @@ impl Node {
         if queue.bytes as u64 > most {
             // What is queued is input that has not been executed: it counts like it.
             client.session.close = crate::session::Close::Now;
-            self.soil(key);
+            self.clients.mark_dirty(key);
             return;
         }
         if !queue.failed {
@@ -105,27 +112,18 @@ impl Node {
     }
 
     fn exec(&mut self, key: ClientKey, mode: ReplyMode, command: &'static Command) {
-        let Some(client) = self.client_mut(key) else {
+        let Some(client) = self.clients.get_mut(key) else {
             return;
         };
         let Some(queue) = client.session.multi.take() else {
             return;
         };
         let watched = std::mem::take(&mut client.session.watched);
-        if self.over_memory && queue.calls.iter().any(|call| call.command.is(flag::DENYOOM)) {
-            let text =
-                format!("EXECABORT Transaction discarded because of: {}", Error::OutOfMemory);
-            self.unwatch(watched);
-            return self.reject(key, mode, Some(command), &Error::owned(text));
-        }
-        let Some(client) = self.client_mut(key) else {
-            return;
-        };
         if queue.failed {
             let resp3 = client.session.resp3;
             client.replies.now(mode, |out| Reply::new(out, resp3).error(&Error::ExecAbort));
             let code = crate::metrics::error_code(b"EXECABORT");
-            self.count(command, Ran::Failed(code));
+            self.observer.count(command, Ran::Failed(code));
             if self.is_monitored {
                 self.show_all(key, &[], command);
             }
@@ -139,54 +137,36 @@ impl Node {
         self.begin(key, Goal::Exec, queue.calls, watched);
     }
 
-    fn begin_watch(&mut self, key: ClientKey, args: &Args) {
-        let Some(client) = self.client_mut(key) else {
+    fn begin_watch(&mut self, key: ClientKey, command: &'static Command, args: &Args) {
+        let Some(client) = self.clients.get_mut(key) else {
             return;
         };
         let (db, watched) = (client.session.db, &client.session.watched);
         // A key that is watched already keeps the version it was first seen with.
-        let mut fresh: Vec<&[u8]> = Vec::new();
-        for name in args.iter() {
-            if !watched.iter().any(|watch| watch.db == db && *watch.key == *name)
-                && !fresh.contains(&name)
-            {
-                fresh.push(name);
-            }
-        }
-        let Some(watch) = crate::command::declared("WATCH") else {
-            return;
-        };
-        let calls = fresh.iter().map(|name| {
-            let span = crate::resp::Span { at: 0, len: name.len() as u32 };
-            own_call(watch, &Args::new(name, &[span]))
-        });
-        let (calls, keys) = (calls.collect(), fresh.iter().map(|name| (db, (*name).into())));
-        let goal = Goal::Watch(keys.collect());
-        self.begin(key, goal, calls, Vec::new());
+        let here = watched.iter().filter(|watch| watch.db == db);
+        let mut known: HashSet<&[u8], ahash::RandomState> =
+            HashSet::with_hasher(crate::base::hash::state().clone());
+        known.extend(here.map(|watch| &*watch.key));
+        let spans = args.iter().zip(args.spans());
+        let fresh = spans.filter(|(name, _)| known.insert(name)).map(|(_, span)| *span);
+        let spans: Vec<Span> = fresh.collect();
+        let call = own_call(command, &args.only(&spans));
+        self.begin(key, Goal::Watch, vec![call], Vec::new());
     }
 
     /// Tells the owners that a client of ours no longer watches these keys.
     pub(super) fn unwatch(&mut self, watched: Vec<Watch>) {
-        self.watching = self.watching.saturating_sub(u64::from(!watched.is_empty()));
-        for watch in watched {
-            let owner = owner_of(&watch.key, self.mail.shards());
-            if owner == self.number {
-                self.shard.watches().remove(watch.db, &watch.key);
-                continue;
-            }
-            let batch = self.mail.batch(owner);
-            let at = batch.bytes.len() as u32;
-            batch.bytes.extend_from_slice(&watch.key);
-            batch.spans.push(crate::resp::Span { at, len: watch.key.len() as u32 });
-            let span = batch.spans.len() as u32 - 1;
-            batch.items.push(Item::Unwatch(watch.db as u16, span));
+        if watched.is_empty() {
+            return;
         }
+        let layout = Arc::clone(&self.layout);
+        self.coordinate(|_, cx| coordinator::unwatch(watched, &layout, cx));
     }
 
     /// RESET: the client is as if it had just connected, but for its addresses.
     fn reset(&mut self, key: ClientKey) {
         let password = !self.config.requirepass().is_empty();
-        let Some(client) = self.client_mut(key) else {
+        let Some(client) = self.clients.get_mut(key) else {
             return;
         };
         let session = &mut client.session;

@@ -1,5 +1,5 @@
-//! What is out of the ordinary and concerns every command: memory that has run out, clients that are
-//! paused, and somebody who monitors.
+//! What is out of the ordinary and concerns every command: clients that are paused, and somebody who
+//! monitors.
 //!
 //! A command that has to wait for the end of a pause is left in its client's input, and its client
 //! is noted; when the pause ends, the noted clients go on in the order they came. So nothing of a
@@ -7,22 +7,20 @@
 
 use super::batch::ClientKey;
 use super::node::Node;
-use crate::base::error::Error;
 use crate::command::{Command, Control, Run, flag};
 use crate::instance::Pause;
 use crate::resp::Args;
 use crate::session::{ReplyMode, Session};
 
 impl Node {
-    /// Whether there is anything that [`Node::attend`] has to look at.
-    pub(super) fn judge_attention(&mut self) {
-        self.attention =
-            self.over_memory || self.is_monitored || self.pause.is_on(self.now.unix_ms);
+    /// Decides whether commands have to pass [`Node::screen`].
+    pub(super) fn screen_commands(&mut self) {
+        self.screens = self.is_monitored || self.pause.is_on(self.now.unix_ms);
     }
 
     /// Whether a command runs, or is queued, though something is out of the ordinary.
     #[cold]
-    pub(super) fn attend(
+    pub(super) fn screen(
         &mut self,
         key: ClientKey,
         mode: ReplyMode,
@@ -31,27 +29,22 @@ impl Node {
         queues: bool,
     ) -> bool {
         // What is queued is shown when it runs.
-        self.may_run(key, mode, command)
+        self.may_run(key, command)
             && (queues || !self.is_monitored || self.may_run_monitored(key, mode, command, words))
     }
 
-    /// Whether a command that is fine in itself may run now. If not, it has been refused, or its
-    /// client waits.
-    fn may_run(&mut self, key: ClientKey, mode: ReplyMode, command: &Command) -> bool {
-        if self.over_memory && command.is(flag::DENYOOM) {
-            self.reject(key, mode, Some(command), &Error::OutOfMemory);
-            return false;
-        }
+    /// Whether a command that is fine in itself may run now. If not, its client waits.
+    fn may_run(&mut self, key: ClientKey, command: &Command) -> bool {
         let (pause, now_ms) = (self.pause, self.now.unix_ms);
-        let session = &mut self.clients[key.index as usize].session;
+        let session = &mut self.clients.at(key).session;
         if !pause.is_on(now_ms) || !(pause.is_for_all() || writes(command, session)) {
             return true;
         }
         session.postponed = true;
         // It will come again, and count then.
         session.traffic.commands -= 1;
-        self.commands -= 1;
-        self.postponed.push(key);
+        self.observer.commands -= 1;
+        self.clients.postpone(key);
         false
     }
 
@@ -62,21 +55,13 @@ impl Node {
         let is_on = pause.is_on(now_ms);
         let pause = if is_on { pause } else { Pause::default() };
         let changed = std::mem::replace(&mut self.pause, pause) != pause;
-        let mut settings = *self.shard.settings();
+        let mut settings = *self.participant.shard.settings();
         settings.expiry_paused = is_on;
-        self.shard.set_settings(settings);
-        self.judge_attention();
-        if !changed {
-            return;
-        }
-        // Under another pause some may go on; who may not waits again, in the same order.
-        for key in std::mem::take(&mut self.postponed) {
-            if let Some(client) = self.client_mut(key) {
-                client.session.postponed = false;
-                // It was not idle, though it said nothing.
-                client.session.active_ms = now_ms;
-                self.resume.push(key);
-            }
+        self.participant.shard.set_settings(settings);
+        self.screen_commands();
+        if changed {
+            // Under another pause some may go on; who may not waits again, in the same order.
+            self.clients.resume_postponed(now_ms);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! so that a client meets the end of a small keyspace in as few calls as on one shard. Nothing is
 //! locked: SCAN promises what stays, not a moment.
 
-use super::txn::cursor_shard;
+use super::plan::cursor_shard;
 use crate::base::number;
 use crate::resp::{Args, Reply, ReplyBuf, Span};
 use crate::session::Call;

@@ -1,6 +1,7 @@
 //! Floor 2: one core's share of the data. Everything here is synchronous and belongs to one thread:
 //! atomicity within a shard is `&mut Shard`.
 
+pub mod caller;
 pub mod db;
 pub mod entry;
 pub mod expiry;

@@ -1,8 +1,9 @@
 //! What has to hold of a world at rest: its journals replay to the same data.
 
-use super::super::node::{Node, owner_of};
+use super::super::node::Node;
 use super::serial::{Answer, parse};
 use super::world::{World, command};
+use crate::base::slot::even_owner;
 use crate::session::About;
 
 /// Replays every shard's journal into a fresh shard and compares the data.
@@ -26,7 +27,7 @@ pub fn replay_journals(world: &mut World, names: &[String]) -> Result<(), String
             return Err(format!("shard {shard} has {ours:?} keys, its replay {theirs:?}"));
         }
         let shards = world.shards();
-        for name in names.iter().filter(|name| owner_of(name.as_bytes(), shards) == shard) {
+        for name in names.iter().filter(|name| even_owner(name.as_bytes(), shards) == shard) {
             let get = command(&["GET".to_owned(), name.clone()]);
             let (ours, theirs) = (ask(world.node(shard), &get), ask(copy.node(0), &get));
             if ours != theirs {

@@ -16,9 +16,9 @@ mod check;
 mod serial;
 mod world;
 
-use super::node::owner_of;
 use super::rules::Rule;
 use crate::base::hash::Random;
+use crate::base::slot::even_owner;
 use check::replay_journals;
 use serial::{
     Answer, CLIENTS, Event, KEYS, Op, is_explained, names, parse, predecessors, random_op,
@@ -232,7 +232,7 @@ fn write(
         commands.push((std::iter::once("MSET".to_owned()).chain(pairs).collect(), None));
     }
     for key in alone {
-        let owner = owner_of(names[*key].as_bytes(), SHARDS);
+        let owner = even_owner(names[*key].as_bytes(), SHARDS);
         commands.push((vec!["SET".to_owned(), names[*key].clone(), value.clone()], Some(owner)));
     }
     for (words, owner) in &commands {

@@ -4,7 +4,7 @@
 //!
 //! `tests/order.rs` asks the same of a real server and includes this file.
 
-use super::{Random, owner_of};
+use super::{Random, even_owner};
 use std::collections::HashSet;
 
 /// A reply, as far as the workloads need to tell replies apart: all values are numbers.
@@ -165,7 +165,7 @@ impl Op {
         let keys = self.keys();
         let mut owners = (0..names.len())
             .filter(|key| keys & 1 << key != 0)
-            .map(|key| owner_of(names[key].as_bytes(), shards));
+            .map(|key| even_owner(names[key].as_bytes(), shards));
         let first = owners.next();
         matches!(self, Op::FlushAll | Op::DbSize | Op::Watch(_) | Op::Unwatch | Op::Exec(_))
             || owners.any(|owner| Some(owner) != first)
@@ -422,8 +422,8 @@ pub fn names(prefix: &str, count: usize, first: usize, shards: usize) -> Vec<Str
     (0..count)
         .map(|i| {
             let candidates = (0..).map(|salt| format!("{prefix}{i}.{salt}"));
-            let mut fitting =
-                candidates.filter(|name| owner_of(name.as_bytes(), shards) == (first + i) % shards);
+            let mut fitting = candidates
+                .filter(|name| even_owner(name.as_bytes(), shards) == (first + i) % shards);
             fitting.next().expect("some name fits")
         })
         .collect()

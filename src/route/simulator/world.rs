@@ -545,17 +545,17 @@ impl World {
         for (number, actor) in self.actors.iter_mut().enumerate() {
             let node = &mut actor.node;
             let left = [
-                ("locks", usize::from(!node.locks.is_idle())),
-                ("waiting requests", node.locks.waiting()),
-                ("transactions", node.txns.len()),
-                ("held clients", node.clients.iter().filter(|(_, client)| client.held).count()),
+                ("locks", usize::from(!node.participant.locks.is_idle())),
+                ("waiting requests", node.participant.locks.waiting()),
+                ("transactions", node.coordinator.len()),
+                ("held clients", node.clients.iter().filter(|client| client.held).count()),
                 (
                     "promised replies",
-                    node.clients.iter().map(|(_, client)| client.replies.outstanding()).sum(),
+                    node.clients.iter().map(|client| client.replies.outstanding()).sum(),
                 ),
                 ("lent outlets", node.departures.lent()),
-                ("unposted batches", usize::from(node.mail.has_outgoing())),
-                ("watches", usize::from(!with_clients && !node.shard.watches().is_idle())),
+                ("unposted batches", usize::from(node.mail().has_outgoing())),
+                ("watches", usize::from(!with_clients && !node.shard().watches().is_idle())),
                 ("clients", if with_clients { 0 } else { node.clients() }),
             ];
             if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {

@@ -1,0 +1,704 @@
+//! The coordinator of a command over several shards, or of a transaction: strict two-phase locking.
+//!
+//! 1. *Attempt*: all owners are asked at once to lock. What only reads runs as soon as its shard
+//!    has locked, and its result travels with the verdict.
+//! 2. All granted: decided. The rest runs in rounds, the last of which releases. A writer whose
+//!    reply is known already (MSET) answers without waiting for it: the channel keeps the order,
+//!    and the lock shields everybody else.
+//! 3. Any refused: what was granted is released, and the owners are asked again one after another
+//!    in ascending order, now waiting in their queues. Attempts never wait and waiters only wait
+//!    upwards, so nobody waits in a circle.
+//!
+//! A *round* is every next command up to one whose later half depends on what is read now (RENAME
+//! over two shards), or to one on the session, which runs here between two rounds, in its place. So
+//! MSET and MGET take one, RENAME two, and a transaction one more than it has RENAMEs or HELLOs in
+//! its middle.
+//!
+//! Every participant judges the whole transaction as it grants ([`super::participant`]); one that
+//! refuses ends it before anything has run.
+//!
+//! Where one shard owns everything there is nothing to decide: it is asked once, waits if it must,
+//! runs everything at one moment and releases.
+
+use super::batch::ClientKey;
+use super::exec::{self, Step};
+use super::gather;
+use super::message::{Act, Answer, Ask, Do, Message, Results, Unit, Verdict, Work};
+use super::participant::Context;
+use super::plan::{Party, Planned, Planner, Site};
+use super::rules::{Rule, broken};
+use super::session::run_session;
+use super::walk::Walk;
+use crate::base::error::Error;
+use crate::base::slot::Layout;
+use crate::command::{self, Gather, Write};
+use crate::resp::{Args, Reply, ReplyBuf};
+use crate::session::{Call, Watch};
+use crate::shard::caller::Caller;
+use crate::shard::locks::{Mode, TxnId};
+use smallvec::SmallVec;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// What the client is told in the end.
+#[derive(Debug)]
+pub(super) enum Goal {
+    /// The reply of the only command.
+    Single,
+    /// An array of all replies, or nothing if a watched key changed.
+    Exec,
+    /// That it watches the keys of the only command now.
+    Watch,
+    /// What a SCAN found.
+    Walk(Walk),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Phase {
+    /// All were asked at once; so many verdicts are missing, and whether somebody was busy.
+    Attempt { missing: usize, busy: bool },
+    /// Asked one after another; this participant is next to answer.
+    Ordered(usize),
+    /// Locked; so many results of the round are missing.
+    Running(usize),
+}
+
+/// A transaction under way.
+#[derive(Debug)]
+struct Txn {
+    id: TxnId,
+    client: ClientKey,
+    seq: u32,
+    /// The client's circumstances, as of the last round.
+    caller: Caller,
+    goal: Goal,
+    calls: Vec<Planned>,
+    parties: SmallVec<[Party; 4]>,
+    /// The flags of all calls together.
+    flags: u32,
+    phase: Phase,
+    /// The first call of the next round.
+    next: usize,
+    /// The across command whose reading half is in the round under way.
+    reading: Option<usize>,
+    /// What an across command has decided to write, for the next round.
+    writes: VecDeque<(usize, Write)>,
+    /// The first round, where it goes with the requests for locks.
+    first: Option<Works>,
+    /// Whether the requests say to release at once after running.
+    releases: bool,
+    /// What running has given so far; [`Planned::parts`] says what lies where.
+    results: Vec<Results>,
+    /// Whether a watched key had changed.
+    changed: bool,
+    /// Why a participant may not run it.
+    refusal: Option<Error>,
+    /// The keys the client watched: its watch ends with the transaction, not before its checks.
+    watched: Vec<Watch>,
+    /// What planning took, in ticks.
+    ticks: u64,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Coordinator {
+    number: usize,
+    layout: Arc<Layout>,
+    databases: usize,
+    txns: HashMap<TxnId, Txn, ahash::RandomState>,
+    next: u64,
+}
+
+impl Coordinator {
+    /// The coordinator of a shard, for its clients.
+    pub(super) fn new(number: usize, layout: Arc<Layout>, databases: usize) -> Coordinator {
+        let txns = HashMap::with_hasher(crate::base::hash::state().clone());
+        Coordinator { number, layout, databases, txns, next: 0 }
+    }
+
+    /// How many transactions are under way.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.txns.len()
+    }
+
+    /// Begins a transaction of `calls`. The client's later commands wait until it has ended.
+    pub(super) fn begin(
+        &mut self,
+        client: ClientKey,
+        goal: Goal,
+        calls: Vec<Call>,
+        watched: Vec<Watch>,
+        cx: &mut Context,
+    ) {
+        let Some(owner) = cx.clients.get_mut(client) else {
+            return;
+        };
+        let seq = owner.replies.promise(owner.session.reply_mode);
+        owner.held = !broken(Rule::HoldBack);
+        let caller = owner.session.caller();
+        let flags = calls.iter().fold(0, |flags, call| flags | call.command.flags);
+        let mut planner = Planner::new(&self.layout, self.number, self.databases);
+        let calls = match goal {
+            Goal::Watch => {
+                calls.into_iter().map(|call| planner.plan_watch(call, caller.db())).collect()
+            }
+            _ => planner.plan(calls, caller.db(), matches!(goal, Goal::Walk(_))),
+        };
+        let parties = planner.parties(&watched);
+        self.next += 1;
+        let txn = Txn {
+            id: (self.number as u64) << 48 | self.next,
+            client,
+            seq,
+            caller,
+            goal,
+            calls,
+            parties,
+            flags,
+            phase: Phase::Running(0),
+            next: 0,
+            reading: None,
+            writes: VecDeque::new(),
+            first: None,
+            releases: false,
+            results: Vec::new(),
+            changed: false,
+            refusal: None,
+            watched,
+            ticks: cx.observer.lap(),
+        };
+        match txn.goal {
+            // Nothing to lock, and one shard after another.
+            Goal::Walk(_) => self.run_round(txn, cx),
+            _ => self.ask_all(txn, cx),
+        }
+    }
+
+    // ---- locking -----------------------------------------------------------------------------
+
+    /// Asks everybody at once.
+    fn ask_all(&mut self, mut txn: Txn, cx: &mut Context) {
+        let count = txn.parties.len();
+        if count == 0 {
+            return self.round_over(txn, cx);
+        }
+        txn.phase = Phase::Attempt { missing: count, busy: false };
+        self.prepare(&mut txn, cx);
+        // With one participant nothing can refuse and nobody else waits: it may as well wait.
+        let asks = (0..count).map(|at| txn.ask(at, count == 1));
+        let asks: SmallVec<[(usize, Message); 4]> = asks.collect();
+        self.txns.insert(txn.id, txn);
+        for (shard, ask) in asks {
+            cx.post.say(shard, ask);
+        }
+    }
+
+    /// Asks one participant, waiting, and the next when it has answered.
+    fn ask_in_order(&mut self, mut txn: Txn, at: usize, cx: &mut Context) {
+        txn.phase = Phase::Ordered(at);
+        let (shard, ask) = txn.ask(at, true);
+        self.txns.insert(txn.id, txn);
+        cx.post.say(shard, ask);
+    }
+
+    /// Lets the first round go with the requests for locks, if it may run as soon as its shard has
+    /// locked: nobody else has a say, or it only reads.
+    fn prepare(&mut self, txn: &mut Txn, cx: &mut Context) {
+        let alone = txn.parties.len() == 1;
+        let lockless = txn.parties.iter().all(|party| party.wants.is_empty());
+        (txn.next, txn.reading, txn.first) = (0, None, None);
+        if alone || lockless || txn.first_round_reads() {
+            txn.first = Some(self.fill_round(txn, cx));
+        }
+        txn.releases = lockless || (alone && txn.is_at_end());
+    }
+
+    /// A participant has answered.
+    pub(super) fn judged(&mut self, verdict: Verdict, cx: &mut Context) {
+        let Some(mut txn) = self.txns.remove(&verdict.txn) else {
+            return;
+        };
+        let at = txn.parties.iter().position(|party| party.shard == verdict.shard);
+        let at = at.expect("only participants are asked");
+        let is_busy = matches!(verdict.answer, Answer::Busy);
+        let party = &mut txn.parties[at];
+        party.holds = !is_busy && !txn.releases && !party.wants.is_empty();
+        match verdict.answer {
+            Answer::Granted(results) => txn.take_results(results),
+            Answer::Changed => txn.changed = true,
+            Answer::Refused(error) => txn.refusal = Some(error),
+            Answer::Busy => {}
+        }
+        match txn.phase {
+            Phase::Attempt { missing, busy } => {
+                let (missing, busy) = (missing - 1, busy | is_busy);
+                if missing > 0 {
+                    txn.phase = Phase::Attempt { missing, busy };
+                    self.txns.insert(txn.id, txn);
+                } else if txn.changed || txn.refusal.is_some() {
+                    self.abort(txn, cx);
+                } else if busy {
+                    txn.release_all(cx);
+                    txn.forget_results();
+                    self.prepare(&mut txn, cx);
+                    self.ask_in_order(txn, 0, cx);
+                } else {
+                    self.locked(txn, cx);
+                }
+            }
+            Phase::Ordered(_) if txn.changed || txn.refusal.is_some() => self.abort(txn, cx),
+            Phase::Ordered(at) if at + 1 < txn.parties.len() => {
+                self.ask_in_order(txn, at + 1, cx);
+            }
+            Phase::Ordered(_) => self.locked(txn, cx),
+            Phase::Running(_) => unreachable!("all verdicts were in"),
+        }
+    }
+
+    /// All locks are held. If the first round went with the requests, it is over.
+    fn locked(&mut self, mut txn: Txn, cx: &mut Context) {
+        match txn.first.take() {
+            Some(_) => self.round_over(txn, cx),
+            None => self.round_over_or_next(txn, cx),
+        }
+    }
+
+    // ---- running -----------------------------------------------------------------------------
+
+    /// Fills the next round: pending writes, then calls up to one that has to read first, or one on
+    /// the session.
+    fn fill_round(&self, txn: &mut Txn, cx: &Context) -> Works {
+        let mut works = Works::new(self.layout.shards());
+        if let Some(client) = cx.clients.get(txn.client) {
+            txn.caller = client.session.caller();
+        }
+        for (at, write) in txn.writes.drain(..) {
+            let Planned { call, site: Site::Across(_, keys), .. } = &txn.calls[at] else {
+                unreachable!("only across commands write later")
+            };
+            let (shard, db) = keys[write.key];
+            let (act, caller) = (Act::Data(Step::Part(write.handler)), txn.caller.in_db(db));
+            let unit = Unit::new(at, DISCARDED, act, call.command, caller);
+            works.to(shard).add(unit, write.args.iter().map(Vec::as_slice));
+        }
+        while txn.reading.is_none()
+            && let Some(planned) = txn.calls.get_mut(txn.next)
+            && !matches!(planned.site, Site::Session)
+        {
+            let at = txn.next;
+            let (command, caller) = (planned.call.command, txn.caller.in_db(planned.db));
+            planned.resp3 = caller.resp3;
+            let args = Args::new(&planned.call.bytes, &planned.call.spans);
+            let unit = |part, act| Unit::new(at, part, act, command, caller);
+            txn.next += 1;
+            match &planned.site {
+                Site::Session => unreachable!("looked for above"),
+                Site::One(shard) => {
+                    works.to(*shard).add(unit(0, Act::Data(Step::Whole)), args.iter());
+                }
+                Site::Parts(handler, gather, owners) => {
+                    let parts = exec::parts(command, &args).zip(owners);
+                    works.share(parts, |shard| unit(shard, Act::Each(*handler, *gather)));
+                }
+                Site::Watch(owners) => {
+                    let parts = (0..args.len()).map(|i| args.range(i, 1)).zip(owners);
+                    works.share(parts, |shard| unit(shard, Act::Watch));
+                }
+                Site::All(handler, _) => {
+                    for shard in 0..works.0.len() {
+                        let act = Act::Data(Step::Part(*handler));
+                        works.to(shard).add(unit(shard, act), args.iter());
+                    }
+                }
+                Site::Sessions(handler, _) => {
+                    let asker = cx.clients.session_id(txn.client);
+                    for shard in 0..works.0.len() {
+                        let act = Act::Sessions(*handler, asker);
+                        works.to(shard).add(unit(shard, act), args.iter());
+                    }
+                }
+                Site::Across(across, keys) => {
+                    txn.reading = Some(at);
+                    for (i, (shard, db)) in keys.iter().enumerate() {
+                        let act = Act::Data(Step::Read(across, i));
+                        let mut unit = unit(i, act);
+                        unit.caller = caller.in_db(*db);
+                        works.to(*shard).add(unit, args.iter());
+                    }
+                }
+            }
+        }
+        works
+    }
+
+    /// Sends the next round; the last one releases.
+    fn run_round(&mut self, mut txn: Txn, cx: &mut Context) {
+        let mut works = self.fill_round(&mut txn, cx);
+        let release = txn.is_at_end();
+        let known = release && works.units().all(|unit| txn.is_known(unit));
+        let mut missing = 0;
+        for party in &mut txn.parties {
+            let work = works.take(party.shard);
+            let answer = !known && !work.is_empty();
+            if work.is_empty() && !(release && party.holds) {
+                continue;
+            }
+            party.holds &= !release;
+            missing += usize::from(answer);
+            let order = Do { txn: txn.id, work, release, answer };
+            cx.post.say(party.shard, Message::Do(Box::new(order)));
+        }
+        if missing == 0 {
+            return self.round_over(txn, cx);
+        }
+        txn.phase = Phase::Running(missing);
+        self.txns.insert(txn.id, txn);
+    }
+
+    /// A participant has run its part of a round.
+    pub(super) fn done(&mut self, txn: TxnId, results: Results, cx: &mut Context) {
+        let Some(mut txn) = self.txns.remove(&txn) else {
+            return;
+        };
+        txn.take_results(results);
+        let Phase::Running(missing) = &mut txn.phase else { unreachable!("results of a round") };
+        *missing -= 1;
+        if *missing > 0 {
+            self.txns.insert(txn.id, txn);
+        } else {
+            self.round_over(txn, cx);
+        }
+    }
+
+    /// All results of a round are here: an across command decides, and on it goes.
+    fn round_over(&mut self, mut txn: Txn, cx: &mut Context) {
+        if let Some(at) = txn.reading.take() {
+            txn.decide(at);
+        }
+        if txn.is_at_end() && txn.walks_on(self.layout.shards()) {
+            return self.run_round(txn, cx);
+        }
+        self.round_over_or_next(txn, cx);
+    }
+
+    /// Runs the session commands whose place has come; then ends the transaction, or sends the next
+    /// round.
+    fn round_over_or_next(&mut self, mut txn: Txn, cx: &mut Context) {
+        while txn.writes.is_empty()
+            && let Some(planned) = txn.calls.get_mut(txn.next)
+            && let Site::Session = planned.site
+        {
+            txn.next += 1;
+            let mut reply = ReplyBuf::default();
+            let args = Args::new(&planned.call.bytes, &planned.call.spans);
+            planned.ticks = run_session(txn.client, planned.call.command, &args, &mut reply, cx);
+            planned.reply = Some(reply);
+        }
+        if txn.is_at_end() {
+            txn.release_all(cx);
+            finish(txn, &self.layout, cx);
+        } else {
+            self.run_round(txn, cx);
+        }
+    }
+
+    /// A watched key had changed, or a shard may not run it: nothing has run.
+    fn abort(&mut self, mut txn: Txn, cx: &mut Context) {
+        txn.release_all(cx);
+        let mut out = ReplyBuf::default();
+        let is_exec = matches!(txn.goal, Goal::Exec);
+        match txn.refusal.take() {
+            None => {
+                Reply::new(&mut out, txn.caller.resp3).null_array();
+                count_exec(&txn, cx);
+            }
+            Some(error) => {
+                let first = txn.calls.first().map(|planned| planned.call.command);
+                let (command, error) = if is_exec {
+                    let text = format!("EXECABORT Transaction discarded because of: {error}");
+                    (command::declared("EXEC"), Error::owned(text))
+                } else {
+                    (first, error)
+                };
+                cx.observer.count_rejected(command, &error);
+                Reply::new(&mut out, txn.caller.resp3).error(&error);
+            }
+        }
+        conclude(txn, &out, &self.layout, cx);
+    }
+}
+
+/// Tells the client, and lets its next commands run.
+fn finish(mut txn: Txn, layout: &Layout, cx: &mut Context) {
+    let mut out = ReplyBuf::default();
+    let mut calls = std::mem::take(&mut txn.calls);
+    let results = std::mem::take(&mut txn.results);
+    let resp3 = txn.caller.resp3;
+    cx.observer.lap();
+    match &mut txn.goal {
+        Goal::Exec => {
+            Reply::new(&mut out, resp3).array(calls.len());
+            for planned in &mut calls {
+                txn.ticks += write_counted(txn.client, planned, 0, &results, &mut out, cx);
+            }
+            count_exec(&txn, cx);
+        }
+        Goal::Walk(walk) if calls.iter().all(Planned::is_fine) => {
+            walk.write(&mut out, resp3);
+            for Planned { call, ticks, .. } in &calls {
+                let took = ticks + txn.ticks + cx.observer.lap();
+                cx.observer.count_call(cx.clients, txn.client, call, took, &out, 0);
+            }
+        }
+        Goal::Single | Goal::Walk(_) => {
+            for planned in &mut calls {
+                write_counted(txn.client, planned, txn.ticks, &results, &mut out, cx);
+            }
+        }
+        Goal::Watch => {
+            for planned in &calls {
+                watch(txn.client, planned, &results, layout, cx);
+            }
+            Reply::new(&mut out, resp3).ok();
+        }
+    }
+    conclude(txn, &out, layout, cx);
+}
+
+/// Writes the reply of one call and counts it, with what planning it took. Returns that sum.
+fn write_counted(
+    client: ClientKey,
+    planned: &mut Planned,
+    planning: u64,
+    results: &[Results],
+    out: &mut ReplyBuf,
+    cx: &mut Context,
+) -> u64 {
+    let from = out.mark();
+    gather::write(planned, results, out);
+    if let Site::Session = planned.site {
+        // It was counted where it ran.
+        return planned.ticks;
+    }
+    let took = planned.ticks + planning + cx.observer.lap();
+    cx.observer.count_call(cx.clients, client, &planned.call, took, out, from);
+    took
+}
+
+/// The client watches the keys of a call from now on, as their owners have told.
+fn watch(
+    client: ClientKey,
+    planned: &Planned,
+    results: &[Results],
+    layout: &Layout,
+    cx: &mut Context,
+) {
+    let Site::Watch(owners) = &planned.site else { unreachable!("a WATCH was planned as one") };
+    let mut told: SmallVec<[&[u8]; 16]> = SmallVec::from_elem(&[][..], layout.shards());
+    for (at, part) in &planned.parts {
+        told[part.part as usize] = &results[*at].replies.bytes()[part.from..part.to];
+    }
+    let args = Args::new(&planned.call.bytes, &planned.call.spans);
+    let watches = args.iter().zip(owners).map(|(key, owner)| {
+        let told = &mut told[usize::from(*owner)];
+        let (version, rest) = told.split_first_chunk().expect("a version for each key");
+        *told = rest;
+        Watch { db: planned.db, key: key.into(), version: u64::from_le_bytes(*version) }
+    });
+    match cx.clients.get_mut(client) {
+        Some(state) => {
+            let watched = &mut state.session.watched;
+            let begins = watched.is_empty();
+            watched.extend(watches);
+            if begins && !watched.is_empty() {
+                cx.clients.begins_watching();
+            }
+        }
+        // It has gone in the meantime.
+        None => watches.for_each(|watch| {
+            let owner = layout.owner(&watch.key);
+            cx.post.say(owner, Message::Unwatch(watch));
+        }),
+    }
+}
+
+fn count_exec(txn: &Txn, cx: &mut Context) {
+    if let Goal::Exec = txn.goal {
+        cx.observer.count_exec(txn.ticks);
+    }
+}
+
+fn conclude(txn: Txn, reply: &ReplyBuf, layout: &Layout, cx: &mut Context) {
+    let client = txn.client;
+    unwatch(txn.watched, layout, cx);
+    cx.clients.keep_promise(client, txn.seq, reply, (0, reply.mark()));
+    if let Some(state) = cx.clients.get_mut(client)
+        && std::mem::take(&mut state.held)
+    {
+        cx.clients.resume(client);
+    }
+}
+
+/// Tells the owners that a client of ours no longer watches these keys.
+pub(super) fn unwatch(watched: Vec<Watch>, layout: &Layout, cx: &mut Context) {
+    if !watched.is_empty() {
+        cx.clients.ends_watching();
+    }
+    for watch in watched {
+        cx.post.say(layout.owner(&watch.key), Message::Unwatch(watch));
+    }
+}
+
+/// The part number of a write whose reply nobody looks at.
+const DISCARDED: usize = u32::MAX as usize;
+
+impl Txn {
+    /// The request for one participant.
+    fn ask(&mut self, at: usize, wait: bool) -> (usize, Message) {
+        let party = &self.parties[at];
+        let work = self.first.as_mut().map(|works| works.take(party.shard)).unwrap_or_default();
+        let checks = party.checks.iter().map(|at| self.watched[*at as usize].clone()).collect();
+        let (txn, flags, release) = (self.id, self.flags, self.releases);
+        let ask = Ask { txn, wait, wants: party.wants.clone(), checks, flags, work, release };
+        (party.shard, Message::Ask(Box::new(ask)))
+    }
+
+    /// Whether the first round changes nothing, so that it can be repeated or given up.
+    fn first_round_reads(&self) -> bool {
+        for planned in &self.calls {
+            match planned.site {
+                Site::Session | Site::Across(..) => return true,
+                // It leaves a mark: an attempt that is refused elsewhere must not.
+                Site::Watch(_) => return false,
+                _ if exec::mode(planned.call.command) == Mode::Exclusive => return false,
+                _ => {}
+            }
+        }
+        true
+    }
+
+    fn release_all(&mut self, cx: &mut Context) {
+        for party in &mut self.parties {
+            if std::mem::take(&mut party.holds) {
+                let work = Work::default();
+                let order = Do { txn: self.id, work, release: true, answer: false };
+                cx.post.say(party.shard, Message::Do(Box::new(order)));
+            }
+        }
+    }
+
+    /// Whether a SCAN goes on with another shard; the next round is ready then.
+    fn walks_on(&mut self, shards: usize) -> bool {
+        let (Goal::Walk(walk), Some(planned)) = (&mut self.goal, self.calls.first_mut()) else {
+            return false;
+        };
+        let Some((at, part)) = planned.parts.first() else {
+            return false;
+        };
+        let reply = &self.results[*at].replies.bytes()[part.from..part.to];
+        let Some(next) = walk.step(&mut planned.call, reply, shards) else {
+            return false;
+        };
+        planned.site = Site::One(next);
+        self.next = 0;
+        self.forget_results();
+        true
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.next == self.calls.len() && self.reading.is_none() && self.writes.is_empty()
+    }
+
+    /// Whether a part's reply is known before it runs: MSET's parts cannot fail.
+    fn is_known(&self, unit: &Unit) -> bool {
+        let planned = &self.calls[unit.call as usize];
+        unit.part == DISCARDED as u32 || matches!(planned.site, Site::Parts(_, Gather::Ok, _))
+    }
+
+    fn take_results(&mut self, results: Results) {
+        let at = self.results.len();
+        for part in &results.of {
+            let planned = &mut self.calls[part.call as usize];
+            planned.ticks += part.ticks;
+            if part.part != DISCARDED as u32 {
+                planned.parts.push((at, *part));
+            }
+        }
+        self.results.push(results);
+    }
+
+    fn forget_results(&mut self) {
+        self.results.clear();
+        for planned in &mut self.calls {
+            planned.parts.clear();
+        }
+    }
+
+    /// An across command has read all its keys: its reply, and what it writes.
+    fn decide(&mut self, at: usize) {
+        let planned = &mut self.calls[at];
+        let Site::Across(across, _) = planned.site else { unreachable!("only these read first") };
+        planned.parts.sort_by_key(|(_, part)| part.part);
+        let mut out = ReplyBuf::default();
+        if let Some((replies, part)) = planned.failure(&self.results) {
+            out.append(replies, part.from, part.to);
+        } else {
+            let results = &self.results;
+            let parts = planned.parts.iter();
+            let read = parts.map(|(at, part)| &results[*at].replies.bytes()[part.from..part.to]);
+            let read: Vec<&[u8]> = read.collect();
+            let args = Args::new(&planned.call.bytes, &planned.call.spans);
+            let (mut writes, resp3) = (Vec::new(), planned.resp3);
+            let decided =
+                (across.finish)(&args, &read, &mut writes, &mut Reply::new(&mut out, resp3));
+            match decided {
+                Ok(()) => self.writes.extend(writes.into_iter().map(|write| (at, write))),
+                Err(error) => {
+                    out.clear();
+                    Reply::new(&mut out, resp3).error(&error);
+                }
+            }
+        }
+        planned.reply = Some(out);
+    }
+}
+
+/// Work by shard.
+#[derive(Debug)]
+struct Works(Vec<Work>);
+
+impl Works {
+    fn new(shards: usize) -> Works {
+        Works((0..shards).map(|_| Work::default()).collect())
+    }
+
+    fn to(&mut self, shard: usize) -> &mut Work {
+        &mut self.0[shard]
+    }
+
+    /// Adds one part for each shard that owns a key: `unit` makes it of the shard's number.
+    fn share<'a>(
+        &mut self,
+        keys: impl Iterator<Item = (Args<'a>, &'a u16)>,
+        unit: impl Fn(usize) -> Unit,
+    ) {
+        let mut begun: SmallVec<[bool; 16]> = SmallVec::from_elem(false, self.0.len());
+        for (args, owner) in keys {
+            let shard = usize::from(*owner);
+            let work = &mut self.0[shard];
+            if !std::mem::replace(&mut begun[shard], true) {
+                work.add(unit(shard), std::iter::empty());
+            }
+            work.extend(args.iter());
+        }
+    }
+
+    fn take(&mut self, shard: usize) -> Work {
+        std::mem::take(&mut self.0[shard])
+    }
+
+    fn units(&self) -> impl Iterator<Item = &Unit> {
+        self.0.iter().flat_map(|work| &work.units)
+    }
+}

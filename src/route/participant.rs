@@ -1,0 +1,280 @@
+//! The participant's side of commands over several shards, and the data they run on: judging,
+//! granting locks, running parts, releasing. The coordinator's side is [`super::coordinator`].
+//!
+//! **A command is judged once**, by every participant as it grants (single-shard commands as they
+//! run): whether there is memory for it, and what may come to stand in the way of a command besides.
+//! After all have granted, nothing can refuse any more, so a coordinator may answer before the parts
+//! have run.
+
+use super::batch::ClientKey;
+use super::clients::Clients;
+use super::exec::{self, Job, Ran};
+use super::message::{Act, Answer, Ask, Do, Message, PartReply, Pending, Results, Unit};
+use super::message::{Verdict, Waiter, Work};
+use super::observer::Observer;
+use super::post::Post;
+use super::rules::{Rule, broken};
+use crate::base::error::Error;
+use crate::base::memory;
+use crate::command::{SessionsHandler, flag};
+use crate::metrics::error_code;
+use crate::resp::{Args, Reply, ReplyBuf};
+use crate::session::{Env, Watch};
+use crate::shard::Shard;
+use crate::shard::caller::Caller;
+use crate::shard::locks::{Locks, TxnId, Wants};
+
+/// What participant and coordinator work with beside their own state, for the length of one call.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    /// This shard's clients.
+    pub(super) clients: &'a mut Clients,
+    /// What is said to other shards.
+    pub(super) post: &'a mut Post,
+    /// What is counted.
+    pub(super) observer: &'a mut Observer,
+    /// The configuration, the instance, the time.
+    pub(super) env: Env<'a>,
+    /// Set where the work was on sessions: the node follows what they may have changed.
+    pub(super) touched_sessions: bool,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Participant {
+    number: usize,
+    pub(super) shard: Shard,
+    pub(super) locks: Locks<Waiter>,
+    /// Allocated bytes from which on commands that may take memory are refused (`maxmemory`).
+    memory_max: u64,
+}
+
+impl Participant {
+    /// The participant of a shard.
+    pub(super) fn new(number: usize, shard: Shard) -> Participant {
+        Participant { number, shard, locks: Locks::default(), memory_max: u64::MAX }
+    }
+
+    /// Follows `maxmemory`, in bytes; 0 is no limit.
+    pub(super) fn set_memory_max(&mut self, bytes: u64) {
+        self.memory_max = if bytes == 0 { u64::MAX } else { bytes };
+    }
+
+    /// Whether commands with these flags may run here now.
+    ///
+    /// # Errors
+    /// What their client is told instead.
+    #[inline]
+    pub(super) fn judge(&self, flags: u32) -> Result<(), Error> {
+        if flags & flag::DENYOOM != 0 && memory::used() > self.memory_max {
+            return Err(Error::OutOfMemory);
+        }
+        Ok(())
+    }
+
+    /// The locks a command has to wait for, if it has to.
+    #[inline]
+    pub(super) fn blocks(&self, job: &Job) -> Option<Wants> {
+        if self.locks.is_idle() { None } else { self.met_locks(job) }
+    }
+
+    #[cold]
+    fn met_locks(&self, job: &Job) -> Option<Wants> {
+        if broken(Rule::Queues) {
+            return None;
+        }
+        // Arguments that do not say where the keys are fail in the handler, which needs no lock.
+        let wants = exec::wants(job.command, &job.args, job.caller.db()).ok()?;
+        (!self.locks.lets_through(&wants)).then_some(wants)
+    }
+
+    /// Lets a command wait for the locks that [`Participant::blocks`] named.
+    pub(super) fn wait(&mut self, wants: Wants, pending: Pending) {
+        self.locks.wait(wants, None, Waiter::Command(pending));
+    }
+
+    /// A transaction of shard `from` asks for locks.
+    pub(super) fn asked(&mut self, from: usize, ask: Box<Ask>, cx: &mut Context) {
+        let granted = ask.wants.is_empty()
+            || broken(Rule::Locks)
+            || if ask.release {
+                self.locks.lets_through(&ask.wants)
+            } else {
+                self.locks.attempt(ask.txn, &ask.wants)
+            };
+        if granted {
+            self.grant(from, *ask, cx);
+        } else if ask.wait {
+            let holder = (!ask.release).then_some(ask.txn);
+            self.locks.wait(ask.wants.clone(), holder, Waiter::Ask(from, ask));
+        } else {
+            self.answer(from, ask.txn, Answer::Busy, cx);
+        }
+    }
+
+    fn grant(&mut self, from: usize, ask: Ask, cx: &mut Context) {
+        let answer = if !ask.checks.iter().all(|watch| self.is_unchanged(watch)) {
+            Answer::Changed
+        } else if let Err(error) = self.judge(ask.flags) {
+            Answer::Refused(error)
+        } else {
+            Answer::Granted(self.run(ask.txn, &ask.work, cx))
+        };
+        self.answer(from, ask.txn, answer, cx);
+    }
+
+    fn answer(&mut self, to: usize, txn: TxnId, answer: Answer, cx: &mut Context) {
+        let verdict = Verdict { txn, shard: self.number, answer };
+        cx.post.say(to, Message::Verdict(Box::new(verdict)));
+    }
+
+    /// A transaction of shard `from`, which holds locks here, goes on.
+    pub(super) fn told(&mut self, from: usize, order: &Do, cx: &mut Context) {
+        let results = self.run(order.txn, &order.work, cx);
+        if order.release {
+            self.locks.release(order.txn);
+            self.run_ready(cx);
+        }
+        if order.answer {
+            cx.post.say(from, Message::Done(order.txn, Box::new(results)));
+        }
+    }
+
+    /// Runs everything whose turn has come after locks were released.
+    fn run_ready(&mut self, cx: &mut Context) {
+        while let Some(waiter) = self.locks.next_ready() {
+            match waiter {
+                Waiter::Ask(from, ask) => self.grant(from, *ask, cx),
+                Waiter::Command(pending) => self.run_pending(pending, cx),
+            }
+        }
+    }
+
+    /// A command whose time has come, for a client of any shard.
+    fn run_pending(&mut self, pending: Pending, cx: &mut Context) {
+        let Pending { from, client, seq, caller, call } = pending;
+        let (command, args) = (call.command, Args::new(&call.bytes, &call.spans));
+        let mut out = ReplyBuf::default();
+        cx.observer.lap();
+        let ticks = match self.judge(command.flags) {
+            Ok(()) => {
+                let job = Job { command, args, caller, hash: None, txn: 0 };
+                let ran = exec::run_whole(&mut self.shard, &job, &mut out);
+                cx.observer.count(command, ran)
+            }
+            Err(error) => {
+                cx.observer.count_rejected(Some(command), &error);
+                Reply::new(&mut out, caller.resp3).error(&error);
+                0
+            }
+        };
+        self.reply_late(from, client, seq, &out, cx);
+        cx.observer.tell_slow(cx.post, from, client, call, ticks);
+    }
+
+    /// Sends the reply to a command that had to wait.
+    fn reply_late(
+        &self,
+        from: usize,
+        client: ClientKey,
+        seq: u32,
+        reply: &ReplyBuf,
+        cx: &mut Context,
+    ) {
+        if from == self.number {
+            return cx.clients.keep_promise(client, seq, reply, (0, reply.mark()));
+        }
+        let batch = cx.post.mail.batch(from);
+        let start = batch.replies.mark();
+        batch.replies.append(reply, 0, reply.mark());
+        let end = batch.replies.mark();
+        batch.items.push(Message::Late(client, seq, (start, end)));
+    }
+
+    /// Runs the parts of a transaction that are this shard's, in order.
+    fn run(&mut self, txn: TxnId, work: &Work, cx: &mut Context) -> Results {
+        let mut results = Results::default();
+        cx.observer.lap();
+        for unit in &work.units {
+            let (from, ends) = (results.replies.mark(), results.ends.len());
+            let ran = self.run_unit(txn, unit, &work.args(unit), &mut results, cx);
+            let (to, failed) = (results.replies.mark(), ran != Ran::Fine);
+            // The coordinator counts the call, when it has all parts.
+            let (call, part, ticks) = (unit.call, unit.part, cx.observer.lap());
+            results.of.push(PartReply { call, part, from, to, ends, failed, ticks });
+        }
+        results
+    }
+
+    fn run_unit(
+        &mut self,
+        txn: TxnId,
+        unit: &Unit,
+        args: &Args,
+        results: &mut Results,
+        cx: &mut Context,
+    ) -> Ran {
+        let Unit { command, caller, .. } = *unit;
+        let job = Job { command, args: *args, caller, hash: None, txn };
+        match unit.act {
+            Act::Data(step) => exec::run_step(&mut self.shard, &job, step, &mut results.replies),
+            Act::Each(handler, gather) => {
+                let Results { replies, ends, .. } = results;
+                exec::run_parts(&mut self.shard, &job, handler, gather, replies, ends)
+            }
+            Act::Sessions(handler, asker) => {
+                run_on_sessions(handler, asker, caller, args, &mut results.replies, cx)
+            }
+            Act::Watch => {
+                for key in args.iter() {
+                    let version = self.watch(caller.db(), key);
+                    results.replies.extend(&version.to_le_bytes());
+                }
+                Ran::Fine
+            }
+        }
+    }
+
+    /// A client (of any shard) begins to watch a key; returns its version.
+    fn watch(&mut self, db: usize, key: &[u8]) -> u64 {
+        // A key that has expired goes now: its removal later would look like a change.
+        if self.shard.is_expired(db, key) {
+            self.shard.db(db).edit(key);
+        }
+        self.shard.watches().add(db, key)
+    }
+
+    /// A client (of any shard) watches a key no longer.
+    pub(super) fn unwatch(&mut self, watch: &Watch) {
+        self.shard.watches().remove(watch.db, &watch.key);
+    }
+
+    fn is_unchanged(&mut self, watch: &Watch) -> bool {
+        // A key that has expired since has changed, even if nobody has removed it yet.
+        self.shard.watches().version(watch.db, &watch.key) == Some(watch.version)
+            && !self.shard.is_expired(watch.db, &watch.key)
+    }
+}
+
+fn run_on_sessions(
+    handler: SessionsHandler,
+    asker: u64,
+    caller: Caller,
+    args: &Args,
+    out: &mut ReplyBuf,
+    cx: &mut Context,
+) -> Ran {
+    let mark = out.mark();
+    let mut reply = Reply::new(out, caller.resp3);
+    let outcome = handler(&mut cx.clients.sessions(), asker, &cx.env, args, &mut reply);
+    cx.clients.mark_closing();
+    cx.touched_sessions = true;
+    match outcome {
+        Ok(_) => Ran::Fine,
+        Err(error) => {
+            out.rewind(mark);
+            Reply::new(out, caller.resp3).error(&error);
+            Ran::Failed(error_code(&out.bytes()[mark..]))
+        }
+    }
+}
