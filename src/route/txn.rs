@@ -166,20 +166,23 @@ impl Node {
         let shards = self.mail.shards();
         let mut locks: Vec<Vec<(u64, Mode)>> = vec![Vec::new(); shards];
         let mut involved = vec![false; shards];
+        // Whether every shard is locked whole, and how.
         let (mut whole, mut checks) = (false, Vec::new());
+        let mut strongest = Mode::Shared;
         for watch in &txn.watched {
             let shard = owner_of(&watch.key, shards);
             involved[shard] = true;
-            locks[shard].push((locks::print(watch.db, &watch.key), Mode::Shared));
+            locks[shard].push((locks::fingerprint(watch.db, &watch.key), Mode::Shared));
             checks.push((shard, watch.db, watch.key.clone(), watch.version));
         }
         for call in calls {
             let args = Args::new(&call.bytes, &call.spans);
             let (command, mode) = (call.command, exec::mode(call.command));
+            strongest = strongest.max(mode);
             let mut lock = |key: &[u8], db: usize| {
                 let shard = owner_of(key, shards);
                 involved[shard] = true;
-                locks[shard].push((locks::print(db, key), mode));
+                locks[shard].push((locks::fingerprint(db, key), mode));
                 shard
             };
             let site = match (command.run, &txn.goal) {
@@ -247,7 +250,7 @@ impl Node {
             if whole || involved[shard] {
                 let keys = std::mem::take(&mut locks[shard]);
                 let wants = match (whole, keys.is_empty()) {
-                    (true, _) => locks::whole(),
+                    (true, _) => locks::whole(strongest),
                     (false, true) => Wants::new(),
                     (false, false) => locks::of_keys(keys.into_iter()),
                 };
