@@ -145,8 +145,10 @@ impl Replies {
         let is_fenced = self.fence.is_some_and(|fence| fence.wrapping_sub(self.base) as i32 > 0);
         if self.promised.is_empty() || queues || is_fenced {
             self.now(ReplyMode::On, |out| out.extend(bytes));
-        } else {
+        } else if bytes.len() < limits::ATTACH_MIN {
             self.out.extend(bytes);
+        } else {
+            self.out.attach(bytes.clone());
         }
     }
 

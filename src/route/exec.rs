@@ -254,7 +254,7 @@ pub fn integer(reply: &[u8]) -> i64 {
 /// When its arguments do not say where its keys are.
 pub fn wants(command: &Command, args: &Args, db: usize) -> Result<Wants, Error> {
     if let Run::All(..) = command.run {
-        return Ok(locks::whole());
+        return Ok(locks::whole(mode(command)));
     }
     if let Run::Cursor(_) = command.run {
         return Ok(locks::of_keys(std::iter::empty()));
@@ -264,7 +264,7 @@ pub fn wants(command: &Command, args: &Args, db: usize) -> Result<Wants, Error> 
     Ok(locks::of_keys(places.iter().enumerate().map(|(i, place)| {
         // COPY … DB, MOVE: a key in another database. A wrong index fails in the handler.
         let db = db_of_key(command, args, i, db).unwrap_or(db);
-        (locks::print(db, args.at(*place)), mode)
+        (locks::fingerprint(db, args.at(*place)), mode)
     })))
 }
 

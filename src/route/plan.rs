@@ -82,7 +82,10 @@ pub(super) struct Planner<'a> {
     databases: usize,
     locks: Vec<Vec<(u64, Mode)>>,
     involved: Vec<bool>,
-    whole: Option<Mode>,
+    /// Whether every shard is locked whole.
+    whole: bool,
+    /// The strongest mode that any lock is wanted in.
+    strongest: Mode,
 }
 
 impl<'a> Planner<'a> {
@@ -90,13 +93,15 @@ impl<'a> Planner<'a> {
     pub(super) fn new(layout: &'a Layout, home: usize, databases: usize) -> Planner<'a> {
         let shards = layout.shards();
         let (locks, involved) = (vec![Vec::new(); shards], vec![false; shards]);
-        Planner { layout, home, databases, locks, involved, whole: None }
+        let strongest = Mode::Shared;
+        Planner { layout, home, databases, locks, involved, whole: false, strongest }
     }
 
     fn lock(&mut self, key: &[u8], db: usize, mode: Mode) -> usize {
         let shard = self.layout.owner(key);
+        self.strongest = self.strongest.max(mode);
         self.involved[shard] = true;
-        self.locks[shard].push((locks::print(db, key), mode));
+        self.locks[shard].push((locks::fingerprint(db, key), mode));
         shard
     }
 
@@ -138,7 +143,8 @@ impl<'a> Planner<'a> {
                 Site::Sessions(handler, gather)
             }
             Run::All(handler, gather) => {
-                self.whole = self.whole.max(Some(mode));
+                self.whole = true;
+                self.strongest = self.strongest.max(mode);
                 Site::All(handler, gather)
             }
             Run::Cursor(_) => {
@@ -190,17 +196,17 @@ impl<'a> Planner<'a> {
             let shard = self.lock(&watch.key, watch.db, Mode::Shared);
             checks[shard].push(at as u32);
         }
-        let Planner { locks, involved, whole, .. } = self;
+        let Planner { locks, involved, whole, strongest, .. } = self;
         locks
             .into_iter()
             .zip(checks)
             .enumerate()
-            .filter(|(shard, _)| whole.is_some() || involved[*shard])
+            .filter(|(shard, _)| whole || involved[*shard])
             .map(|(shard, (keys, checks))| {
                 let wants = match (whole, keys.is_empty()) {
-                    (Some(_), _) => locks::whole(),
-                    (None, true) => Wants::new(),
-                    (None, false) => locks::of_keys(keys.into_iter()),
+                    (true, _) => locks::whole(strongest),
+                    (false, true) => Wants::new(),
+                    (false, false) => locks::of_keys(keys.into_iter()),
                 };
                 Party { shard, wants, checks, holds: false }
             })

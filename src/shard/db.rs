@@ -147,7 +147,7 @@ impl<'a> Db<'a> {
         drop(entry);
         self.shard.stats.expired += 1;
         self.shard.journal.aside(number, &[b"DEL", key]);
-        if !self.shard.watches.is_idle() {
+        if !self.shard.watches.is_empty() {
             self.shard.watches.touch(number, key);
         }
     }
@@ -296,7 +296,7 @@ impl<'a> Db<'a> {
 
     fn changed(&mut self, key: &[u8]) {
         self.shard.stats.dirty += 1;
-        if !self.shard.watches.is_idle() {
+        if !self.shard.watches.is_empty() {
             self.shard.watches.touch(self.number, key);
         }
     }

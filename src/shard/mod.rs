@@ -268,7 +268,8 @@ impl Shard {
         }
         // A key that has expired goes now: in its new place, it would look like one that expires
         // while it is watched.
-        for key in self.watches.of(a, b) {
+        let both = self.watches.of(a).chain(self.watches.of(b));
+        for key in both.map(<[u8]>::to_vec).collect::<Vec<_>>() {
             for side in [a, b] {
                 if self.is_expired(side, &key) {
                     self.db(side).edit(&key);
@@ -279,9 +280,11 @@ impl Shard {
         let now = self.now.unix_ms;
         let databases = &self.databases;
         let mut watches = std::mem::take(&mut self.watches);
-        watches.touch_where(|db, key| {
-            (db == a || db == b) && [a, b].iter().any(|side| databases[*side].contains(key, now))
-        });
+        for side in [a, b] {
+            watches.touch_where(side, |key| {
+                [a, b].iter().any(|side| databases[*side].contains(key, now))
+            });
+        }
         self.watches = watches;
         // Both, since each takes along whether it is noted.
         self.note(a);
@@ -293,10 +296,10 @@ impl Shard {
     /// Empties a database. Its keys are freed a slice at a time by [`Shard::housekeep`].
     pub fn flush(&mut self, db: usize) {
         let now = self.now.unix_ms;
-        if !self.watches.is_idle() {
+        if !self.watches.is_empty() {
             let mut watches = std::mem::take(&mut self.watches);
             let database = &self.databases[db];
-            watches.touch_where(|other, key| other == db && database.contains(key, now));
+            watches.touch_where(db, |key| database.contains(key, now));
             self.watches = watches;
         }
         let database = std::mem::take(&mut self.databases[db]);
@@ -352,7 +355,7 @@ impl Shard {
             Some(at_ms) => {
                 stats.expired += 1;
                 volatile.changed(Some(at_ms), None);
-                if !watches.is_idle() {
+                if !watches.is_empty() {
                     watches.touch(db, entry.key());
                 }
                 journal.begin(0);

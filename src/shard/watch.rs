@@ -10,82 +10,90 @@ struct Watched {
     watchers: u32,
 }
 
+/// The watched keys of one database.
+type Names = HashMap<Box<[u8]>, Watched, ahash::RandomState>;
+
 /// All watched keys of one shard.
 #[derive(Debug)]
 pub struct Watches {
-    keys: HashMap<(usize, Box<[u8]>), Watched, ahash::RandomState>,
+    /// By database, as far as any has been watched: names are looked up as they are borrowed, and
+    /// a database in which nothing is watched costs a test.
+    databases: Vec<Names>,
+    len: usize,
     next: u64,
 }
 
 impl Default for Watches {
     fn default() -> Watches {
-        Watches { keys: HashMap::with_hasher(hash::state().clone()), next: 1 }
+        Watches { databases: Vec::new(), len: 0, next: 1 }
     }
 }
 
 impl Watches {
-    /// Whether nobody watches anything.
-    #[inline]
-    pub fn is_idle(&self) -> bool {
-        self.keys.is_empty()
-    }
-
     /// How many keys are watched.
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.len
     }
 
-    /// Whether none is.
+    /// Whether nobody watches anything.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.len == 0
     }
 
     /// One more client watches a key; returns the key's version.
     pub fn add(&mut self, db: usize, key: &[u8]) -> u64 {
-        let next = self.next;
-        let watched = self
-            .keys
-            .entry((db, key.into()))
-            .or_insert_with(|| Watched { version: next, watchers: 0 });
-        watched.watchers += 1;
-        watched.version
+        if self.databases.len() <= db {
+            let names = || HashMap::with_hasher(hash::state().clone());
+            self.databases.resize_with(db + 1, names);
+        }
+        let names = &mut self.databases[db];
+        if let Some(watched) = names.get_mut(key) {
+            watched.watchers += 1;
+            return watched.version;
+        }
+        self.len += 1;
+        names.insert(key.into(), Watched { version: self.next, watchers: 1 });
+        self.next
     }
 
     /// One client fewer.
     pub fn remove(&mut self, db: usize, key: &[u8]) {
-        let name = (db, key.into());
-        if let Some(watched) = self.keys.get_mut(&name) {
+        let Some(names) = self.databases.get_mut(db) else {
+            return;
+        };
+        if let Some(watched) = names.get_mut(key) {
             watched.watchers -= 1;
             if watched.watchers == 0 {
-                self.keys.remove(&name);
+                names.remove(key);
+                self.len -= 1;
             }
         }
     }
 
     /// The version of a watched key.
     pub fn version(&self, db: usize, key: &[u8]) -> Option<u64> {
-        self.keys.get(&(db, key.into())).map(|watched| watched.version)
+        self.databases.get(db)?.get(key).map(|watched| watched.version)
     }
 
     /// The key changed.
     pub fn touch(&mut self, db: usize, key: &[u8]) {
         self.next += 1;
-        if let Some(watched) = self.keys.get_mut(&(db, key.into())) {
+        if let Some(watched) = self.databases.get_mut(db).and_then(|names| names.get_mut(key)) {
             watched.version = self.next;
         }
     }
 
-    /// The keys watched in either of two databases.
-    pub fn of(&self, a: usize, b: usize) -> Vec<Box<[u8]>> {
-        let of_either = self.keys.keys().filter(|(db, _)| *db == a || *db == b);
-        of_either.map(|(_, key)| key.clone()).collect()
+    /// The keys watched in a database.
+    pub fn of(&self, db: usize) -> impl Iterator<Item = &[u8]> {
+        self.databases.get(db).into_iter().flat_map(|names| names.keys().map(|key| &**key))
     }
 
-    /// Every watched key for which `changed` says so changed (FLUSHDB, SWAPDB).
-    pub fn touch_where(&mut self, mut changed: impl FnMut(usize, &[u8]) -> bool) {
+    /// Every key watched in a database for which `changed` says so changed (FLUSHDB, SWAPDB).
+    pub fn touch_where(&mut self, db: usize, mut changed: impl FnMut(&[u8]) -> bool) {
         self.next += 1;
-        for ((db, key), watched) in &mut self.keys {
-            if changed(*db, key) {
+        for (key, watched) in self.databases.get_mut(db).into_iter().flatten() {
+            if changed(key) {
                 watched.version = self.next;
             }
         }

@@ -555,7 +555,7 @@ impl World {
                 ),
                 ("lent outlets", node.departures.lent()),
                 ("unposted batches", usize::from(node.mail().has_outgoing())),
-                ("watches", usize::from(!with_clients && !node.shard().watches().is_idle())),
+                ("watches", usize::from(!with_clients && !node.shard().watches().is_empty())),
                 ("clients", if with_clients { 0 } else { node.clients() }),
             ];
             if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
