@@ -95,7 +95,10 @@ struct Txn {
     refusal: Option<Error>,
     /// The keys the client watched: its watch ends with the transaction, not before its checks.
     watched: Vec<Watch>,
-    /// What planning took, in ticks.
+    /// The replies of the first calls, as far as they have been written, and how many those are.
+    out: ReplyBuf,
+    written: usize,
+    /// What planning took, in ticks; with what the written calls took.
     ticks: u64,
 }
 
@@ -166,6 +169,8 @@ impl Coordinator {
             changed: false,
             refusal: None,
             watched,
+            out: ReplyBuf::default(),
+            written: 0,
             ticks: cx.observer.lap(),
         };
         match txn.goal {
@@ -386,14 +391,16 @@ impl Coordinator {
     /// round.
     fn round_over_or_next(&mut self, mut txn: Txn, cx: &mut Context) {
         while txn.writes.is_empty()
-            && let Some(planned) = txn.calls.get_mut(txn.next)
+            && let Some(planned) = txn.calls.get(txn.next)
             && let Site::Session = planned.site
         {
+            // What came before it is counted and logged before it.
+            txn.write_up_to(txn.next, cx);
+            let call = &txn.calls[txn.next].call;
+            let args = Args::new(&call.bytes, &call.spans);
+            txn.ticks += run_session(txn.client, call.command, &args, &mut txn.out, cx);
             txn.next += 1;
-            let mut reply = ReplyBuf::default();
-            let args = Args::new(&planned.call.bytes, &planned.call.spans);
-            planned.ticks = run_session(txn.client, planned.call.command, &args, &mut reply, cx);
-            planned.reply = Some(reply);
+            txn.written = txn.next;
         }
         if txn.is_at_end() {
             txn.release_all(cx);
@@ -431,59 +438,30 @@ impl Coordinator {
 
 /// Tells the client, and lets its next commands run.
 fn finish(mut txn: Txn, layout: &Layout, cx: &mut Context) {
-    let mut out = ReplyBuf::default();
-    let mut calls = std::mem::take(&mut txn.calls);
-    let results = std::mem::take(&mut txn.results);
-    let resp3 = txn.caller.resp3;
     cx.observer.lap();
-    match &mut txn.goal {
+    let end = txn.calls.len();
+    match &txn.goal {
         Goal::Exec => {
-            Reply::new(&mut out, resp3).array(calls.len());
-            for planned in &mut calls {
-                txn.ticks += write_counted(txn.client, planned, 0, &results, &mut out, cx);
-            }
+            txn.write_up_to(end, cx);
             count_exec(&txn, cx);
         }
-        Goal::Walk(walk) if calls.iter().all(Planned::is_fine) => {
-            walk.write(&mut out, resp3);
-            for Planned { call, ticks, .. } in &calls {
+        Goal::Walk(walk) if txn.calls.iter().all(Planned::is_fine) => {
+            walk.write(&mut txn.out, txn.caller.resp3);
+            for Planned { call, ticks, .. } in &txn.calls {
                 let took = ticks + txn.ticks + cx.observer.lap();
-                cx.observer.count_call(cx.clients, txn.client, call, took, &out, 0);
+                cx.observer.count_call(cx.clients, txn.client, call, took, &txn.out, 0);
             }
         }
-        Goal::Single | Goal::Walk(_) => {
-            for planned in &mut calls {
-                write_counted(txn.client, planned, txn.ticks, &results, &mut out, cx);
-            }
-        }
+        Goal::Single | Goal::Walk(_) => txn.write_up_to(end, cx),
         Goal::Watch => {
-            for planned in &calls {
-                watch(txn.client, planned, &results, layout, cx);
+            for planned in &txn.calls {
+                watch(txn.client, planned, &txn.results, layout, cx);
             }
-            Reply::new(&mut out, resp3).ok();
+            Reply::new(&mut txn.out, txn.caller.resp3).ok();
         }
     }
+    let out = std::mem::take(&mut txn.out);
     conclude(txn, &out, layout, cx);
-}
-
-/// Writes the reply of one call and counts it, with what planning it took. Returns that sum.
-fn write_counted(
-    client: ClientKey,
-    planned: &mut Planned,
-    planning: u64,
-    results: &[Results],
-    out: &mut ReplyBuf,
-    cx: &mut Context,
-) -> u64 {
-    let from = out.mark();
-    gather::write(planned, results, out);
-    if let Site::Session = planned.site {
-        // It was counted where it ran.
-        return planned.ticks;
-    }
-    let took = planned.ticks + planning + cx.observer.lap();
-    cx.observer.count_call(cx.clients, client, &planned.call, took, out, from);
-    took
 }
 
 /// The client watches the keys of a call from now on, as their owners have told.
@@ -614,6 +592,27 @@ impl Txn {
     fn is_known(&self, unit: &Unit) -> bool {
         let planned = &self.calls[unit.call as usize];
         unit.part == DISCARDED as u32 || matches!(planned.site, Site::Parts(_, Gather::Ok, _))
+    }
+
+    /// Writes and counts the replies of calls that have run, up to one of them. What planning took
+    /// counts for the only call there is, or for the EXEC.
+    fn write_up_to(&mut self, end: usize, cx: &mut Context) {
+        let Txn { out, results, calls, .. } = self;
+        if let (Goal::Exec, 0) = (&self.goal, self.written) {
+            Reply::new(out, self.caller.resp3).array(calls.len());
+        }
+        for planned in &mut calls[self.written..end] {
+            let from = out.mark();
+            gather::write(planned, results, out);
+            let took = planned.ticks + cx.observer.lap();
+            let all = match self.goal {
+                Goal::Exec => took,
+                _ => took + std::mem::take(&mut self.ticks),
+            };
+            cx.observer.count_call(cx.clients, self.client, &planned.call, all, out, from);
+            self.ticks += took;
+        }
+        self.written = end;
     }
 
     fn take_results(&mut self, results: Results) {
