@@ -27,12 +27,6 @@ const FLOORS: &[(&str, u8)] = &[
 /// The floor that knows the world.
 const WORLD: u8 = 7;
 
-/// Who looks upwards all the same, and why that is no knot: from, to, why.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("session", "command", "a queued call points to its command's declaration, which is data"),
-    ("metrics", "command", "there is one pair of counters per declared command"),
-];
-
 /// What only the top floor may name.
 const OF_THE_WORLD: &[&str] = &[
     "glommio",
@@ -100,7 +94,7 @@ const TOP_LEVEL: &[&str] = &[
 
 #[test]
 fn lower_floors_do_not_import_upper_ones() {
-    let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
+    let mut wrong = Vec::new();
     for file in sources(&["src"]) {
         let Some((module, depth)) = module_of(&file.path) else {
             continue;
@@ -114,26 +108,15 @@ fn lower_floors_do_not_import_upper_ones() {
         };
         for (number, line) in file.code.lines().enumerate() {
             for target in imports(line, depth) {
-                if floor_of(&target).is_none_or(|above| above <= floor) {
-                    continue;
-                }
-                let exception =
-                    EXCEPTIONS.iter().position(|(from, to, _)| *from == module && *to == target);
-                match exception {
-                    Some(at) => _ = used.insert(at),
-                    None => wrong.push(format!(
+                if floor_of(&target).is_some_and(|above| above > floor) {
+                    wrong.push(format!(
                         "{}:{}: floor {floor} uses `{target}` above it: move what both need down, \
                          or hand it in as an argument",
                         file.path,
                         number + 1
-                    )),
+                    ));
                 }
             }
-        }
-    }
-    for (at, (from, to, _)) in EXCEPTIONS.iter().enumerate() {
-        if !used.contains(&at) {
-            wrong.push(format!("`{from}` does not use `{to}` any more: remove the exception"));
         }
     }
     report(&wrong);

@@ -2,7 +2,7 @@
 //! [`super::introspect`].
 
 use super::introspect::help;
-use super::{Command, Effect, Family, Outcome, Run, flag};
+use super::{Command, Effect, Family, Outcome, Run, flag, tip};
 use crate::base::clock;
 use crate::base::error::Error;
 use crate::config::value::io_reason;
@@ -41,17 +41,21 @@ pub const FAMILY: Family = Family {
             .usage("")
             .with(OPERATOR)
             .since("2.0.0")
+            .tips(tip::EVERYWHERE)
             .summary("Lets the statistics of INFO begin anew."),
         Command::new("CONFIG REWRITE", Run::Session(config_rewrite))
             .usage("")
             .with(OPERATOR)
             .since("2.8.0")
+            .tips(tip::EVERYWHERE)
             .summary("Writes the configuration in force into the file it came from."),
         Command::new("CONFIG SET", Run::Session(config_set))
             .usage("(parameter value)...")
+            .secret(secret_values)
             .with(OPERATOR)
             .since("2.0.0")
             .complexity("O(N) in the number of options given")
+            .tips(tip::EVERYWHERE)
             .summary("Changes options: all of them, or none."),
         Command::new("SHUTDOWN", Run::Session(shutdown))
             .usage("[[NOSAVE | SAVE] [NOW] [FORCE] [SAFE] [FAILOVER] | ABORT]")
@@ -63,6 +67,7 @@ pub const FAMILY: Family = Family {
             .with(flag::LOADING | flag::STALE)
             .fast()
             .since("2.6.0")
+            .tips(tip::VARIES)
             .summary("The server's clock: seconds since 1970, and microseconds."),
     ],
 };
@@ -102,6 +107,12 @@ fn config_set(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) 
     })?;
     reply.ok();
     Ok(Effect::Read)
+}
+
+/// The values of secret options among CONFIG SET's arguments.
+fn secret_values(args: &Args) -> Vec<usize> {
+    let names = (0..args.len()).step_by(2);
+    names.filter(|at| crate::config::is_secret(args.at(*at))).map(|at| at + 1).collect()
 }
 
 /// Whether a client of this address is on this machine.

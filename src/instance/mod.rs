@@ -58,9 +58,9 @@ pub struct Identity {
 }
 
 impl Instance {
-    /// An instance of `shards` shards.
-    pub fn new(config: Config, shards: usize, identity: Identity) -> Instance {
-        let metrics = Metrics::sized(shards, usize::from(config.databases()));
+    /// An instance of `shards` shards, where there are so many commands to be counted.
+    pub fn new(config: Config, shards: usize, commands: usize, identity: Identity) -> Instance {
+        let metrics = Metrics::new(shards, usize::from(config.databases()), commands);
         Instance {
             config: Mutex::new(Arc::new(config)),
             generation: AtomicU64::new(1),

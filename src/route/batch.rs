@@ -60,7 +60,7 @@ pub enum Item {
     /// it may be longer than a batch should be.
     Push(ClientKey, Claim, Arc<[u8]>),
     /// A command that had waited took long, in ticks: the client's shard logs it.
-    Slow(ClientKey, u64, Box<crate::session::Call>),
+    Slow(ClientKey, u64, Box<crate::command::Call>),
     /// A client of the sender no longer watches a key.
     Unwatch(u16, u32),
 }

@@ -11,11 +11,11 @@ use super::txn::Goal;
 use super::walk::Walk;
 use crate::base::doing;
 use crate::base::error::Error;
-use crate::command::{self, Command, Control, Run, flag};
+use crate::command::{self, Call, Command, Control, Run, flag};
 use crate::config::Config;
 use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf, Span};
-use crate::session::{Call, Close, ReplyMode, Session};
+use crate::session::{Close, ReplyMode, Session};
 use crate::shard::locks::Locks;
 
 impl Node {
@@ -228,7 +228,7 @@ impl Node {
             let reason = text.strip_prefix("ERR ").unwrap_or(&text);
             error = Error::owned(format!("EXECABORT Transaction discarded because of: {reason}"));
             if let Some(client) = self.client_mut(key) {
-                client.session.multi = None;
+                client.take_queue();
                 let watched = std::mem::take(&mut client.session.watched);
                 self.unwatch(watched);
             }
@@ -254,7 +254,7 @@ impl Node {
         let Some(client) = self.client_mut(key) else {
             return;
         };
-        if let Some(queue) = &mut client.session.multi {
+        if let Some(queue) = &mut client.queue {
             queue.failed = true;
         }
         // It was counted as one that runs.

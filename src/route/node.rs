@@ -329,6 +329,7 @@ impl Node {
             session: Session::new(id, self.now, &self.config, about),
             parser: Parser::default(),
             replies: Replies::default(),
+            queue: None,
             outlet: None,
             is_lent: false,
             is_overdrawn: false,

@@ -20,14 +20,14 @@ use super::exec::Ran;
 use super::node::Node;
 use crate::base::error::Error;
 use crate::base::{clock, ticks};
-use crate::command::{Command, Run, flag};
+use crate::command::{Call, Command, Run, flag, shown};
 use crate::config::Config;
 use crate::instance::monitors::Monitor;
-use crate::metrics::commandlog::{self, Described, Kind};
+use crate::metrics::commandlog::{Described, Kind};
 use crate::metrics::error_code;
 use crate::metrics::latency::Event;
 use crate::resp::{Args, ReplyBuf};
-use crate::session::{Call, ReplyMode};
+use crate::session::ReplyMode;
 use std::sync::Arc;
 
 /// From when on a command is worth a second look; what the configuration says, in the units that
@@ -249,7 +249,7 @@ impl Node {
         }
         let about = self.client(key).map(|client| &client.session.about);
         let described = Described {
-            words: commandlog::words(command, args),
+            words: shown::words(command, args),
             addr: about.map_or("", |about| &about.addr).into(),
             name: about.map_or(&[][..], |about| &about.name).into(),
         };
@@ -421,9 +421,9 @@ fn monitor_line(db: usize, addr: &str, command: &Command, name: &Args, args: &Ar
     } else {
         name.iter().for_each(|word| quote(&mut line, word));
     }
-    let hidden = commandlog::redacted(command, args);
+    let secrets = command.secrets(args);
     for (at, arg) in args.iter().enumerate() {
-        quote(&mut line, if hidden.contains(&at) { commandlog::REDACTED } else { arg });
+        quote(&mut line, if secrets.contains(&at) { shown::REDACTED } else { arg });
     }
     line.extend_from_slice(b"\r\n");
     line

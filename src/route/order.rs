@@ -188,7 +188,7 @@ pub enum Deferred {
         /// Which of its promised replies.
         seq: u32,
         /// The command and its arguments.
-        call: Box<crate::session::Call>,
+        call: Box<crate::command::Call>,
         /// The database.
         db: usize,
         /// Whether the client speaks RESP3.

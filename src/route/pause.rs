@@ -8,10 +8,10 @@
 use super::batch::ClientKey;
 use super::node::Node;
 use crate::base::error::Error;
-use crate::command::{Command, Control, Run, flag};
+use crate::command::{Command, Control, Queue, Run, flag};
 use crate::instance::Pause;
 use crate::resp::Args;
-use crate::session::{ReplyMode, Session};
+use crate::session::ReplyMode;
 
 impl Node {
     /// Whether there is anything that [`Node::attend`] has to look at.
@@ -43,10 +43,12 @@ impl Node {
             return false;
         }
         let (pause, now_ms) = (self.pause, self.now.unix_ms);
-        let session = &mut self.clients[key.index as usize].session;
-        if !pause.is_on(now_ms) || !(pause.is_for_all() || writes(command, session)) {
+        let client = &mut self.clients[key.index as usize];
+        let queue = client.queue.as_deref();
+        if !pause.is_on(now_ms) || !(pause.is_for_all() || writes(command, queue)) {
             return true;
         }
+        let session = &mut client.session;
         session.postponed = true;
         // It will come again, and count then.
         session.traffic.commands -= 1;
@@ -82,8 +84,8 @@ impl Node {
 }
 
 /// Whether a command may change data. EXEC may if a queued command may.
-fn writes(command: &Command, session: &Session) -> bool {
-    let queued = || session.multi.iter().flat_map(|queue| &queue.calls);
+fn writes(command: &Command, queue: Option<&Queue>) -> bool {
+    let queued = || queue.iter().flat_map(|queue| &queue.calls);
     command.is(flag::WRITES)
         || (matches!(command.run, Run::Control(Control::Exec))
             && queued().any(|call| call.command.is(flag::WRITES)))

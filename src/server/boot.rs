@@ -9,6 +9,7 @@ use super::shard_loop::{Neighbours, ShardLoop};
 use super::supervise::{self, Supervisor};
 use super::{admin, crash, logs, title};
 use crate::base::limits;
+use crate::command;
 use crate::config::parse::VERSION;
 use crate::config::value::io_reason;
 use crate::config::{Config, ConfigError};
@@ -114,7 +115,7 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
     let pid_file = PidFile::write(&config, in_background);
     let listeners = listen::open(&config).map_err(BootError::Listen)?;
     let admin = admin::listen(&config).map_err(BootError::Listen)?;
-    let instance = Arc::new(Instance::new(config, shards, identity()));
+    let instance = Arc::new(Instance::new(config, shards, command::all().len(), identity()));
     let listeners = Arc::new(Listeners::new(listeners));
     instance.set_applier(Box::new(SocketsAndFiles(Arc::clone(&listeners))));
     stop_on_signals(&instance)?;

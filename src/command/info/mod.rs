@@ -5,7 +5,7 @@ mod memory;
 mod server;
 mod stats;
 
-use super::{Command, Effect, Family, Outcome, Run, flag};
+use super::{Command, Effect, Family, Outcome, Run, flag, tip};
 use crate::metrics::usage::kib_of;
 use crate::resp::{Args, Reply};
 use crate::session::{Env, Session};
@@ -21,6 +21,7 @@ pub const FAMILY: Family = Family {
     commands: &[Command::new("INFO", Run::Session(info))
         .usage("[section...]")
         .with(flag::LOADING | flag::STALE | flag::DANGEROUS)
+        .tips(tip::PER_SHARD)
         .summary("What the server says about itself.")],
 };
 
@@ -147,6 +148,10 @@ mod tests {
         }
     }
 
+    fn instance() -> Instance {
+        Instance::new(Config::default(), 2, crate::command::all().len(), identity())
+    }
+
     fn ask(instance: &Instance, sections: &[&str]) -> String {
         let config = instance.config();
         let now = Now { unix_ms: 0, monotonic_ns: 2_000_000_000 };
@@ -168,7 +173,7 @@ mod tests {
 
     #[test]
     fn sections_are_chosen() {
-        let instance = Instance::new(Config::default(), 2, identity());
+        let instance = instance();
         let headings = |sections: &[&str]| -> Vec<String> {
             let text = ask(&instance, sections);
             text.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect()
@@ -184,7 +189,7 @@ mod tests {
 
     #[test]
     fn every_line_is_a_heading_a_pair_or_empty() {
-        let instance = Instance::new(Config::default(), 2, identity());
+        let instance = instance();
         instance.metrics.count_error(1, crate::metrics::error_code(b"-WRONGTYPE x"));
         instance.metrics.command(0, 0).calls.add(3);
         let text = ask(&instance, &["everything"]);
@@ -201,7 +206,7 @@ mod tests {
 
     #[test]
     fn numbers_come_from_all_shards() {
-        let instance = Instance::new(Config::default(), 2, identity());
+        let instance = instance();
         let value = |section: &str, name: &str| {
             let text = ask(&instance, &[section]);
             let prefix = format!("{name}:");
