@@ -190,3 +190,10 @@ pub struct Env<'a> {
     /// This turn's time.
     pub now: Now,
 }
+
+impl Env<'_> {
+    /// The wall clock now, not at the turn's beginning: microseconds since the Unix epoch.
+    pub fn unix_us(&self) -> i64 {
+        self.instance.unix_us(self.now)
+    }
+}

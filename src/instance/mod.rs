@@ -1,9 +1,11 @@
 //! Floor 3: the process as its shards share it: configuration, counters, who monitors, who pauses,
 //! and requests to stop. Nothing on the path of a data command touches its locks.
 
+mod host;
 pub mod monitors;
 mod pause;
 
+pub use host::Host;
 pub use pause::Pause;
 
 use crate::base::error::Error;
@@ -42,6 +44,8 @@ pub struct Instance {
     pause: Mutex<Pause>,
     /// Who brings sockets and files in line with the configuration.
     applier: OnceLock<Box<dyn ApplyConfig>>,
+    /// What commands may ask of the world.
+    host: OnceLock<Box<dyn Host>>,
     /// The process's identity, for INFO.
     pub identity: Identity,
 }
@@ -71,6 +75,7 @@ impl Instance {
             next_client: AtomicU64::new(1),
             pause: Mutex::default(),
             applier: OnceLock::new(),
+            host: OnceLock::new(),
             identity,
         }
     }

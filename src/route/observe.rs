@@ -19,7 +19,7 @@ use super::batch::{Claim, ClientKey, Item};
 use super::exec::Ran;
 use super::node::Node;
 use crate::base::error::Error;
-use crate::base::{clock, ticks};
+use crate::base::ticks;
 use crate::command::{Call, Command, Run, flag, shown};
 use crate::config::Config;
 use crate::instance::monitors::Monitor;
@@ -27,7 +27,7 @@ use crate::metrics::commandlog::{Described, Kind};
 use crate::metrics::error_code;
 use crate::metrics::latency::Event;
 use crate::resp::{Args, ReplyBuf};
-use crate::session::ReplyMode;
+use crate::session::{ReplyMode, Session};
 use std::sync::Arc;
 
 /// From when on a command is worth a second look; what the configuration says, in the units that
@@ -214,8 +214,7 @@ impl Node {
     pub(super) fn note(&mut self, key: ClientKey, command: &Command, args: &Args, seen: Seen) {
         let (rate, config) = (ticks::rate(), self.instance.config());
         let metrics = &self.instance.metrics;
-        let unix_us = clock::unix_us();
-        let unix_s = unix_us / 1_000_000;
+        let unix_s = self.instance.unix_us(self.now) / 1_000_000;
         if seen.ticks >= self.lookout.event_ticks {
             let fast = command.is(flag::FAST);
             let event = if fast { Event::FastCommand } else { Event::Command };
@@ -302,8 +301,8 @@ impl Node {
         let Some(client) = self.client(key) else {
             return;
         };
-        let line: Arc<[u8]> =
-            monitor_line(client.session.db, &client.session.about.addr, command, name, args).into();
+        let now_us = self.instance.unix_us(self.now);
+        let line: Arc<[u8]> = monitor_line(now_us, &client.session, command, name, args).into();
         for monitor in Arc::clone(&self.monitors).iter() {
             let key = ClientKey { index: monitor.index, generation: monitor.generation };
             self.push_to(monitor.shard, key, Claim::Monitor, &line);
@@ -404,8 +403,14 @@ fn monitor(shard: usize, key: ClientKey) -> Monitor {
 }
 
 /// What a monitor sees of a command.
-fn monitor_line(db: usize, addr: &str, command: &Command, name: &Args, args: &Args) -> Vec<u8> {
-    let now_us = clock::unix_us();
+fn monitor_line(
+    now_us: i64,
+    session: &Session,
+    command: &Command,
+    name: &Args,
+    args: &Args,
+) -> Vec<u8> {
+    let (db, addr) = (session.db, &session.about.addr);
     let mut line = format!("+{}.{:06} [{db} ", now_us / 1_000_000, now_us % 1_000_000).into_bytes();
     if addr.starts_with('/') {
         line.extend_from_slice(b"unix:");

@@ -6,7 +6,7 @@
 //! out.
 
 use super::listen::{self, ListenError};
-use crate::base::clock;
+use crate::base::clock::{self, Now};
 use crate::base::limits::{ADMIN_CONNECTIONS, ADMIN_REQUEST_BYTES, ADMIN_REQUEST_MS};
 use crate::config::Config;
 use crate::exposition::{self, pulse::Pulse};
@@ -94,7 +94,7 @@ impl Admin {
                 if *ready {
                     connection.go_on(|request| match request {
                         Request::Metrics => {
-                            let text = exposition::metrics(&self.instance);
+                            let text = exposition::metrics(&self.instance, Now::read());
                             Response::new("200 OK", exposition::METRICS_TYPE, text)
                         }
                         Request::Health => match stall {

@@ -7,7 +7,7 @@ use super::process::{self, PidFile};
 use super::ring::{self, Ring};
 use super::shard_loop::{Neighbours, ShardLoop};
 use super::supervise::{self, Supervisor};
-use super::{admin, crash, logs, title};
+use super::{admin, crash, host, logs, title};
 use crate::base::limits;
 use crate::command;
 use crate::config::parse::VERSION;
@@ -117,6 +117,7 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
     let admin = admin::listen(&config).map_err(BootError::Listen)?;
     let instance = Arc::new(Instance::new(config, shards, command::all().len(), identity()));
     let listeners = Arc::new(Listeners::new(listeners));
+    instance.set_host(Box::new(host::Machine));
     instance.set_applier(Box::new(SocketsAndFiles(Arc::clone(&listeners))));
     stop_on_signals(&instance)?;
     supervise::watch(&instance).map_err(BootError::Thread)?;
