@@ -4,6 +4,7 @@
 //! INFO says today, a scrape says under the names that Prometheus's users know. A field that INFO gains
 //! becomes a metric by a line in [`prometheus`].
 
+pub mod history;
 pub mod prometheus;
 pub mod pulse;
 
@@ -13,7 +14,8 @@ use crate::instance::Instance;
 use crate::metrics::commandlog::Kind;
 use crate::session::Env;
 
-/// The page that shows the metrics as charts: it asks for [`metrics`] and draws them, all by itself.
+/// The page that shows the metrics as charts: it asks for the [`history`] once, for [`metrics`] from
+/// then on, and draws them, all by itself.
 pub const PAGE: &str = include_str!("page.html");
 
 /// What Prometheus's text is served as.

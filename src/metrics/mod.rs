@@ -466,6 +466,12 @@ impl Metrics {
         sums
     }
 
+    /// All calls of all commands since the start, and the time they took, in ticks.
+    pub fn calls(&self) -> (u64, u64) {
+        let all = self.shards.iter().flat_map(|shard| &shard.commands);
+        all.fold((0, 0), |(calls, ticks), one| (calls + one.calls.get(), ticks + one.ticks.get()))
+    }
+
     /// Time that all calls took since the last [`Metrics::reset`], in ticks.
     pub fn command_ticks_since_reset(&self) -> u64 {
         (0..self.shards[0].commands.len() as u16).map(|id| self.calls_since_reset(id).ticks).sum()
