@@ -11,6 +11,7 @@ use redshard::base::limits;
 use redshard::base::memory::Counting;
 use redshard::base::slot::even_owner;
 use redshard::base::ticks;
+use redshard::command;
 use redshard::config::Config;
 use redshard::instance::{Identity, Instance};
 use redshard::metrics::CommandMetrics;
@@ -192,7 +193,8 @@ struct Host {
 impl Host {
     fn new(shards: usize) -> Host {
         let identity = Identity { run_id: String::new(), started_us: 0, executable: String::new() };
-        let server = Arc::new(Instance::new(Config::default(), shards, identity));
+        let server =
+            Arc::new(Instance::new(Config::default(), shards, command::all().len(), identity));
         let mut nodes: Vec<Node> = mailbox::exchange(shards, limits::MAILBOX_BATCHES)
             .into_iter()
             .enumerate()

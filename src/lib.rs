@@ -6,12 +6,14 @@
 //! # The floors
 //!
 //! A module uses what is on its own floor or below, never above; `tests/tidy.rs` reads the imports
-//! and fails otherwise. Floors 0 to 5 know no socket and no clock: they are state machines driven by
-//! calls, so that tests can run many shards in one thread and delay what they like.
+//! and fails otherwise. Floors 0 to 5 know no socket, no file and no clock but those few that the same
+//! test names, each with its reason: they are state machines driven by calls, so that tests can run
+//! many shards in one thread and delay what they like. What a command asks of the world it asks of
+//! [`instance::Host`].
 //!
 //! | floor | module | what it is |
 //! |---|---|---|
-//! | 0 | [`base`] | clock, hash, slot, number, glob, every limit, every error text |
+//! | 0 | [`base`] | clock, `/proc`, hash, slot, number, glob, every limit, every error text |
 //! | 1 | [`resp`] | bytes to arguments, replies to bytes |
 //! | 1 | [`value`] | what a key can hold |
 //! | 1 | [`config`] | options, declared once |

@@ -5,7 +5,6 @@ use crate::base::clock::Now;
 use crate::config::Config;
 use crate::config::typed::ClientClass;
 use crate::instance::Instance;
-use crate::resp::Span;
 use crate::shard::caller::Caller;
 
 /// One client's state.
@@ -26,8 +25,9 @@ pub struct Session {
     pub class: ClientClass,
     /// What CLIENT REPLY has set.
     pub reply_mode: ReplyMode,
-    /// The transaction being queued.
-    pub multi: Option<Box<Queue>>,
+    /// Commands queued since MULTI, if it has been said. The commands themselves are kept by the floor
+    /// that runs them: here nobody knows what a command is.
+    pub multi: Option<u32>,
     /// The keys it watches.
     pub watched: Vec<Watch>,
     /// Whether it monitors: it is shown every command.
@@ -50,7 +50,7 @@ pub struct Session {
     pub created_ms: i64,
     /// When its last command came, milliseconds since the Unix epoch.
     pub active_ms: i64,
-    /// Its last command, by number in [`crate::command::all`].
+    /// Its last command, by its number.
     pub last_command: Option<u16>,
     /// Names and addresses, which few look at.
     pub about: Box<About>,
@@ -92,6 +92,8 @@ pub struct Traffic {
     pub sent: u64,
     /// Commands executed.
     pub commands: u64,
+    /// Bytes of the commands queued since MULTI.
+    pub queued: usize,
 }
 
 /// CLIENT REPLY.
@@ -129,28 +131,6 @@ pub struct Watch {
     pub key: Box<[u8]>,
     /// The version that its owner told.
     pub version: u64,
-}
-
-/// The commands queued since MULTI.
-#[derive(Debug, Default)]
-pub struct Queue {
-    /// The commands, in order.
-    pub calls: Vec<Call>,
-    /// Whether queueing one failed: EXEC will abort.
-    pub failed: bool,
-    /// Bytes of all arguments.
-    pub bytes: usize,
-}
-
-/// One queued command with arguments of its own.
-#[derive(Clone, Debug)]
-pub struct Call {
-    /// Which.
-    pub command: &'static crate::command::Command,
-    /// Its arguments' bytes.
-    pub bytes: Vec<u8>,
-    /// Where each argument lies in them.
-    pub spans: Vec<Span>,
 }
 
 impl Session {
@@ -193,20 +173,15 @@ impl Session {
     pub fn memory(&self) -> usize {
         let about = &*self.about;
         let texts = about.name.capacity() + about.lib_name.capacity() + about.lib_ver.capacity();
-        let (addresses, queued) = (about.addr.capacity() + about.laddr.capacity(), self.queued());
+        let addresses = about.addr.capacity() + about.laddr.capacity();
         size_of::<Session>()
             + size_of_val(about)
             + texts
             + addresses
             + self.traffic.query_capacity
             + self.traffic.output.max(self.traffic.output_capacity)
-            + queued
+            + self.traffic.queued
             + self.watched.capacity() * (size_of::<Watch>() + NAME_BYTES)
-    }
-
-    /// Bytes of queued commands.
-    pub fn queued(&self) -> usize {
-        self.multi.as_deref().map_or(0, |queue| queue.bytes)
     }
 }
 
@@ -222,4 +197,11 @@ pub struct Env<'a> {
     pub instance: &'a Instance,
     /// This turn's time.
     pub now: Now,
+}
+
+impl Env<'_> {
+    /// The wall clock now, not at the turn's beginning: microseconds since the Unix epoch.
+    pub fn unix_us(&self) -> i64 {
+        self.instance.unix_us(self.now)
+    }
 }

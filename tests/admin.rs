@@ -375,6 +375,58 @@ fn the_page_in_a_browser() {
     }
 }
 
+/// The numbers of a column of `/history`.
+fn column(history: &str, name: &str) -> Vec<f64> {
+    let head = format!("\"{name}\":[");
+    let start = history.find(&head).unwrap_or_else(|| panic!("no {name}: {history}")) + head.len();
+    let rest = &history[start..];
+    let numbers = rest[..rest.find(']').expect("an end of the column")].split(',');
+    numbers.filter_map(|number| number.parse().ok()).collect()
+}
+
+/// Who opens the page after an incident sees it: the server has kept what the charts draw.
+#[test]
+fn the_page_begins_with_the_past() {
+    if !is_ours() {
+        return;
+    }
+    let browser = tool("chromium", "chromium");
+    let watched = Watched::start(2);
+    let past = || {
+        let (code, body) = watched.get("/history");
+        assert_eq!(code, 200, "{body}");
+        body
+    };
+    let worked = |history: &str| {
+        let rates = column(history, "commands");
+        rates.iter().filter(|rate| **rate > 0.0).count()
+    };
+    let mut c = watched.server.client();
+    wait_until("load for three points", || {
+        (0..100).for_each(|i| c.check(&format!("SET key:{i} v"), ok()));
+        worked(&past()) >= 3
+    });
+    wait_until("a point without load", || {
+        column(&past(), "commands").last().is_some_and(|rate| *rate == 0.0)
+    });
+    let history = past();
+    assert!(worked(&history) >= 3, "{history}");
+    let points = column(&history, "at").len();
+    for name in ["commands", "used", "resident"] {
+        assert_eq!(column(&history, name).len(), points, "{name}: {history}");
+    }
+    assert!(column(&history, "command").iter().any(|seconds| *seconds > 0.0), "{history}");
+    assert!(column(&history, "used").iter().all(|bytes| *bytes > 0.0), "{history}");
+    let busy = history.split("\"busy\":").nth(1).expect("shards");
+    assert_eq!(busy.matches('[').count(), 1 + 2, "{history}");
+
+    // A browser that looks once, for a moment: its charts have the load that was before it came.
+    let page = dump(&browser, watched.admin, &["--dump-dom", "--timeout=100"]);
+    let svg = &page[page.find("id=\"chart-ops\"").expect("a chart")..];
+    let svg = &svg[..svg.find("</svg>").expect("its end")];
+    assert!(svg.matches('L').count() >= 3, "no past: {svg}");
+}
+
 #[track_caller]
 fn dump(browser: &Path, port: u16, what: &[&str]) -> String {
     let profile = TempDir::new();

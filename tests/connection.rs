@@ -243,11 +243,26 @@ fn client_names_and_ids() {
     });
 }
 
+/// A container's HELP says what it is for, names its subcommands, and ends with itself.
+#[track_caller]
+fn check_help(help: &Value, container: &str, subcommands: &[&str]) {
+    let lines: Vec<String> = help.items().iter().map(Value::text).collect();
+    let head = format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    assert_eq!(lines[0], head);
+    for sub in subcommands {
+        let is_named = lines.iter().any(|line| line.split(' ').next() == Some(sub));
+        assert!(is_named, "{sub} is not in {lines:?}");
+    }
+    assert_eq!(lines[lines.len() - 2..], ["HELP", "    Print this help."]);
+}
+
 #[test]
 fn client_errors() {
     each_client(|c| {
         c.check("CLIENT", wrong_arity("client"));
         c.check("CLIENT FOO", error("ERR unknown subcommand 'FOO'. Try CLIENT HELP."));
+        check_help(&c.run("CLIENT HELP"), "CLIENT", &["LIST", "KILL", "PAUSE"]);
+        c.check("CLIENT HELP x", wrong_arity("client|help"));
         c.check("CLIENT SETNAME", wrong_arity("client|setname"));
         c.check("CLIENT ID x", wrong_arity("client|id"));
         c.check("CLIENT LIST FOO", syntax_error());
@@ -349,6 +364,7 @@ fn config_get_and_set() {
         c.check("CONFIG GET", wrong_arity("config|get"));
         c.check("CONFIG SET maxclients", wrong_arity("config|set"));
         c.check("CONFIG FOO", error("ERR unknown subcommand 'FOO'. Try CONFIG HELP."));
+        check_help(&c.run("CONFIG HELP"), "CONFIG", &["GET", "SET", "RESETSTAT", "REWRITE"]);
         c.check("CONFIG RESETSTAT", ok());
         // What redis-benchmark asks for at its start.
         for name in ["save", "appendonly"] {
@@ -407,6 +423,7 @@ fn command_describes_itself() {
         c.check("COMMAND LIST FOO", syntax_error());
         c.check("COMMAND LIST FILTERBY FOO x", syntax_error());
         c.check("COMMAND FOO", error("ERR unknown subcommand 'FOO'. Try COMMAND HELP."));
+        check_help(&c.run("COMMAND HELP"), "COMMAND", &["COUNT", "DOCS", "GETKEYS", "LIST"]);
         c.check("COMMAND COUNT x", wrong_arity("command|count"));
     });
 }

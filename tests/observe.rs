@@ -134,9 +134,9 @@ fn large_requests_and_replies_are_logged_by_their_bytes() {
         }
         c.check("SLOWLOG LEN 1", wrong_arity("slowlog|len"));
         c.check("COMMANDLOG GET 1", wrong_arity("commandlog|get"));
-        for line in ["SLOWLOG HELP", "COMMANDLOG HELP", "LATENCY HELP"] {
-            assert!(c.run(line).items().len() > 5, "{line}");
-        }
+        assert!(c.run("SLOWLOG HELP").items().len() > 5);
+        assert!(c.run("COMMANDLOG HELP").items().len() > 5);
+        assert!(c.run("LATENCY HELP").items().len() > 5);
     });
 }
 

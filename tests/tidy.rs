@@ -1,6 +1,10 @@
 //! The rules of this house, as tests: nobody argues with a test. Each failure says what to do about it.
 
+#[path = "support/source.rs"]
+mod source;
+
 use redshard::command;
+use source::{code_of, commands_sent, paths, tokens, without_tests, words};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -27,13 +31,8 @@ const FLOORS: &[(&str, u8)] = &[
 /// The floor that knows the world.
 const WORLD: u8 = 7;
 
-/// Who looks upwards all the same, and why that is no knot: from, to, why.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("session", "command", "a queued call points to its command's declaration, which is data"),
-    ("metrics", "command", "there is one pair of counters per declared command"),
-];
-
-/// What only the top floor may name.
+/// Words that only the top floor may use: sockets, descriptors and whoever waits for them, what is
+/// printed, and what asks the file system about a path.
 const OF_THE_WORLD: &[&str] = &[
     "glommio",
     "io_uring",
@@ -56,6 +55,66 @@ const OF_THE_WORLD: &[&str] = &[
     "UnixListener",
     "async",
     "await",
+    "println",
+    "eprintln",
+    "is_dir",
+    "is_file",
+    "read_dir",
+    "read_link",
+    "canonicalize",
+];
+
+/// Paths that only the top floor may name: files, the process, threads, and every clock but the one
+/// that is handed in. Each as it begins, or as it ends where that is how code names it.
+const PATHS_OF_THE_WORLD: &[&[&str]] = &[
+    &["std", "fs"],
+    &["std", "env"],
+    &["std", "process"],
+    &["std", "thread"],
+    &["std", "io", "stdin"],
+    &["std", "io", "stdout"],
+    &["std", "io", "stderr"],
+    &["std", "time", "SystemTime"],
+    &["std", "time", "Instant"],
+    &["std", "*"],
+    &["std", "time", "*"],
+    &["std", "io", "*"],
+    &["io", "stdin"],
+    &["io", "stdout"],
+    &["io", "stderr"],
+    &["clock", "unix_us"],
+    &["clock", "monotonic_ns"],
+    &["clock", "*"],
+    &["Now", "read"],
+];
+
+/// Who below the top floor knows a piece of the world all the same: the file, the pieces, why.
+const WORLDLY: &[(&str, &[&str], &str)] = &[
+    (
+        "src/base/clock.rs",
+        &["std::time::SystemTime", "std::time::Instant"],
+        "this is the clock, for the top floor to read and to hand in",
+    ),
+    (
+        "src/base/ticks.rs",
+        &["clock::monotonic_ns"],
+        "how long something took is counted, and steers nothing",
+    ),
+    (
+        "src/base/proc.rs",
+        &["std::fs", "std::env", "std::process"],
+        "what the kernel says about this process is read in one place, and shown",
+    ),
+    (
+        "src/config/parse.rs",
+        &["std::fs", "io::stdin", "read_dir"],
+        "a configuration is files, and what one says is which others belong to it",
+    ),
+    (
+        "src/config/value.rs",
+        &["std::fs", "canonicalize", "is_dir"],
+        "whether a directory is one is a part of checking it",
+    ),
 ];
 
 /// Where `unsafe` may be written, and how often, where that is few enough to be counted.
@@ -100,40 +159,34 @@ const TOP_LEVEL: &[&str] = &[
 
 #[test]
 fn lower_floors_do_not_import_upper_ones() {
-    let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
+    let mut wrong = Vec::new();
     for file in sources(&["src"]) {
-        let Some((module, depth)) = module_of(&file.path) else {
+        let Some(module) = module_of(&file.path) else {
             continue;
         };
-        let Some(floor) = floor_of(module) else {
+        let Some(floor) = floor_of(module[0]) else {
             wrong.push(format!(
-                "{}: `{module}` has no floor: add it to the table in src/lib.rs and to FLOORS",
-                file.path
+                "{}: `{}` has no floor: add it to the table in src/lib.rs and to FLOORS",
+                file.path, module[0]
             ));
             continue;
         };
-        for (number, line) in file.code.lines().enumerate() {
-            for target in imports(line, depth) {
-                if floor_of(&target).is_none_or(|above| above <= floor) {
-                    continue;
-                }
-                let exception =
-                    EXCEPTIONS.iter().position(|(from, to, _)| *from == module && *to == target);
-                match exception {
-                    Some(at) => _ = used.insert(at),
-                    None => wrong.push(format!(
-                        "{}:{}: floor {floor} uses `{target}` above it: move what both need down, \
-                         or hand it in as an argument",
-                        file.path,
-                        number + 1
-                    )),
-                }
+        for named in paths(&tokens(&file.text), &module) {
+            let [root, target, ..] = named.path.as_slice() else {
+                continue;
+            };
+            if root != "crate" {
+                continue;
             }
-        }
-    }
-    for (at, (from, to, _)) in EXCEPTIONS.iter().enumerate() {
-        if !used.contains(&at) {
-            wrong.push(format!("`{from}` does not use `{to}` any more: remove the exception"));
+            let place = format!("{}:{}", file.path, named.line);
+            if target == "*" {
+                wrong.push(format!("{place}: imports all modules: name those that it uses"));
+            } else if floor_of(target).is_some_and(|above| above > floor) {
+                wrong.push(format!(
+                    "{place}: floor {floor} uses `{target}` above it: move what both need down, \
+                     or hand it in as an argument"
+                ));
+            }
         }
     }
     report(&wrong);
@@ -141,20 +194,35 @@ fn lower_floors_do_not_import_upper_ones() {
 
 #[test]
 fn only_the_top_floor_knows_the_world() {
-    let mut wrong = Vec::new();
-    for file in sources(&["src"]) {
-        let floor = module_of(&file.path).and_then(|(module, _)| floor_of(module));
-        if floor.is_none_or(|floor| floor >= WORLD) {
+    let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
+    let files = sources(&["src"]);
+    let for_tests: Vec<String> = files.iter().flat_map(modules_for_tests).collect();
+    for file in &files {
+        let floor = module_of(&file.path).and_then(|module| floor_of(module[0]));
+        let is_for_tests = for_tests.iter().any(|of| {
+            file.path.strip_prefix(of.as_str()).is_some_and(|rest| rest.starts_with(['/', '.']))
+        });
+        if floor.is_none_or(|floor| floor >= WORLD) || is_for_tests {
             continue;
         }
-        for (number, line) in file.code.lines().enumerate() {
-            for word in words(line).filter(|word| OF_THE_WORLD.contains(word)) {
-                wrong.push(format!(
-                    "{}:{}: names `{word}`: floors below `server` are driven by calls, so that a \
-                     test can drive them; let `server` do this and hand in the result",
-                    file.path,
-                    number + 1
-                ));
+        for (line, what) in of_the_world(&file.text) {
+            let known = WORLDLY.iter().find(|(path, ..)| *path == file.path);
+            if known.is_some_and(|(_, pieces, _)| pieces.contains(&what.as_str())) {
+                used.insert((file.path.clone(), what));
+                continue;
+            }
+            wrong.push(format!(
+                "{}:{line}: names `{what}`: floors below `server` are driven by calls, so that a \
+                 test can drive them; let `server` do this and hand in the result, or ask the \
+                 `Host` for it",
+                file.path
+            ));
+        }
+    }
+    for (path, pieces, _) in WORLDLY {
+        for piece in *pieces {
+            if !used.contains(&((*path).to_owned(), (*piece).to_owned())) {
+                wrong.push(format!("{path} does not name `{piece}` any more: say so in WORLDLY"));
             }
         }
     }
@@ -311,28 +379,23 @@ fn every_family_is_in_the_list_of_families() {
 
 #[test]
 fn every_command_is_described_and_tested() {
-    let mut tested = String::new();
-    for file in sources(&["tests"]) {
-        if file.path != "tests/tidy.rs" {
-            tested.push_str(&file.text);
-            tested.push('\n');
-        }
-    }
-    let tested: Vec<&str> = tested
-        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'))
-        .filter(|word| !word.is_empty())
-        .collect();
+    let files = sources(&["tests"]);
+    let sent: BTreeSet<[String; 2]> =
+        files.iter().flat_map(|file| commands_sent(&tokens(&file.text))).collect();
     let mut wrong = Vec::new();
     for command in command::all() {
         let name = command.name;
         if command.summary.is_empty() {
             wrong.push(format!("{name}: give its declaration a `.summary(…)` for COMMAND DOCS"));
         }
-        let parts: Vec<&str> = name.split(' ').collect();
-        if !tested.windows(parts.len()).any(|run| run == parts) {
+        let is_sent = match name.split_once(' ') {
+            Some((container, sub)) => sent.iter().any(|[a, b]| a == container && b == sub),
+            None => sent.iter().any(|[a, _]| a == name),
+        };
+        if !is_sent {
             wrong.push(format!(
-                "{name}: no file in tests/ runs it: test it through the front door, in its \
-                 family's file"
+                "{name}: no file in tests/ sends it, by its name at the place of a call like \
+                 `c.check(\"{name} …\", …)`: test it through the front door, in its family's file"
             ));
         }
     }
@@ -368,7 +431,8 @@ fn the_readme_names_every_command() {
     report(&missing);
 }
 
-/// The scanner of this file is code too.
+// The scanner is code too.
+
 #[test]
 fn strings_and_comments_are_no_code() {
     let text = "let a = \"x // y\"; // unsafe\n/* a /* b */ unsafe */ 'x' '\\'' &'a str r#\"\"unsafe\"# b\"\\\"q\" z";
@@ -376,9 +440,88 @@ fn strings_and_comments_are_no_code() {
     assert_eq!(code.lines().count(), 2);
     assert!(!code.contains("unsafe") && !code.contains('q') && !code.contains('y'));
     assert!(code.contains("&'a str") && code.ends_with('z'));
-    assert_eq!(imports("use crate::{base::x, route::{y, shard}};", 2), ["base", "route"]);
-    assert_eq!(imports("super::super::server::x", 2), ["server"]);
-    assert!(imports("super::super::server::x", 3).is_empty());
+    let found = tokens(text);
+    let words: Vec<&str> = found.iter().filter_map(source::Token::word).collect();
+    assert_eq!(words, ["let", "a", "str", "z"]);
+    let texts: Vec<&source::What> =
+        found.iter().map(|token| &token.what).filter(|what| is_text(what)).collect();
+    let text = |text: &str| source::What::Text(text.to_owned());
+    assert_eq!(texts, [&text("x // y"), &text("\"unsafe"), &text("\"q")]);
+    assert_eq!(found.iter().map(|token| token.line).max(), Some(2));
+}
+
+fn is_text(what: &source::What) -> bool {
+    matches!(what, source::What::Text(_))
+}
+
+#[test]
+fn paths_are_found_however_they_are_written() {
+    let found = |text: &str, module: &[&str]| -> Vec<String> {
+        paths(&tokens(text), module).iter().map(|named| named.path.join("::")).collect()
+    };
+    let inside = ["command", "info"];
+    assert_eq!(found("use crate::{\n    server::x,\n};", &inside), ["crate::server::x"]);
+    assert_eq!(
+        found("pub(crate) use crate::{base::{a, b::*}, route as r, c::{self}};", &inside),
+        ["crate::base::a", "crate::base::b::*", "crate::route", "crate::c::self"]
+    );
+    assert_eq!(found("use super::super::server::x;", &inside), ["crate::server::x"]);
+    assert_eq!(
+        found("use super::x;\nuse self::y;", &inside),
+        ["crate::command::x", "crate::command::info::y"]
+    );
+    assert_eq!(
+        found("mod tests { use super::super::*; } use super::z;", &["shard"]),
+        ["crate::*", "crate::z"]
+    );
+    assert_eq!(
+        found("fn f<'a>(x: &'a crate::server::T) -> [u8; 2] { crate::route::f(x)?; }", &inside),
+        ["crate::server::T", "crate::route::f"]
+    );
+    assert_eq!(
+        found("impl A for B { fn f() -> impl C + use<> { super::super::d::<T>() } }", &inside),
+        ["crate::d"]
+    );
+    assert_eq!(
+        found("use ::std::{fs, io::{self, Read as _}}; pub(in crate::command) fn f() {}", &inside),
+        ["std::fs", "std::io::self", "std::io::Read", "crate::command"]
+    );
+    assert!(found("// use crate::server;\nlet a = \"crate::server\";", &inside).is_empty());
+}
+
+#[test]
+fn the_world_is_seen_through_any_name() {
+    let seen = |text: &str| -> Vec<String> {
+        of_the_world(text).into_iter().map(|(_, what)| what).collect()
+    };
+    assert_eq!(seen("use std::{\n    collections,\n    fs::{self, File},\n};"), ["std::fs"; 2]);
+    assert_eq!(seen("let t = std::time::SystemTime::now();"), ["std::time::SystemTime"]);
+    assert_eq!(seen("use crate::base::clock; let t = clock::unix_us();"), ["clock::unix_us"]);
+    assert_eq!(seen("use super::clock::monotonic_ns;"), ["clock::monotonic_ns"]);
+    assert_eq!(seen("use crate::base::clock::Now; Now::read()"), ["Now::read"]);
+    assert_eq!(seen("use std::io; io::stdin().lock(); path.is_dir()"), ["io::stdin", "is_dir"]);
+    assert!(seen("use std::time::Duration; use std::io::{self, Read}; env.unix_us()").is_empty());
+    let tests = "fn a() {}\n#[cfg(test)]\nmod tests { use std::fs; fn b() { { } } }\nfn c() {}";
+    assert!(seen(tests).is_empty());
+    assert_eq!(seen(&format!("{tests}\nuse std::fs;")), ["std::fs"]);
+    assert_eq!(seen("#[cfg(test)]\nuse std::fs;\nuse std::env;"), ["std::env"]);
+    assert_eq!(seen("f(A { #[cfg(test)] x: std::env::args() }, std::fs::read())"), ["std::fs"]);
+}
+
+#[test]
+fn a_command_is_sent_only_where_a_test_sends_it() {
+    let sent = |text: &str| -> Vec<String> {
+        let sent = commands_sent(&tokens(text));
+        sent.iter().map(|words| words.join(" ").trim_end().to_owned()).collect()
+    };
+    assert_eq!(sent("c.check(\"set k v\", ok());"), ["SET K"]);
+    assert_eq!(sent("c.cmd(&[\"CLIENT\", \"LIST\", x])"), ["CLIENT LIST"]);
+    assert_eq!(sent("send_raw(&encode(&[b\"GET\", &key]))"), ["GET"]);
+    assert_eq!(sent("c.check(\n    &format!(\"MGET {a}\"),\n    nil(),\n)"), ["MGET {A}"]);
+    assert!(sent("// c.check(\"GET k\", nil())").is_empty());
+    assert!(sent("/* c.run(\"GET k\") */ let text = \"c.run(GET k)\";").is_empty());
+    assert!(sent("assert_eq!(reply, \"GET k\"); check(line, \"GET k\");").is_empty());
+    assert!(sent("c.run(&line); \"GET k\"").is_empty());
 }
 
 // ---- how it looks ----------------------------------------------------------------------------
@@ -432,116 +575,39 @@ fn floor_of(module: &str) -> Option<u8> {
     found.map(|(_, floor)| *floor)
 }
 
-/// The top module a file belongs to, and how many `super` lead from it to the crate's root. The
-/// crate's own two files belong to none.
-fn module_of(path: &str) -> Option<(&str, usize)> {
+/// Where a file stands among the crate's modules. The crate's own two files belong to none.
+fn module_of(path: &str) -> Option<Vec<&str>> {
     let path = path.strip_prefix("src/")?.strip_suffix(".rs")?;
     let parts: Vec<&str> = path.trim_end_matches("/mod").split('/').collect();
-    (!matches!(parts[0], "lib" | "main")).then_some((parts[0], parts.len()))
+    (!matches!(parts[0], "lib" | "main")).then_some(parts)
 }
 
-/// The top modules that a line of code names, from the root or by so many `super`.
-fn imports(line: &str, depth: usize) -> Vec<String> {
-    let mut found = Vec::new();
-    let up = "super::".repeat(depth);
-    for root in ["crate::", up.as_str()] {
-        for (at, _) in line.match_indices(root) {
-            let rest = &line[at + root.len()..];
-            let Some(group) = rest.strip_prefix('{') else {
-                found.push(first_word(rest));
-                continue;
-            };
-            let (mut level, mut from) = (0, 0);
-            for (i, c) in group.char_indices() {
-                match c {
-                    '{' => level += 1,
-                    ',' | '}' if level == 0 => {
-                        found.push(first_word(&group[from..i]));
-                        from = i + 1;
-                    }
-                    '}' => level -= 1,
-                    _ => {}
-                }
-            }
-        }
-    }
-    found
+/// The modules that a file has for tests alone, as what their files' paths begin with.
+fn modules_for_tests(file: &Source) -> Vec<String> {
+    let at = file.path.trim_end_matches(".rs").trim_end_matches("/mod");
+    let (_, modules) = without_tests(&tokens(&file.text));
+    modules.iter().map(|module| format!("{at}/{module}")).collect()
 }
 
-fn first_word(text: &str) -> String {
-    words(text).next().unwrap_or_default().into()
-}
-
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty())
-}
-
-/// Blanks out comments and the insides of literals; lines stay where they are.
-fn code_of(text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
-    let mut code = String::with_capacity(text.len());
-    let mut at = 0;
-    while at < chars.len() {
-        let end = match chars[at] {
-            '/' if chars.get(at + 1) == Some(&'/') => find(&chars, at, |c| c[0] == '\n'),
-            '/' if chars.get(at + 1) == Some(&'*') => end_of_block(&chars, at),
-            '"' => end_of_string(&chars, at + 1),
-            'r' if is_raw(&chars, at) => end_of_raw(&chars, at + 1),
-            '\'' if chars.get(at + 1) == Some(&'\\') => find(&chars, at + 3, |c| c[0] == '\'') + 1,
-            '\'' if chars.get(at + 2) == Some(&'\'') => at + 3,
-            c => {
-                code.push(c);
-                at += 1;
-                continue;
-            }
+/// What a text names of the world, but for its tests: the line, and the word or path.
+fn of_the_world(text: &str) -> Vec<(usize, String)> {
+    let (tokens, _) = without_tests(&tokens(text));
+    let words = tokens.iter().filter_map(|token| Some((token.line, token.word()?)));
+    let mut found: Vec<(usize, String)> = words
+        .filter(|(_, word)| OF_THE_WORLD.contains(word))
+        .map(|(line, word)| (line, word.to_owned()))
+        .collect();
+    for named in paths(&tokens, &[]) {
+        let names: Vec<&str> = named.path.iter().map(String::as_str).collect();
+        let is_here = |path: &&&[&str]| match path[0] {
+            "std" => names.starts_with(path),
+            _ => names[0] != "std" && names.ends_with(path),
         };
-        let skipped = &chars[at..end.min(chars.len())];
-        code.extend(skipped.iter().map(|c| if *c == '\n' { '\n' } else { ' ' }));
-        at = end;
+        let path = PATHS_OF_THE_WORLD.iter().find(is_here);
+        found.extend(path.map(|path| (named.line, path.join("::"))));
     }
-    code
-}
-
-fn find(chars: &[char], from: usize, is_end: impl Fn(&[char]) -> bool) -> usize {
-    (from..chars.len()).find(|at| is_end(&chars[*at..])).unwrap_or(chars.len())
-}
-
-fn end_of_block(chars: &[char], from: usize) -> usize {
-    let (mut at, mut depth) = (from, 0);
-    while at < chars.len() {
-        match chars[at..] {
-            ['/', '*', ..] => (depth, at) = (depth + 1, at + 2),
-            ['*', '/', ..] => {
-                (depth, at) = (depth - 1, at + 2);
-                if depth == 0 {
-                    break;
-                }
-            }
-            _ => at += 1,
-        }
-    }
-    at
-}
-
-fn end_of_string(chars: &[char], mut at: usize) -> usize {
-    while at < chars.len() && chars[at] != '"' {
-        at += 1 + usize::from(chars[at] == '\\');
-    }
-    at + 1
-}
-
-fn is_raw(chars: &[char], at: usize) -> bool {
-    let in_word = at > 0 && (chars[at - 1].is_alphanumeric() || chars[at - 1] == '_');
-    let byte = at > 0 && chars[at - 1] == 'b';
-    let quote = find(chars, at + 1, |c| c[0] != '#');
-    (!in_word || byte) && chars.get(quote) == Some(&'"')
-}
-
-fn end_of_raw(chars: &[char], at: usize) -> usize {
-    let open = find(chars, at, |c| c[0] == '"');
-    let close: Vec<char> =
-        std::iter::once('"').chain(std::iter::repeat_n('#', open - at)).collect();
-    find(chars, open + 1, |c| c.starts_with(&close)) + close.len()
+    found.sort();
+    found
 }
 
 #[track_caller]

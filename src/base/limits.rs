@@ -88,6 +88,13 @@ pub const ADMIN_REQUEST_BYTES: usize = 8 * 1024;
 /// response.
 pub const ADMIN_REQUEST_MS: u64 = 5_000;
 
+/// Points of the page's charts that the server keeps, and the milliseconds from one to the next: five
+/// minutes. A point takes 72 bytes and 2 per shard, so all of them 22 KiB with two shards and 630 KiB
+/// with 1,024.
+pub const HISTORY_POINTS: usize = 300;
+/// See [`HISTORY_POINTS`].
+pub const HISTORY_STEP_MS: u64 = 1_000;
+
 /// Least that `maxmemory-clients` can mean, in bytes (Redis's figure).
 pub const CLIENT_MEMORY_MIN: u64 = 128 * 1024;
 

@@ -10,5 +10,6 @@ pub mod hash;
 pub mod limits;
 pub mod memory;
 pub mod number;
+pub mod proc;
 pub mod slot;
 pub mod ticks;

@@ -134,8 +134,7 @@ fn counter() -> u64 {
 /// Whether the counter's rate is constant, as the kernel has found it.
 fn runs_evenly() -> bool {
     if cfg!(target_arch = "x86_64") {
-        let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let flags = cpus.lines().find(|line| line.starts_with("flags")).unwrap_or("");
+        let flags = super::proc::processor_flags();
         return ["constant_tsc", "nonstop_tsc"].iter().all(|flag| flags.contains(flag));
     }
     // The architecture promises it.

@@ -5,7 +5,7 @@ mod pause;
 mod tracking;
 
 use super::introspect::help;
-use super::{Command, Effect, Family, Gather, Outcome, Run, flag};
+use super::{Command, Effect, Family, Gather, Outcome, Run, flag, tip};
 use crate::base::error::Error;
 use crate::base::number::parse_i64;
 use crate::resp::{Args, Reply};
@@ -64,18 +64,21 @@ pub const FAMILY: Family = Family {
             .usage("")
             .with(ALWAYS)
             .since("6.2.0")
+            .tips(tip::VARIES)
             .summary("What is known about the connection."),
         Command::new("CLIENT KILL", Run::Sessions(kill, Gather::With(killed)))
             .usage(concat!("(old-format | (", filter::usage!(" | "), ")...)"))
             .with(ALWAYS | flag::ADMIN)
             .since("2.4.0")
             .complexity("O(N) in the number of connections")
+            .tips(tip::NONE)
             .summary("Closes connections."),
         Command::new("CLIENT LIST", Run::Sessions(list, Gather::Text))
             .usage(concat!("[", filter::usage!("] ["), "]"))
             .with(ALWAYS | flag::ADMIN)
             .since("2.4.0")
             .complexity("O(N) in the number of connections")
+            .tips(tip::VARIES)
             .summary("What is known about all connections."),
         Command::new("CLIENT NO-EVICT", Run::Session(no_evict))
             .usage("(ON | OFF)")
@@ -101,11 +104,13 @@ pub const FAMILY: Family = Family {
             .usage("(LIB-NAME libname | LIB-VER libver)")
             .with(OWN)
             .since("7.2.0")
+            .tips(tip::EVERYWHERE)
             .summary("Names the library that the client uses, or its version."),
         Command::new("CLIENT SETNAME", Run::Session(setname))
             .usage("connection-name")
             .with(OWN)
             .since("2.6.9")
+            .tips(tip::EVERYWHERE)
             .summary("Names the connection."),
         Command::new("CLIENT TRACKING", Run::Session(tracking::tracking))
             .usage(
@@ -351,7 +356,6 @@ fn describe(session: &Session, asker: u64, env: &Env, out: &mut String) {
     let (about, traffic) = (&*session.about, &session.traffic);
     let text = String::from_utf8_lossy;
     let seconds_since = |ms: i64| (env.now.unix_ms - ms).max(0) / 1000;
-    let queue = session.multi.as_deref();
     let command = session.last_command.map(|id| super::all()[usize::from(id)].full_name());
     // The command that asks is counted already, and has not ended.
     let commands = traffic.commands - u64::from(session.id == asker);
@@ -372,11 +376,11 @@ fn describe(session: &Session, asker: u64, env: &Env, out: &mut String) {
         letters(session),
         capabilities(session),
         session.db,
-        queue.map_or(-1, |queue| queue.calls.len() as i64),
+        session.multi.map_or(-1, i64::from),
         session.watched.len(),
         traffic.query,
         traffic.query_capacity.saturating_sub(traffic.query),
-        session.queued(),
+        traffic.queued,
         traffic.output_capacity,
         first,
         (traffic.output - first).div_ceil(FIRST_BUFFER),

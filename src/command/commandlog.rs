@@ -2,7 +2,7 @@
 //! in [`crate::metrics::commandlog`].
 
 use super::introspect::help;
-use super::{Command, Effect, Family, Outcome, Run, flag};
+use super::{Command, Effect, Family, Outcome, Run, flag, tip};
 use crate::base::error::Error;
 use crate::base::number::parse_i64;
 use crate::metrics::commandlog::Kind;
@@ -27,6 +27,7 @@ pub const FAMILY: Family = Family {
             .with(OPERATOR)
             .since("8.1.0")
             .complexity("O(N) in the number of entries returned")
+            .tips(tip::LOGGED)
             .summary("Entries of one kind, the newest first."),
         Command::new("COMMANDLOG HELP", Run::Session(commandlog_help))
             .usage("")
@@ -37,12 +38,14 @@ pub const FAMILY: Family = Family {
             .usage(KIND)
             .with(OPERATOR)
             .since("8.1.0")
+            .tips(tip::COUNTED)
             .summary("How many entries of one kind there are."),
         Command::new("COMMANDLOG RESET", Run::Session(commandlog_reset))
             .usage(KIND)
             .with(OPERATOR)
             .since("8.1.0")
             .complexity("O(N) in the number of entries")
+            .tips(tip::EVERYWHERE)
             .summary("Forgets all entries of one kind."),
         Command::new("SLOWLOG", Run::Container)
             .usage("subcommand [argument...]")
@@ -54,6 +57,7 @@ pub const FAMILY: Family = Family {
             .with(OPERATOR)
             .since("2.2.12")
             .complexity("O(N) in the number of entries returned")
+            .tips(tip::LOGGED)
             .summary("The commands that took long, the newest first."),
         Command::new("SLOWLOG HELP", Run::Session(slowlog_help))
             .usage("")
@@ -64,12 +68,14 @@ pub const FAMILY: Family = Family {
             .usage("")
             .with(OPERATOR)
             .since("2.2.12")
+            .tips(tip::COUNTED)
             .summary("How many entries the log has."),
         Command::new("SLOWLOG RESET", Run::Session(slowlog_reset))
             .usage("")
             .with(OPERATOR)
             .since("2.2.12")
             .complexity("O(N) in the number of entries")
+            .tips(tip::EVERYWHERE)
             .summary("Forgets all entries."),
     ],
 };

@@ -1,7 +1,7 @@
 //! The connection itself: greeting, authentication, the chosen database. CLIENT is in
 //! [`super::client`].
 
-use super::{Command, Control, Effect, Family, Outcome, Run, flag};
+use super::{Command, Control, Effect, Family, Outcome, Run, flag, tip};
 use crate::base::error::Error;
 use crate::base::number::parse_i64;
 use crate::resp::{Args, Reply};
@@ -24,6 +24,7 @@ pub const FAMILY: Family = Family {
     commands: &[
         Command::new("AUTH", Run::Session(auth))
             .usage("[username] password")
+            .secret(|args| (0..args.len()).collect())
             .with(ALWAYS | flag::NO_AUTH)
             .fast()
             .complexity("O(N) in the number of passwords of the user")
@@ -35,6 +36,7 @@ pub const FAMILY: Family = Family {
             .summary("Returns the message."),
         Command::new("HELLO", Run::Session(hello))
             .usage("[protover:integer [AUTH (username password)] [SETNAME clientname]]")
+            .secret(login)
             .with(ALWAYS | flag::NO_AUTH)
             .fast()
             .since("6.0.0")
@@ -43,6 +45,7 @@ pub const FAMILY: Family = Family {
             .usage("[message]")
             .with(flag::CONNECTION)
             .fast()
+            .tips(tip::ALL_SHARDS)
             .summary("Returns the message, or PONG: the server answers."),
         // It takes any number of arguments, and says of none what it would be for.
         Command { arity: -1, ..QUIT },
@@ -143,6 +146,12 @@ fn same_secret(wanted: &[u8], given: &[u8]) -> bool {
         differs |= usize::from(byte ^ wanted[i % wanted.len()]);
     }
     std::hint::black_box(differs) == 0
+}
+
+/// The user and the password among HELLO's arguments.
+fn login(args: &Args) -> Vec<usize> {
+    let auth = (1..args.len()).find(|at| args.is(*at, "AUTH"));
+    auth.map_or(Vec::new(), |at| vec![at + 1, at + 2])
 }
 
 /// HELLO: everything is read before anything is done.

@@ -68,7 +68,7 @@ fn here(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Out
     let name = args.at(0).to_ascii_uppercase();
     match (name.as_slice(), args.len()) {
         (b"HELP", 1) => return debug_help(reply),
-        (b"SLEEP", 2) => sleep(args.at(1)),
+        (b"SLEEP", 2) => sleep(env, args.at(1))?,
         (b"SET-ACTIVE-EXPIRE", 2) => {
             let on = number::parse_i64(args.at(1)).is_some_and(|n| n != 0);
             env.instance.set_active_expire(on);
@@ -87,7 +87,7 @@ fn here(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Out
         (b"PANIC" | b"ASSERT", 1) => panic!("client {} asked for it (DEBUG PANIC)", session.id),
         (b"SEGFAULT" | b"OOM", 1) => {
             tracing::error!("client {} asked for an abort (DEBUG)", session.id);
-            std::process::abort();
+            env.instance.host()?.abort();
         }
         (b"RELOAD" | b"LOADAOF" | b"RESTART" | b"CRASH-AND-RECOVER", _) => {
             return Err(Error::text("ERR There is no persistence: what is reloaded would be lost"));
@@ -104,13 +104,14 @@ fn here(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Out
 }
 
 /// DEBUG SLEEP holds up the client's shard, as a slow command would.
-fn sleep(seconds: &[u8]) {
+fn sleep(env: &Env, seconds: &[u8]) -> Result<(), Error> {
     /// A day: nobody means more, and a `Duration` cannot take everything that is a number.
     const MOST: f64 = 86_400.0;
     let seconds = float::parse_f64(seconds).unwrap_or(0.0);
     if seconds > 0.0 {
-        std::thread::sleep(Duration::from_secs_f64(seconds.min(MOST)));
+        env.instance.host()?.sleep(Duration::from_secs_f64(seconds.min(MOST)));
     }
+    Ok(())
 }
 
 /// DEBUG PROTOCOL: a reply of every type there is.

@@ -4,6 +4,7 @@ mod docs;
 
 use super::{
     Command, Effect, Family, Gather, Keys, Outcome, Run, all, find, find_sub, flag, subcommands,
+    tip,
 };
 use crate::base::error::Error;
 use crate::base::glob;
@@ -32,6 +33,7 @@ pub const FAMILY: Family = Family {
             .with(ALWAYS)
             .since("7.0.0")
             .complexity("O(N) in the number of commands asked for")
+            .tips(tip::ORDER_VARIES)
             .summary("What commands are for, and their syntax."),
         Command::new("COMMAND GETKEYS", Run::Session(getkeys))
             .usage("command [arg...]")
@@ -55,12 +57,14 @@ pub const FAMILY: Family = Family {
             .with(ALWAYS)
             .since("2.8.13")
             .complexity("O(N) in the number of commands asked for")
+            .tips(tip::ORDER_VARIES)
             .summary("Properties of commands: arity, flags, places of keys."),
         Command::new("COMMAND LIST", Run::Session(list))
             .usage("[FILTERBY (MODULE module-name | ACLCAT category | PATTERN pattern:pattern)]")
             .with(ALWAYS)
             .since("7.0.0")
             .complexity("O(N) in the number of commands")
+            .tips(tip::ORDER_VARIES)
             .summary("The names of all commands."),
     ],
 };
@@ -71,72 +75,13 @@ const COMMAND: Command = Command::new("COMMAND", Run::Session(command))
     .with(ALWAYS)
     .since("2.8.13")
     .complexity("O(N) in the number of commands")
+    .tips(tip::ORDER_VARIES)
     .summary("Properties of all commands.");
 
-/// Hints to clients that spread a command over several servers, where they do not follow from its
-/// plan.
-const TIPS: &[(&str, &[&str])] = &[
-    ("CLIENT INFO", VARIES),
-    ("CLIENT KILL", &[]),
-    ("CLIENT LIST", VARIES),
-    ("CLIENT SETINFO", EVERYWHERE),
-    ("CLIENT SETNAME", EVERYWHERE),
-    ("COMMAND", ORDER_VARIES),
-    ("COMMAND DOCS", ORDER_VARIES),
-    ("COMMAND INFO", ORDER_VARIES),
-    ("COMMAND LIST", ORDER_VARIES),
-    ("COMMANDLOG GET", LOGGED),
-    ("COMMANDLOG LEN", COUNTED),
-    ("COMMANDLOG RESET", EVERYWHERE),
-    ("CONFIG RESETSTAT", EVERYWHERE),
-    ("CONFIG REWRITE", EVERYWHERE),
-    ("CONFIG SET", EVERYWHERE),
-    ("INFO", PER_SHARD),
-    ("KEYS", &["request_policy:all_shards", "nondeterministic_output_order"]),
-    ("LATENCY DOCTOR", PER_NODE),
-    ("LATENCY GRAPH", PER_NODE),
-    ("LATENCY HISTOGRAM", PER_NODE),
-    ("LATENCY HISTORY", PER_NODE),
-    ("LATENCY LATEST", PER_NODE),
-    ("LATENCY RESET", &["request_policy:all_nodes", "response_policy:agg_sum"]),
-    ("MEMORY DOCTOR", PER_SHARD),
-    ("MEMORY MALLOC-STATS", PER_SHARD),
-    ("MEMORY PURGE", &["request_policy:all_shards", "response_policy:all_succeeded"]),
-    ("MEMORY STATS", PER_SHARD),
-    ("MSETEX", &["request_policy:multi_shard", "response_policy:all_succeeded"]),
-    ("OBJECT ENCODING", VARIES),
-    ("OBJECT FREQ", VARIES),
-    ("OBJECT IDLETIME", VARIES),
-    ("OBJECT REFCOUNT", VARIES),
-    ("PING", &["request_policy:all_shards", "response_policy:all_succeeded"]),
-    ("PTTL", VARIES),
-    (
-        "RANDOMKEY",
-        &["request_policy:all_shards", "response_policy:special", "nondeterministic_output"],
-    ),
-    ("SCAN", &["nondeterministic_output", "request_policy:special", "response_policy:special"]),
-    ("SLOWLOG GET", LOGGED),
-    ("SLOWLOG LEN", COUNTED),
-    ("SLOWLOG RESET", EVERYWHERE),
-    ("SWAPDB", &[]),
-    ("TIME", VARIES),
-    ("TTL", VARIES),
-];
-
-const VARIES: &[&str] = &["nondeterministic_output"];
-const ORDER_VARIES: &[&str] = &["nondeterministic_output_order"];
-const PER_SHARD: &[&str] =
-    &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"];
-const PER_NODE: &[&str] =
-    &["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"];
-const LOGGED: &[&str] = &["request_policy:all_nodes", "nondeterministic_output"];
-const COUNTED: &[&str] =
-    &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"];
-const EVERYWHERE: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
-
-/// See [`TIPS`].
+/// Hints to clients that spread a command over several servers: those of its declaration, or what
+/// follows from its plan.
 fn tips(command: &Command) -> Vec<&'static str> {
-    if let Some((_, tips)) = TIPS.iter().find(|(name, _)| *name == command.name) {
+    if let Some(tips) = command.tips {
         return tips.to_vec();
     }
     let (request, gather) = match command.run {

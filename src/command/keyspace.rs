@@ -1,6 +1,6 @@
 //! Whole databases: counting, emptying and exchanging them.
 
-use super::{Command, Effect, Family, Gather, Outcome, Run, flag};
+use super::{Command, Effect, Family, Gather, Outcome, Run, flag, tip};
 use crate::base::error::Error;
 use crate::base::number::parse_i64;
 use crate::resp::{Args, Reply};
@@ -39,6 +39,7 @@ pub const SERVER_DATA: Family = Family {
             .keyed("")
             .since("4.0.0")
             .complexity("O(N) in the number of keys that clients watch")
+            .tips(tip::NONE)
             .summary("Exchanges two databases for all clients."),
     ],
 };

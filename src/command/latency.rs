@@ -4,7 +4,7 @@
 mod doctor;
 
 use super::introspect::help;
-use super::{Command, Effect, Family, Outcome, Run, all, find, find_sub, flag, subcommands};
+use super::{Command, Effect, Family, Outcome, Run, all, find, find_sub, flag, subcommands, tip};
 use crate::base::error::Error;
 use crate::base::ticks::{self, Rate};
 use crate::metrics::histogram::Counts;
@@ -27,11 +27,13 @@ pub const FAMILY: Family = Family {
             .usage("")
             .with(OPERATOR)
             .since("2.8.13")
+            .tips(tip::PER_NODE)
             .summary("A report on what took long, for people."),
         Command::new("LATENCY GRAPH", Run::Session(graph))
             .usage("event")
             .with(OPERATOR)
             .since("2.8.13")
+            .tips(tip::PER_NODE)
             .summary("The samples of an event as a graph made of characters."),
         Command::new("LATENCY HELP", Run::Session(latency_help))
             .usage("")
@@ -43,21 +45,25 @@ pub const FAMILY: Family = Family {
             .with(OPERATOR)
             .since("7.0.0")
             .complexity("O(N) in the number of commands shown")
+            .tips(tip::PER_NODE)
             .summary("How the durations of commands are distributed."),
         Command::new("LATENCY HISTORY", Run::Session(history))
             .usage("event")
             .with(OPERATOR)
             .since("2.8.13")
+            .tips(tip::PER_NODE)
             .summary("The samples of an event."),
         Command::new("LATENCY LATEST", Run::Session(latest))
             .usage("")
             .with(OPERATOR)
             .since("2.8.13")
+            .tips(tip::PER_NODE)
             .summary("The last sample of every event, and its longest."),
         Command::new("LATENCY RESET", Run::Session(reset))
             .usage("[event...]")
             .with(OPERATOR)
             .since("2.8.13")
+            .tips(tip::SUMMED)
             .summary("Forgets the samples of some events, or of all."),
     ],
 };

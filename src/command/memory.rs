@@ -1,7 +1,7 @@
 //! MEMORY: what takes how much, as the allocator and the entries say.
 
 use super::introspect::help;
-use super::{Command, Effect, Family, Outcome, Run, flag};
+use super::{Command, Effect, Family, Outcome, Run, flag, tip};
 use crate::base::error::Error;
 use crate::base::{memory, number};
 use crate::metrics::usage::Usage;
@@ -21,6 +21,7 @@ pub const FAMILY: Family = Family {
         Command::new("MEMORY DOCTOR", Run::Session(doctor))
             .usage("")
             .since("4.0.0")
+            .tips(tip::PER_SHARD)
             .summary("A report on what is unusual, for people."),
         Command::new("MEMORY HELP", Run::Session(memory_help))
             .usage("")
@@ -32,17 +33,20 @@ pub const FAMILY: Family = Family {
             .with(flag::LOADING)
             .since("4.0.0")
             .complexity("O(N) in the number of the allocator's arenas")
+            .tips(tip::PER_SHARD)
             .summary("The allocator's own report."),
         Command::new("MEMORY PURGE", Run::Session(purge))
             .usage("")
             .with(flag::LOADING)
             .since("4.0.0")
             .complexity("O(N) in the number of pages given back")
+            .tips(tip::ALL_SHARDS)
             .summary("Makes the allocator give back what it keeps."),
         Command::new("MEMORY STATS", Run::Session(stats))
             .usage("")
             .since("4.0.0")
             .complexity("O(N) in the number of shards and databases")
+            .tips(tip::PER_SHARD)
             .summary("What takes how much, in bytes."),
         Command::new("MEMORY USAGE", Run::Owner(usage))
             .usage("key [SAMPLES count:integer]")

@@ -8,6 +8,7 @@
 //! **To add a command**: a line in its family's `const`, a handler beside it, a test in `tests/`.
 //! **To add a family**: a file, and its name in [`FAMILIES`].
 
+mod call;
 pub mod client;
 pub mod cluster;
 pub mod commandlog;
@@ -22,9 +23,12 @@ pub mod memory;
 pub mod monitor;
 pub mod rename;
 pub mod server;
+pub mod shown;
 pub mod string;
 pub mod transactions;
 pub mod usage;
+
+pub use call::{Call, Queue};
 
 use crate::base::error::Error;
 use crate::config::Config;
@@ -87,6 +91,9 @@ pub type SessionsHandler =
 
 /// Chooses a command's form by its arguments, or says that the client may not use it.
 pub type Choose = fn(&Session, &Config, &Args) -> Result<&'static Command, Error>;
+
+/// The places of secrets among a command's arguments, whatever else these are.
+pub type Secrets = fn(&Args) -> Vec<usize>;
 
 /// Where a command runs and how its parts come together: the routing plan, as data.
 #[derive(Clone, Copy, Debug)]
@@ -215,6 +222,11 @@ pub struct Command {
     pub since: &'static str,
     /// Cost, for COMMAND DOCS.
     pub complexity: &'static str,
+    /// What nobody may see of its arguments who is shown the command, if anything.
+    secrets: Option<Secrets>,
+    /// Hints to clients that spread commands over several servers, where they are not what follows
+    /// from the plan.
+    tips: Option<&'static [&'static str]>,
     /// Its family's group.
     pub group: &'static str,
     /// Its number: its place in [`all`].
@@ -259,6 +271,34 @@ pub mod flag {
     pub const ALLOW_BUSY: u32 = 1 << 16;
 }
 
+/// Hints to clients that spread a command over several servers; the words are those of COMMAND INFO.
+/// Most follow from a command's plan ([`introspect`]), so few declarations name one.
+pub mod tip {
+    /// No hint, though the plan suggests one.
+    pub const NONE: &[&str] = &[];
+    /// Two calls need not give the same.
+    pub const VARIES: &[&str] = &["nondeterministic_output"];
+    /// Two calls need not give it in the same order.
+    pub const ORDER_VARIES: &[&str] = &["nondeterministic_output_order"];
+    /// Every shard has its own answer.
+    pub const PER_SHARD: &[&str] =
+        &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"];
+    /// Every node has its own answer.
+    pub const PER_NODE: &[&str] =
+        &["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"];
+    /// Every node has a list of its own.
+    pub const LOGGED: &[&str] = &["request_policy:all_nodes", "nondeterministic_output"];
+    /// Every node has a number, which varies and adds up.
+    pub const COUNTED: &[&str] =
+        &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"];
+    /// Every node has a number; they add up.
+    pub const SUMMED: &[&str] = &["request_policy:all_nodes", "response_policy:agg_sum"];
+    /// Every node does it, and all succeed.
+    pub const EVERYWHERE: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
+    /// Every shard does it, and all succeed.
+    pub const ALL_SHARDS: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
+}
+
 impl Command {
     /// A command; what follows the call describes it.
     pub const fn new(name: &'static str, run: Run) -> Command {
@@ -273,6 +313,8 @@ impl Command {
             summary: "",
             since: "1.0.0",
             complexity: "O(1)",
+            secrets: None,
+            tips: None,
             group: "",
             id: 0,
         }
@@ -302,6 +344,18 @@ impl Command {
     /// Its cost; O(1) unless said.
     pub const fn complexity(mut self, complexity: &'static str) -> Command {
         self.complexity = complexity;
+        self
+    }
+
+    /// Which arguments are secret; none unless said.
+    pub const fn secret(mut self, secrets: Secrets) -> Command {
+        self.secrets = Some(secrets);
+        self
+    }
+
+    /// Hints of [`tip`]; those that follow from the plan unless said.
+    pub const fn tips(mut self, tips: &'static [&'static str]) -> Command {
+        self.tips = Some(tips);
         self
     }
 
@@ -354,6 +408,11 @@ impl Command {
     #[inline]
     pub fn name_words(&self) -> usize {
         1 + spaces(self.name) as usize
+    }
+
+    /// The places of secrets among the arguments.
+    pub fn secrets(&self, args: &Args) -> Vec<usize> {
+        self.secrets.map_or(Vec::new(), |secrets| secrets(args))
     }
 
     /// The name as error texts and COMMAND show it: lower case, `container|sub`.

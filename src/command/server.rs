@@ -2,18 +2,13 @@
 //! [`super::introspect`].
 
 use super::introspect::help;
-use super::{Command, Effect, Family, Outcome, Run, flag};
-use crate::base::clock;
+use super::{Command, Effect, Family, Outcome, Run, flag, tip};
 use crate::base::error::Error;
+use crate::config::rewrite::{self, Extent};
 use crate::config::value::io_reason;
-use crate::config::{
-    Config,
-    rewrite::{self, Extent},
-};
 use crate::resp::{Args, Reply};
 use crate::session::{Close, Env, Session};
-use std::io::{self, Write as _};
-use std::{fs, path::Path};
+use std::path::Path;
 
 const OPERATOR: u32 = flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE;
 
@@ -41,17 +36,21 @@ pub const FAMILY: Family = Family {
             .usage("")
             .with(OPERATOR)
             .since("2.0.0")
+            .tips(tip::EVERYWHERE)
             .summary("Lets the statistics of INFO begin anew."),
         Command::new("CONFIG REWRITE", Run::Session(config_rewrite))
             .usage("")
             .with(OPERATOR)
             .since("2.8.0")
+            .tips(tip::EVERYWHERE)
             .summary("Writes the configuration in force into the file it came from."),
         Command::new("CONFIG SET", Run::Session(config_set))
             .usage("(parameter value)...")
+            .secret(secret_values)
             .with(OPERATOR)
             .since("2.0.0")
             .complexity("O(N) in the number of options given")
+            .tips(tip::EVERYWHERE)
             .summary("Changes options: all of them, or none."),
         Command::new("SHUTDOWN", Run::Session(shutdown))
             .usage("[[NOSAVE | SAVE] [NOW] [FORCE] [SAFE] [FAILOVER] | ABORT]")
@@ -63,13 +62,14 @@ pub const FAMILY: Family = Family {
             .with(flag::LOADING | flag::STALE)
             .fast()
             .since("2.6.0")
+            .tips(tip::VARIES)
             .summary("The server's clock: seconds since 1970, and microseconds."),
     ],
 };
 
 /// TIME. Clients that ask for microseconds want those of now, not those of the turn's beginning.
-fn time(_: &mut Session, _: &Env, _: &Args, reply: &mut Reply) -> Outcome {
-    let now_us = clock::unix_us();
+fn time(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
+    let now_us = env.unix_us();
     reply.array(2);
     reply.bulk(itoa::Buffer::new().format(now_us / 1_000_000).as_bytes());
     reply.bulk(itoa::Buffer::new().format(now_us % 1_000_000).as_bytes());
@@ -104,6 +104,12 @@ fn config_set(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) 
     Ok(Effect::Read)
 }
 
+/// The values of secret options among CONFIG SET's arguments.
+fn secret_values(args: &Args) -> Vec<usize> {
+    let names = (0..args.len()).step_by(2);
+    names.filter(|at| crate::config::is_secret(args.at(*at))).map(|at| at + 1).collect()
+}
+
 /// Whether a client of this address is on this machine.
 pub(super) fn is_local(addr: &str) -> bool {
     match addr.parse::<std::net::SocketAddr>() {
@@ -136,38 +142,11 @@ pub fn rewrite_config(env: &Env, extent: Extent) -> Result<(), Error> {
     let Some(path) = config.file() else {
         return Err(Error::text("ERR The server is running without a config file"));
     };
-    rewrite_file(path, &config, extent).map_err(|error| {
+    let change = |old: &[u8], path: &Path| rewrite::rewritten(old, path, &config, extent);
+    env.instance.host()?.rewrite(path, &change).map_err(|error| {
         let reason = io_reason(&error);
         Error::owned(format!("ERR Rewriting config file: {reason}"))
     })
-}
-
-/// Puts the configuration into its file, which at any time is the old one or the new one as a whole.
-fn rewrite_file(path: &Path, config: &Config, extent: Extent) -> io::Result<()> {
-    // A link stays one.
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let (old, permissions) = match fs::read(path) {
-        Ok(old) => (old, Some(fs::metadata(path)?.permissions())),
-        // It has been removed: that is no reason to lose what was in it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), None),
-        Err(error) => return Err(error),
-    };
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let written = (|| {
-        let mut file = fs::File::create(&name)?;
-        if let Some(permissions) = permissions {
-            file.set_permissions(permissions)?;
-        }
-        file.write_all(&rewrite::rewritten(&old, path, config, extent))?;
-        file.sync_all()?;
-        fs::rename(&name, path)
-    })();
-    if written.is_err() {
-        // What is wrong has been found out already.
-        let _ = fs::remove_file(&name);
-    }
-    written
 }
 
 /// CONFIG HELP.

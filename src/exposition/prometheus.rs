@@ -1,6 +1,12 @@
-//! INFO in Prometheus's text format, version 0.0.4. Names are those of `redis_exporter` where it has
-//! one, so that the dashboards people have go on working; what only this server has is `redshard_`.
+//! INFO's fields in Prometheus's text format, version 0.0.4. Names are those of `redis_exporter` where
+//! it has one, so that the dashboards people have go on working; what only this server has is
+//! `redshard_`.
+//!
+//! Numbers come as they are counted, not as INFO's text shows them, and leave with all their digits: a
+//! counter beyond 2^53 is exact, also where it becomes seconds.
 
+use crate::command::info::field::{Field, Value};
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// What a field of INFO becomes.
@@ -8,8 +14,8 @@ struct Metric {
     field: &'static str,
     name: &'static str,
     kind: Kind,
-    /// What the field's number is multiplied with.
-    scale: f64,
+    /// The decimal places between the field's unit and the metric's: 6 from microseconds to seconds.
+    places: u32,
     help: &'static str,
 }
 
@@ -20,24 +26,29 @@ enum Kind {
 }
 use Kind::{Counter, Gauge};
 
-/// `field => kind name (times scale): help;`
+/// What a field counts in, where the metric's unit is another: as decimal places.
+const MILLI: u32 = 3;
+const MICRO: u32 = 6;
+const NANO: u32 = 9;
+
+/// `field => kind name (in unit): help;`
 macro_rules! metrics {
-    ($($field:literal => $kind:ident $name:literal $(times $scale:literal)?: $help:literal;)*) => {
+    ($($field:literal => $kind:ident $name:literal $(in $unit:ident)?: $help:literal;)*) => {
         &[$(Metric {
             field: $field,
             name: $name,
             kind: $kind,
-            scale: metrics!(@ $($scale)?),
+            places: metrics!(@ $($unit)?),
             help: $help,
         },)*]
     };
-    (@ $scale:literal) => { $scale };
-    (@) => { 1.0 };
+    (@ $unit:ident) => { $unit };
+    (@) => { 0 };
 }
 
 /// Fields with one number. A field that INFO does not have is left out.
 const FIELDS: &[Metric] = metrics! {
-    "server_time_usec" => Gauge "redshard_time_seconds" times 1e-6: "The server's clock.";
+    "server_time_usec" => Gauge "redshard_time_seconds" in MICRO: "The server's clock.";
     "uptime_in_seconds" => Gauge "redis_uptime_in_seconds": "Seconds since the start.";
     "io_threads_active" => Gauge "redis_io_threads_active": "Whether I/O threads are active.";
     "shards" => Gauge "redshard_shards": "Shards, each on a thread of its own.";
@@ -93,8 +104,8 @@ const FIELDS: &[Metric] = metrics! {
     "client_query_buffer_limit_disconnections" => Counter "redis_client_query_buffer_limit_disconnections_total": "Clients closed since their input grew past its limit.";
     "client_output_buffer_limit_disconnections" => Counter "redis_client_output_buffer_limit_disconnections_total": "Clients closed since their output grew past its limit.";
     "eventloop_cycles" => Counter "redis_eventloop_cycles_total": "Turns of the shards' loops.";
-    "eventloop_duration_sum" => Counter "redis_eventloop_duration_seconds_total" times 1e-6: "Seconds spent in turns.";
-    "eventloop_duration_cmd_sum" => Counter "redis_eventloop_duration_cmd_seconds_total" times 1e-6: "Seconds spent in commands.";
+    "eventloop_duration_sum" => Counter "redis_eventloop_duration_seconds_total" in MICRO: "Seconds spent in turns.";
+    "eventloop_duration_cmd_sum" => Counter "redis_eventloop_duration_cmd_seconds_total" in MICRO: "Seconds spent in commands.";
     "slowlog_length" => Gauge "redis_slowlog_length": "Entries of the slow log.";
     "connected_slaves" => Gauge "redis_connected_slaves": "Replicas connected.";
     "master_repl_offset" => Gauge "redis_master_repl_offset": "Offset of the replication stream.";
@@ -110,11 +121,11 @@ const FIELDS: &[Metric] = metrics! {
 /// What a shard's line holds: `shard0:busy_ns=…,waited_ns=…`. A field that is not here becomes
 /// `redshard_shard_<field>`, of no type.
 const SHARD_FIELDS: &[Metric] = metrics! {
-    "busy_ns" => Gauge "redshard_shard_busy_seconds" times 1e-9: "Seconds the shard did something, with a wait that has not ended yet: for a share of the time, take 1 - rate(redshard_shard_waited_seconds_total)";
-    "waited_ns" => Counter "redshard_shard_waited_seconds_total" times 1e-9: "Seconds the shard waited for something to do.";
+    "busy_ns" => Gauge "redshard_shard_busy_seconds" in NANO: "Seconds the shard did something, with a wait that has not ended yet: for a share of the time, take 1 - rate(redshard_shard_waited_seconds_total)";
+    "waited_ns" => Counter "redshard_shard_waited_seconds_total" in NANO: "Seconds the shard waited for something to do.";
     "turns" => Counter "redshard_shard_turns_total": "Turns of the shard's loop.";
-    "turn_usec" => Gauge "redshard_shard_turn_seconds_mean" times 1e-6: "Seconds a turn took, on average since the start.";
-    "turn_usec_max" => Gauge "redshard_shard_turn_seconds_max" times 1e-6: "Seconds the longest turn took.";
+    "turn_usec" => Gauge "redshard_shard_turn_seconds_mean" in MICRO: "Seconds a turn took, on average since the start.";
+    "turn_usec_max" => Gauge "redshard_shard_turn_seconds_max" in MICRO: "Seconds the longest turn took.";
     "commands" => Counter "redshard_shard_commands_total": "Commands of the shard's clients.";
     "commands_per_turn" => Gauge "redshard_shard_commands_per_turn_mean": "Commands of a turn, on average since the start.";
     "commands_per_turn_max" => Gauge "redshard_shard_commands_per_turn_max": "Most commands of a turn.";
@@ -135,7 +146,7 @@ const SHARD_FIELDS: &[Metric] = metrics! {
 /// What `cmdstat_get:calls=…` holds.
 const COMMAND_FIELDS: &[Metric] = metrics! {
     "calls" => Counter "redis_commands_total": "Calls, by command.";
-    "usec" => Counter "redis_commands_duration_seconds_total" times 1e-6: "Seconds spent, by command.";
+    "usec" => Counter "redis_commands_duration_seconds_total" in MICRO: "Seconds spent, by command.";
     "rejected_calls" => Counter "redis_commands_rejected_calls_total": "Calls refused before they ran, by command.";
     "failed_calls" => Counter "redis_commands_failed_calls_total": "Calls that failed, by command.";
 };
@@ -147,7 +158,7 @@ const ERROR_FIELDS: &[Metric] = metrics! {
 const DATABASE_FIELDS: &[Metric] = metrics! {
     "keys" => Gauge "redis_db_keys": "Keys, by database.";
     "expires" => Gauge "redis_db_keys_expiring": "Keys that will expire, by database.";
-    "avg_ttl" => Gauge "redis_db_avg_ttl_seconds" times 1e-3: "Seconds that keys which will expire have left, on average.";
+    "avg_ttl" => Gauge "redis_db_avg_ttl_seconds" in MILLI: "Seconds that keys which will expire have left, on average.";
 };
 
 /// Fields that are text, and stand as labels of one metric that is always 1.
@@ -166,113 +177,136 @@ const LABELS: &[(&str, &str)] = &[
     ("process_supervised", "process_supervised"),
 ];
 
-/// Lines of a kind: a prefix and a name, then fields; the label that carries the name.
+/// Fields of a kind: what they are about is a label.
 struct Group {
-    prefix: &'static str,
+    /// [`Field::name`].
+    kind: &'static str,
     label: &'static str,
     fields: &'static [Metric],
-    /// What a field that is not declared is called, if it is to be shown.
+    /// What a value that is not declared is called, if it is to be shown.
     others: Option<&'static str>,
-    /// Whether the label keeps the prefix.
+    /// Whether the label begins with the kind, as in `db0`.
     whole: bool,
 }
 
 const GROUPS: &[Group] = &[
     Group {
-        prefix: "shard",
+        kind: "shard",
         label: "shard",
         fields: SHARD_FIELDS,
         others: Some("redshard_shard_"),
         whole: false,
     },
-    Group { prefix: "cmdstat_", label: "cmd", fields: COMMAND_FIELDS, others: None, whole: false },
-    Group { prefix: "errorstat_", label: "err", fields: ERROR_FIELDS, others: None, whole: false },
-    Group { prefix: "db", label: "db", fields: DATABASE_FIELDS, others: None, whole: true },
+    Group { kind: "cmdstat_", label: "cmd", fields: COMMAND_FIELDS, others: None, whole: false },
+    Group { kind: "errorstat_", label: "err", fields: ERROR_FIELDS, others: None, whole: false },
+    Group { kind: "db", label: "db", fields: DATABASE_FIELDS, others: None, whole: true },
 ];
 
-/// Renders INFO's text. Whatever it says, the result is well-formed.
-pub fn from_info(info: &str) -> String {
-    let lines: Vec<(&str, &str)> = info.lines().filter_map(|line| line.split_once(':')).collect();
-    let value =
-        |field: &str| lines.iter().find(|(name, _)| *name == field).map(|(_, value)| *value);
-    let mut out = Out(String::with_capacity(2 * info.len()));
+/// Renders INFO's fields. Whatever they say, the result is well-formed.
+pub fn render(fields: &[Field]) -> String {
+    let single = |name: &str| {
+        let found = fields.iter().find(|field| field.of.is_none() && field.name == name);
+        found.map(|field| &field.value)
+    };
+    let mut out = Out(String::with_capacity(128 * fields.len()));
     out.head("redis_up", "gauge", "Whether the server answers.");
-    out.sample("redis_up", &[], 1.0);
+    out.sample("redis_up", &[], &ONE, 0);
+    let labels: Vec<(&str, String)> = LABELS
+        .iter()
+        .filter_map(|(field, label)| Some((*label, single(field)?.to_string())))
+        .collect();
     let labels: Vec<(&str, &str)> =
-        LABELS.iter().filter_map(|(field, label)| Some((*label, value(field)?))).collect();
+        labels.iter().map(|(label, text)| (*label, text.as_str())).collect();
     out.head("redis_instance_info", "gauge", "What the server is.");
-    out.sample("redis_instance_info", &labels, 1.0);
-    let seconds = |field: &str, scale: f64| Some(value(field)?.parse::<f64>().ok()? * scale);
-    if let (Some(now), Some(up)) =
-        (seconds("server_time_usec", 1e-6), seconds("uptime_in_seconds", 1.0))
+    out.sample("redis_instance_info", &labels, &ONE, 0);
+    if let (Some(Value::Signed(now_us)), Some(Value::Signed(up_s))) =
+        (single("server_time_usec"), single("uptime_in_seconds"))
     {
         out.head("redis_start_time_seconds", "gauge", "When the server started.");
-        out.sample("redis_start_time_seconds", &[], (now - up).floor());
+        out.sample("redis_start_time_seconds", &[], &(now_us / 1_000_000 - up_s).into(), 0);
     }
     for metric in FIELDS {
-        if let Some(number) = value(metric.field).and_then(|text| text.parse::<f64>().ok()) {
+        if let Some(value) = single(metric.field).filter(|value| is_number(value)) {
             out.begin(metric);
-            out.sample(metric.name, &[], number * metric.scale);
+            out.sample(metric.name, &[], value, metric.places);
         }
     }
     for group in GROUPS {
-        group.render(&lines, &mut out);
+        group.render(fields, &mut out);
     }
-    latencies(&lines, &mut out);
+    latencies(fields, &mut out);
     out.0
 }
 
-impl Group {
-    /// The name that a line of this kind is about.
-    fn name_of<'a>(&self, name: &'a str) -> Option<&'a str> {
-        let rest = name.strip_prefix(self.prefix)?;
-        let numbered = !self.prefix.ends_with('_');
-        (!rest.is_empty() && (!numbered || rest.bytes().all(|byte| byte.is_ascii_digit())))
-            .then_some(if self.whole { name } else { rest })
-    }
+const ONE: Value = Value::Unsigned(1);
 
-    fn render(&self, lines: &[(&str, &str)], out: &mut Out) {
-        // All samples of a metric have to stand together, below its head.
-        let mine: Vec<(&str, Vec<(&str, f64)>)> = lines
-            .iter()
-            .filter_map(|(name, value)| Some((self.name_of(name)?, numbers(value))))
+/// What a field's list says, if it has one.
+type List = [(Cow<'static, str>, Value)];
+
+/// The fields of a kind: what each is about, and its list.
+fn of_kind<'a>(fields: &'a [Field], kind: &'a str) -> impl Iterator<Item = (&'a str, &'a List)> {
+    fields.iter().filter(move |field| field.name == kind).filter_map(|field| {
+        match (&field.of, &field.value) {
+            (Some(of), Value::List(list)) => Some((of.as_str(), list.as_slice())),
+            _ => None,
+        }
+    })
+}
+
+fn find<'a>(list: &'a List, name: &str) -> Option<&'a Value> {
+    let found = list.iter().find(|(known, value)| known == name && is_number(value));
+    found.map(|(_, value)| value)
+}
+
+fn is_number(value: &Value) -> bool {
+    match value {
+        Value::Unsigned(_) | Value::Signed(_) => true,
+        Value::Decimal(n, _) => n.is_finite(),
+        Value::Text(_) | Value::List(_) => false,
+    }
+}
+
+impl Group {
+    fn render(&self, fields: &[Field], out: &mut Out) {
+        let mine: Vec<(String, &List)> = of_kind(fields, self.kind)
+            .map(|(of, list)| {
+                (if self.whole { format!("{}{of}", self.kind) } else { of.to_owned() }, list)
+            })
             .collect();
+        // All samples of a metric have to stand together, below its head.
         for metric in self.fields {
-            let of = |fields: &[(&str, f64)]| find(fields, metric.field);
-            if mine.iter().any(|(_, fields)| of(fields).is_some()) {
+            if mine.iter().any(|(_, list)| find(list, metric.field).is_some()) {
                 out.begin(metric);
             }
-            for (name, fields) in &mine {
-                if let Some(number) = of(fields) {
-                    out.sample(metric.name, &[(self.label, name)], number * metric.scale);
+            for (of, list) in &mine {
+                if let Some(value) = find(list, metric.field) {
+                    out.sample(metric.name, &[(self.label, of)], value, metric.places);
                 }
             }
         }
         let (Some(prefix), Some((_, first))) = (self.others, mine.first()) else { return };
-        for (field, _) in first {
-            let known = self.fields.iter().any(|metric| metric.field == *field);
-            let fits = field.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            if known || !fits || field.is_empty() {
+        for (name, _) in *first {
+            if self.fields.iter().any(|metric| metric.field == name) {
                 continue;
             }
-            let full = format!("{prefix}{field}");
+            let full = format!("{prefix}{name}");
             out.head(&full, "untyped", "As INFO shows it.");
-            for (name, fields) in &mine {
-                if let Some(number) = find(fields, field) {
-                    out.sample(&full, &[(self.label, name)], number);
+            for (of, list) in &mine {
+                if let Some(value) = find(list, name) {
+                    out.sample(&full, &[(self.label, of)], value, 0);
                 }
             }
         }
     }
 }
 
-/// `latency_percentiles_usec_get:p50=1.003,p99=…` becomes a summary.
-fn latencies(lines: &[(&str, &str)], out: &mut Out) {
+/// `latency_percentiles_usec_get:p50=1.003,p99=…` becomes a summary. The percentiles' names are those
+/// that the configuration gives them.
+fn latencies(fields: &[Field], out: &mut Out) {
     const NAME: &str = "redis_latency_percentiles_usec";
     let mut any = false;
-    for (name, value) in lines {
-        let Some(command) = name.strip_prefix("latency_percentiles_usec_") else { continue };
-        for (percentile, usec) in numbers(value) {
+    for (command, list) in of_kind(fields, "latency_percentiles_usec_") {
+        for (percentile, usec) in list {
             let Some(percent) = percentile.strip_prefix('p').and_then(|p| p.parse::<f64>().ok())
             else {
                 continue;
@@ -283,22 +317,9 @@ fn latencies(lines: &[(&str, &str)], out: &mut Out) {
             }
             // Hundredths of a percent are exact enough, and print as one would write them.
             let quantile = ((percent * 10_000.0).round() / 1_000_000.0).to_string();
-            out.sample(NAME, &[("cmd", command), ("quantile", &quantile)], usec);
+            out.sample(NAME, &[("cmd", command), ("quantile", &quantile)], usec, 0);
         }
     }
-}
-
-/// `a=1,b=2.5,c=text`: those that are numbers.
-fn numbers(value: &str) -> Vec<(&str, f64)> {
-    value
-        .split(',')
-        .filter_map(|pair| pair.split_once('='))
-        .filter_map(|(name, number)| Some((name, number.parse().ok()?)))
-        .collect()
-}
-
-fn find(fields: &[(&str, f64)], field: &str) -> Option<f64> {
-    fields.iter().find(|(name, _)| *name == field).map(|(_, number)| *number)
 }
 
 /// The text that grows. Writing to a `String` does not fail.
@@ -314,11 +335,11 @@ impl Out {
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], number: f64) {
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: &Value, places: u32) {
         self.0.push_str(name);
-        for (at, (label, value)) in labels.iter().enumerate() {
+        for (at, (label, text)) in labels.iter().enumerate() {
             let _ = write!(self.0, "{}{label}=\"", if at == 0 { '{' } else { ',' });
-            for c in value.chars() {
+            for c in text.chars() {
                 match c {
                     '"' => self.0.push_str("\\\""),
                     '\\' => self.0.push_str("\\\\"),
@@ -328,66 +349,150 @@ impl Out {
             }
             self.0.push('"');
         }
-        let _ = writeln!(self.0, "{} {number}", if labels.is_empty() { "" } else { "}" });
+        self.0.push_str(if labels.is_empty() { " " } else { "} " });
+        match *value {
+            Value::Unsigned(n) => self.number("", n, places),
+            Value::Signed(n) => self.number(if n < 0 { "-" } else { "" }, n.unsigned_abs(), places),
+            Value::Decimal(n, _) => _ = write!(self.0, "{}", n / 10f64.powi(places as i32)),
+            // No sample is made of one.
+            Value::Text(_) | Value::List(_) => self.0.push_str("NaN"),
+        }
+        self.0.push('\n');
+    }
+
+    /// A whole number, with the last `places` digits behind the point.
+    fn number(&mut self, sign: &str, n: u64, places: u32) {
+        let one = 10u64.pow(places);
+        let _ = write!(self.0, "{sign}{}", n / one);
+        if !n.is_multiple_of(one) {
+            let decimals = format!("{:0width$}", n % one, width = places as usize);
+            let _ = write!(self.0, ".{}", decimals.trim_end_matches('0'));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::Now;
+    use crate::command::info::field::list;
+    use crate::config::Config;
+    use crate::instance::{Identity, Instance};
+    use crate::session::Env;
+
+    #[track_caller]
+    fn has(text: &str, lines: &[&str]) {
+        for line in lines {
+            assert!(text.lines().any(|found| found == *line), "{line}\nis missing in:\n{text}");
+        }
+    }
 
     #[test]
     fn fields_become_metrics() {
-        let text = from_info(
-            "# Server\r\nredis_version:7.2.4\r\nos:a \"b\\c\r\nserver_time_usec:90000000\r\n\
-             uptime_in_seconds:30\r\n\r\n# Stats\r\nused_memory:1024\r\nrole:master\r\n\
-             eventloop_duration_sum:1500000\r\nused_cpu_sys:0.250000\r\nexpired_keys:7\r\n",
+        let text = render(&[
+            Field::new("redis_version", "7.2.4"),
+            Field::new("os", "a \"b\\c"),
+            Field::new("server_time_usec", 90_000_000i64),
+            Field::new("uptime_in_seconds", 30i64),
+            Field::new("used_memory", 1024u64),
+            Field::new("role", "master"),
+            Field::new("eventloop_duration_sum", 1_500_000u64),
+            Field::new("used_cpu_sys", Value::Decimal(0.25, 6)),
+            Field::new("expired_keys", 7u64),
+            Field::new("second_repl_offset", -1),
+        ]);
+        has(
+            &text,
+            &[
+                "redis_up 1",
+                "redis_instance_info{role=\"master\",redis_version=\"7.2.4\",os=\"a \\\"b\\\\c\"} 1",
+                "redis_start_time_seconds 60",
+                "redis_memory_used_bytes 1024",
+                "redis_eventloop_duration_seconds_total 1.5",
+                "redis_cpu_sys_seconds_total 0.25",
+                "# TYPE redis_expired_keys_total counter",
+                "redis_expired_keys_total 7",
+                "redis_second_repl_offset -1",
+            ],
         );
-        for line in [
-            "redis_up 1",
-            "redis_instance_info{role=\"master\",redis_version=\"7.2.4\",os=\"a \\\"b\\\\c\"} 1",
-            "redis_start_time_seconds 60",
-            "redis_memory_used_bytes 1024",
-            "redis_eventloop_duration_seconds_total 1.5",
-            "redis_cpu_sys_seconds_total 0.25",
-            "# TYPE redis_expired_keys_total counter",
-            "redis_expired_keys_total 7",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line}\nis missing in:\n{text}");
-        }
     }
 
     #[test]
-    fn lines_with_fields_become_labelled_metrics() {
-        let text = from_info(
-            "shards:2\r\nshard0:busy_ns=500000000,stalls=1,depth=4\r\nshard1:busy_ns=1,depth=5\r\n\
-             cmdstat_config|get:calls=3,usec=1500000,usec_per_call=1.5\r\n\
-             errorstat_ERR:count=2\r\ndb0:keys=7,expires=2,avg_ttl=1500\r\n\
-             latency_percentiles_usec_get:p50=1.003,p99.9=13.055\r\n",
+    fn lists_become_labelled_metrics() {
+        let first = list! { "busy_ns" = 500_000_000u64, "stalls" = 1u64, "depth" = 4u64, };
+        let second = list! { "busy_ns" = 1u64, "depth" = 5u64, };
+        let calls = list! { "calls" = 3u64, "usec" = 1_500_000u64, };
+        let keys = list! { "keys" = 7u64, "expires" = 2u64, "avg_ttl" = 1500i64, };
+        let latency =
+            list! { "p50" = Value::Decimal(1.003, 3), "p99.9" = Value::Decimal(13.055, 3), };
+        let text = render(&[
+            Field::new("shards", 2u64),
+            Field::about("shard", 0, first),
+            Field::about("shard", 1, second),
+            Field::about("cmdstat_", "config|get", calls),
+            Field::about("errorstat_", "ERR", list! { "count" = 2u64, }),
+            Field::about("db", 0, keys),
+            Field::about("latency_percentiles_usec_", "get", latency),
+        ]);
+        has(
+            &text,
+            &[
+                "redshard_shards 2",
+                "redshard_shard_busy_seconds{shard=\"0\"} 0.5",
+                "redshard_shard_busy_seconds{shard=\"1\"} 0.000000001",
+                "redshard_shard_stalls_total{shard=\"0\"} 1",
+                "# TYPE redshard_shard_depth untyped",
+                "redshard_shard_depth{shard=\"1\"} 5",
+                "redis_commands_total{cmd=\"config|get\"} 3",
+                "redis_commands_duration_seconds_total{cmd=\"config|get\"} 1.5",
+                "redis_errors_total{err=\"ERR\"} 2",
+                "redis_db_keys{db=\"db0\"} 7",
+                "redis_db_avg_ttl_seconds{db=\"db0\"} 1.5",
+                "redis_latency_percentiles_usec{cmd=\"get\",quantile=\"0.5\"} 1.003",
+                "redis_latency_percentiles_usec{cmd=\"get\",quantile=\"0.999\"} 13.055",
+            ],
         );
-        for line in [
-            "redshard_shards 2",
-            "redshard_shard_busy_seconds{shard=\"0\"} 0.5",
-            "redshard_shard_stalls_total{shard=\"0\"} 1",
-            "# TYPE redshard_shard_depth untyped",
-            "redshard_shard_depth{shard=\"1\"} 5",
-            "redis_commands_total{cmd=\"config|get\"} 3",
-            "redis_commands_duration_seconds_total{cmd=\"config|get\"} 1.5",
-            "redis_errors_total{err=\"ERR\"} 2",
-            "redis_db_keys{db=\"db0\"} 7",
-            "redis_db_avg_ttl_seconds{db=\"db0\"} 1.5",
-            "redis_latency_percentiles_usec{cmd=\"get\",quantile=\"0.5\"} 1.003",
-            "redis_latency_percentiles_usec{cmd=\"get\",quantile=\"0.999\"} 13.055",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line}\nis missing in:\n{text}");
-        }
+    }
+
+    /// Everything that a server says about itself.
+    fn of_server(prepare: impl FnOnce(&Instance)) -> Vec<Field> {
+        let identity = Identity { run_id: String::new(), started_us: 0, executable: String::new() };
+        let commands = crate::command::all().len();
+        let instance = Instance::new(Config::default(), 2, commands, identity);
+        prepare(&instance);
+        let (config, now) = (instance.config(), Now { unix_ms: 90_000, monotonic_ns: 1 });
+        crate::exposition::fields(&Env { config: &config, instance: &instance, now })
+    }
+
+    /// 2^53 + 1 is the first whole number that an `f64` does not know.
+    #[test]
+    fn counters_keep_all_their_digits() {
+        const ODD: u64 = (1 << 53) + 1;
+        let text = render(&of_server(|instance| {
+            instance.metrics.shard(0).received.set(ODD);
+            instance.metrics.shard(1).sent.set(u64::MAX);
+            instance.metrics.shard(1).waited_ns.set(ODD);
+        }));
+        has(
+            &text,
+            &[
+                "redis_net_input_bytes_total 9007199254740993",
+                "redis_net_output_bytes_total 18446744073709551615",
+                "redshard_shard_waited_seconds_total{shard=\"1\"} 9007199.254740993",
+            ],
+        );
     }
 
     #[test]
-    fn every_metric_has_one_head_before_its_samples() {
-        let text = from_info(
-            "shard0:keys=1\r\nshard1:keys=2\r\nkeyspace_hits:4\r\ndb0:keys=1\r\ndb1:keys=2\r\n",
-        );
+    fn every_metric_has_one_head_before_its_samples_and_a_field_of_info() {
+        let fields = of_server(|instance| {
+            let metrics = &instance.metrics;
+            metrics.database(0, 1).keys.set(3);
+            metrics.command(0, 0).calls.set(3);
+            metrics.command(0, 0).track(1000);
+            metrics.count_error(0, crate::metrics::error_code(b"ERR x"));
+        });
+        let text = render(&fields);
         let mut heads = std::collections::HashSet::new();
         let mut current = "";
         for line in text.lines() {
@@ -396,24 +501,31 @@ mod tests {
                 assert!(heads.insert(current), "{current} has two heads");
             } else if !line.starts_with('#') {
                 assert_eq!(line.split(['{', ' ']).next(), Some(current), "{line}");
+                let (_, number) = line.rsplit_once(' ').expect("a name and a number");
+                assert!(number.parse::<f64>().is_ok_and(f64::is_finite), "{line}");
             }
         }
         let mut names = std::collections::HashSet::new();
         let lists = [FIELDS, SHARD_FIELDS, COMMAND_FIELDS, ERROR_FIELDS, DATABASE_FIELDS];
         for metric in lists.into_iter().flatten() {
             assert!(names.insert(metric.name), "{} is declared twice", metric.name);
+            assert!(heads.contains(metric.name), "no field {}", metric.field);
         }
     }
 
     #[test]
-    fn anything_may_be_in_it() {
-        let text = from_info(
-            "shard:x=1\nshardx:keys=1\nshard0:=1,a b=2,keys=nan\ndb:\ncmdstat_:calls=1\n::\n\u{0}:1",
-        );
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let (_, number) = line.rsplit_once(' ').expect("a name and a number");
-            assert!(number.parse::<f64>().is_ok(), "{line}");
+    fn what_is_no_number_is_no_sample() {
+        let odd = list! { "x" = "text", "y" = Value::Decimal(f64::NAN, 2), "keys" = "7", };
+        let fields = [
+            Field::about("shard", 0, odd),
+            Field::about("shard", 1, "text"),
+            Field::new("shard", 7u64),
+            Field::new("used_memory", "much"),
+            Field::new("mem_fragmentation_ratio", Value::Decimal(f64::INFINITY, 2)),
+            Field::about("latency_percentiles_usec_", "get", list! { "pmost" = 1u64, }),
+        ];
+        for line in render(&fields).lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.ends_with(" 1") && !line.contains("shard"), "{line}");
         }
-        assert!(!text.contains("a b"));
     }
 }

@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn the_longest_stall_is_named() {
-        let metrics = Metrics::new(3);
+        let metrics = Metrics::new(3, 1, 1);
         let mut pulse = Pulse::new(&metrics, 0);
         let mut look = |now_s: u64, patience_s: u64| {
             pulse.look(&metrics, now_s * SECOND, Duration::from_secs(patience_s))

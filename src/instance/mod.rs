@@ -1,9 +1,11 @@
 //! Floor 3: the process as its shards share it: configuration, counters, who monitors, who pauses,
 //! and requests to stop. Nothing on the path of a data command touches its locks.
 
+mod host;
 pub mod monitors;
 mod pause;
 
+pub use host::Host;
 pub use pause::Pause;
 
 use crate::base::error::Error;
@@ -45,6 +47,8 @@ pub struct Instance {
     pause: Mutex<Pause>,
     /// Who brings sockets and files in line with the configuration.
     applier: OnceLock<Box<dyn ApplyConfig>>,
+    /// What commands may ask of the world.
+    host: OnceLock<Box<dyn Host>>,
     /// The process's identity, for INFO.
     pub identity: Identity,
 }
@@ -61,9 +65,9 @@ pub struct Identity {
 }
 
 impl Instance {
-    /// An instance of `shards` shards.
-    pub fn new(config: Config, shards: usize, identity: Identity) -> Instance {
-        let metrics = Metrics::sized(shards, usize::from(config.databases()));
+    /// An instance of `shards` shards, where there are so many commands to be counted.
+    pub fn new(config: Config, shards: usize, commands: usize, identity: Identity) -> Instance {
+        let metrics = Metrics::new(shards, usize::from(config.databases()), commands);
         Instance {
             config: Mutex::new(Arc::new(config)),
             generation: AtomicU64::new(1),
@@ -75,6 +79,7 @@ impl Instance {
             next_client: AtomicU64::new(1),
             pause: Mutex::default(),
             applier: OnceLock::new(),
+            host: OnceLock::new(),
             identity,
         }
     }

@@ -294,14 +294,9 @@ struct Forgotten {
 }
 
 impl Metrics {
-    /// Counters for so many shards.
-    pub fn new(shards: usize) -> Metrics {
-        Metrics::sized(shards, crate::base::limits::DATABASES)
-    }
-
-    /// Counters for so many shards of so many databases.
-    pub fn sized(shards: usize, databases: usize) -> Metrics {
-        let commands = || crate::command::all().iter().map(|_| CommandMetrics::default()).collect();
+    /// Counters for so many shards, databases and commands.
+    pub fn new(shards: usize, databases: usize, commands: usize) -> Metrics {
+        let commands = || (0..commands).map(|_| CommandMetrics::default()).collect();
         let errors = || ERROR_CODES.iter().map(|_| Counter::default()).collect();
         let shard = || Shard {
             counters: ShardMetrics::default(),
@@ -471,6 +466,12 @@ impl Metrics {
         sums
     }
 
+    /// All calls of all commands since the start, and the time they took, in ticks.
+    pub fn calls(&self) -> (u64, u64) {
+        let all = self.shards.iter().flat_map(|shard| &shard.commands);
+        all.fold((0, 0), |(calls, ticks), one| (calls + one.calls.get(), ticks + one.ticks.get()))
+    }
+
     /// Time that all calls took since the last [`Metrics::reset`], in ticks.
     pub fn command_ticks_since_reset(&self) -> u64 {
         (0..self.shards[0].commands.len() as u16).map(|id| self.calls_since_reset(id).ticks).sum()
@@ -539,7 +540,7 @@ mod tests {
 
     #[test]
     fn rates_are_of_the_past_seconds() {
-        let metrics = Metrics::new(2);
+        let metrics = Metrics::new(2, 1, 1);
         const SECOND: u64 = 1_000_000_000;
         metrics.shard(0).commands.set(500);
         // Nobody has asked before: since the start.
@@ -555,7 +556,7 @@ mod tests {
 
     #[test]
     fn unknown_error_codes_count_together() {
-        let metrics = Metrics::new(1);
+        let metrics = Metrics::new(1, 1, 1);
         for text in ["-ERR a b", "WRONGTYPE x", "NEVERSEEN y", "ALSO", ""] {
             metrics.count_error(0, error_code(text.as_bytes()));
         }

@@ -2,6 +2,7 @@
 
 use super::Metrics;
 use crate::base::memory::{self, Allocator};
+use crate::base::proc;
 use crate::config::Config;
 
 /// Bytes, by what takes them.
@@ -44,7 +45,7 @@ impl Usage {
             used,
             peak: memory::peak().max(used),
             startup: metrics.startup_bytes(),
-            resident: resident_bytes(),
+            resident: proc::resident_bytes(),
             allocator: memory::allocator(),
             tables,
             clients: metrics.sum(|shard| &shard.client_bytes),
@@ -62,16 +63,4 @@ impl Usage {
     pub fn dataset(&self) -> u64 {
         self.used.saturating_sub(self.overhead())
     }
-}
-
-/// What the kernel counts for the process.
-pub fn resident_bytes() -> u64 {
-    kib_of("/proc/self/status", "VmRSS:") * 1024
-}
-
-/// The number of a line `name   number kB` of a file.
-pub fn kib_of(path: &str, name: &str) -> u64 {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
 }

@@ -2,6 +2,7 @@
 
 use super::batch::Outlet;
 use crate::base::limits;
+use crate::command::{Call, Queue};
 use crate::resp::{Parser, ReplyBuf};
 use crate::session::{Close, ReplyMode, Session};
 use bytes::Bytes;
@@ -16,6 +17,8 @@ pub struct Client {
     pub parser: Parser,
     /// Its replies.
     pub replies: Replies,
+    /// The transaction being queued. The session knows how many commands and bytes that is.
+    pub queue: Option<Box<Queue>>,
     /// Where a lone reply may leave, while nothing else of it is being sent: see
     /// [`super::departure`].
     pub outlet: Option<Outlet>,
@@ -32,6 +35,34 @@ pub struct Client {
 }
 
 impl Client {
+    /// MULTI: what follows is queued.
+    pub(super) fn begin_queue(&mut self) {
+        self.queue = Some(Box::default());
+        self.session.multi = Some(0);
+    }
+
+    /// Ends what MULTI began. Returns what was queued, if it had.
+    pub(super) fn take_queue(&mut self) -> Option<Box<Queue>> {
+        self.session.multi = None;
+        self.session.traffic.queued = 0;
+        self.queue.take()
+    }
+
+    /// Queues a call, unless the transaction has failed already: then it only counts. Returns the
+    /// bytes that are queued now.
+    pub(super) fn enqueue(&mut self, call: Call) -> usize {
+        let Some(queue) = &mut self.queue else {
+            return 0;
+        };
+        queue.bytes += call.bytes.len() + 8 * call.spans.len() + size_of_val(&call);
+        if !queue.failed {
+            queue.calls.push(call);
+        }
+        self.session.multi = Some(queue.calls.len() as u32);
+        self.session.traffic.queued = queue.bytes;
+        queue.bytes
+    }
+
     /// Whether what is ready of its replies had better wait for the rest, which is on its way: half
     /// of a pipeline's commands run elsewhere, and the replies before the first of those would cost
     /// a send of their own (pipeline 16, two shards: 1.5 sends per pipeline instead of 1).

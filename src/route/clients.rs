@@ -31,6 +31,7 @@ impl Clients {
             session,
             parser: Parser::default(),
             replies: Replies::default(),
+            queue: None,
             outlet: None,
             is_lent: false,
             is_overdrawn: false,

@@ -55,9 +55,11 @@ impl Departures {
 }
 
 impl Batch {
-    /// Whether all that is in it is lone replies, made and short enough to be copied.
+    /// Whether all that is in it is lone replies, made and short enough to be copied, and nothing that
+    /// is to be logged at home before the client goes on.
     pub(super) fn may_depart(&self) -> bool {
-        let is_made = |item: &Message| matches!(item, Message::Run(run) if !run.late);
+        let is_made =
+            |item: &Message| matches!(item, Message::Run(run) if !run.late && !run.is_notable);
         !self.outlets.is_empty()
             && self.outlets.len() == self.items.len()
             && self.replies.attached().is_empty()

@@ -11,10 +11,10 @@ use super::session::run_session;
 use super::walk::Walk;
 use crate::base::doing;
 use crate::base::error::Error;
-use crate::command::{self, Command, Control, Run, flag};
+use crate::command::{self, Call, Command, Control, Run, flag};
 use crate::config::Config;
 use crate::resp::{Args, Reply, ReplyBuf, Span};
-use crate::session::{Call, Close, ReplyMode, Session};
+use crate::session::{Close, ReplyMode, Session};
 
 impl Node {
     /// Runs one command, or sends it where it runs.
@@ -182,6 +182,7 @@ impl Node {
                 reply: (0, 0),
                 sent: 0,
                 ticks: 0,
+                is_notable: false,
             }));
             *crossed = Some(owner);
             post.input_waits |= batch.is_full();
@@ -222,7 +223,7 @@ impl Node {
             let reason = text.strip_prefix("ERR ").unwrap_or(&text);
             error = Error::owned(format!("EXECABORT Transaction discarded because of: {reason}"));
             if let Some(client) = self.clients.get_mut(key) {
-                client.session.multi = None;
+                client.take_queue();
                 let watched = std::mem::take(&mut client.session.watched);
                 self.unwatch(watched);
             }
@@ -243,7 +244,7 @@ impl Node {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        if let Some(queue) = &mut client.session.multi {
+        if let Some(queue) = &mut client.queue {
             queue.failed = true;
         }
         // It was counted as one that runs.

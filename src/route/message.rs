@@ -3,9 +3,9 @@
 use super::batch::ClientKey;
 use super::exec::Step;
 use crate::base::error::Error;
-use crate::command::{Command, Gather, Handler, SessionsHandler};
+use crate::command::{Call, Command, Gather, Handler, SessionsHandler};
 use crate::resp::{Args, ReplyBuf, Span};
-use crate::session::{Call, Watch};
+use crate::session::Watch;
 use crate::shard::caller::Caller;
 use crate::shard::locks::{TxnId, Wants};
 use bytes::Bytes;
@@ -58,6 +58,9 @@ pub struct RunItem {
     pub sent: usize,
     /// Once it has run: how long that took, in [`crate::base::ticks`].
     pub ticks: u64,
+    /// Once it has run: whether its shard will look at it twice. Then the reply leaves from there, or
+    /// the client's next command could be logged before it.
+    pub is_notable: bool,
 }
 
 /// As what a client gets a [`Message::Push`]: who has ceased to be that gets nothing.

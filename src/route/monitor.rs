@@ -3,13 +3,11 @@
 use super::batch::ClientKey;
 use super::message::{Claim, Message};
 use super::node::Node;
-use crate::base::clock;
 use crate::base::error::Error;
-use crate::command::{Command, Run, flag};
+use crate::command::{Call, Command, Run, flag, shown};
 use crate::instance::monitors::Monitor;
-use crate::metrics::commandlog;
 use crate::resp::Args;
-use crate::session::{Call, ReplyMode};
+use crate::session::{ReplyMode, Session};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -32,8 +30,8 @@ impl Node {
         let Some(client) = self.clients.get(key) else {
             return;
         };
-        let session = &client.session;
-        let line = monitor_line(session.db, &session.about.addr, command, name, args);
+        let now_us = self.instance.unix_us(self.now);
+        let line = monitor_line(now_us, &client.session, command, name, args);
         let line = Bytes::from(line);
         for monitor in Arc::clone(&self.monitors).iter() {
             let key = ClientKey { index: monitor.index, generation: monitor.generation };
@@ -112,8 +110,14 @@ fn monitor(shard: usize, key: ClientKey) -> Monitor {
 }
 
 /// What a monitor sees of a command.
-fn monitor_line(db: usize, addr: &str, command: &Command, name: &Args, args: &Args) -> Vec<u8> {
-    let now_us = clock::unix_us();
+fn monitor_line(
+    now_us: i64,
+    session: &Session,
+    command: &Command,
+    name: &Args,
+    args: &Args,
+) -> Vec<u8> {
+    let (db, addr) = (session.db, &session.about.addr);
     let mut line = format!("+{}.{:06} [{db} ", now_us / 1_000_000, now_us % 1_000_000).into_bytes();
     if addr.starts_with('/') {
         line.extend_from_slice(b"unix:");
@@ -129,9 +133,9 @@ fn monitor_line(db: usize, addr: &str, command: &Command, name: &Args, args: &Ar
     } else {
         name.iter().for_each(|word| quote(&mut line, word));
     }
-    let hidden = commandlog::redacted(command, args);
+    let secrets = command.secrets(args);
     for (at, arg) in args.iter().enumerate() {
-        quote(&mut line, if hidden.contains(&at) { commandlog::REDACTED } else { arg });
+        quote(&mut line, if secrets.contains(&at) { shown::REDACTED } else { arg });
     }
     line.extend_from_slice(b"\r\n");
     line

@@ -53,14 +53,13 @@ impl Node {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        let session = &mut client.session;
         match control {
-            Control::Multi => session.multi = Some(Box::default()),
+            Control::Multi => client.begin_queue(),
             Control::Exec => return self.exec(key, mode, command),
             Control::Watch => return self.begin_watch(key, command, args),
             Control::Discard | Control::Unwatch => {
-                session.multi = None;
-                let watched = std::mem::take(&mut session.watched);
+                client.take_queue();
+                let watched = std::mem::take(&mut client.session.watched);
                 self.unwatch(watched);
             }
             Control::Reset => return self.reset(key),
@@ -92,21 +91,13 @@ impl Node {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        let Some(queue) = &mut client.session.multi else {
-            return;
-        };
         // It counts when it runs.
         client.session.traffic.commands -= 1;
-        let call = own_call(command, args);
-        queue.bytes += call.bytes.len() + 8 * call.spans.len() + size_of_val(&call);
-        if queue.bytes as u64 > most {
+        if client.enqueue(own_call(command, args)) as u64 > most {
             // What is queued is input that has not been executed: it counts like it.
             client.session.close = crate::session::Close::Now;
             self.clients.mark_dirty(key);
             return;
-        }
-        if !queue.failed {
-            queue.calls.push(call);
         }
         client.replies.now(mode, |out| Reply::new(out, false).simple("QUEUED"));
     }
@@ -115,7 +106,7 @@ impl Node {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        let Some(queue) = client.session.multi.take() else {
+        let Some(queue) = client.take_queue() else {
             return;
         };
         let watched = std::mem::take(&mut client.session.watched);
@@ -169,9 +160,9 @@ impl Node {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
+        client.take_queue();
         let session = &mut client.session;
         let monitored = std::mem::take(&mut session.monitor);
-        session.multi = None;
         session.db = 0;
         session.resp3 = false;
         session.authenticated = !password;

@@ -20,12 +20,12 @@ use super::post::Post;
 use crate::base::clock::Now;
 use crate::base::slot::Layout;
 use crate::base::{doing, limits};
-use crate::command::Run;
+use crate::command::{Call, Run};
 use crate::config::Config;
 use crate::instance::monitors::Monitor;
 use crate::instance::{Instance, Pause};
 use crate::resp::{Args, Reply, Span};
-use crate::session::{About, Call, Env, Session, Watch};
+use crate::session::{About, Env, Session, Watch};
 use crate::shard::Shard;
 use std::sync::Arc;
 
@@ -107,6 +107,7 @@ impl Node {
         self.post.input_waits = false;
         doing::nothing();
         self.participant.shard.set_now(now);
+        self.observer.begin_turn(now);
         if self.generation != self.instance.generation() {
             self.follow_config();
         }
@@ -418,6 +419,9 @@ impl Node {
         } else {
             let ran = exec::run_whole(&mut participant.shard, &job, &mut replies);
             run.ticks = observer.count(command, ran);
+            let reply = replies.len_between(start, replies.mark()) as u64;
+            let measured = Measured { ticks: run.ticks, request: 0, reply };
+            run.is_notable = observer.is_notable(measured);
         }
         run.reply = (start, replies.mark());
         batch.replies = replies;
@@ -438,10 +442,10 @@ impl Node {
             } else {
                 let (start, end) = run.reply;
                 clients.keep_promise(run.client, run.seq, &batch.replies, (start + run.sent, end));
-                let reply = batch.replies.len_between(start, end) as u64;
-                let measured = Measured { ticks: run.ticks, request: 0, reply };
                 // Arguments are looked up only if need be: this is the way of every crossing command.
-                if observer.is_notable(measured) {
+                if run.is_notable {
+                    let reply = batch.replies.len_between(start, end) as u64;
+                    let measured = Measured { ticks: run.ticks, request: 0, reply };
                     let args = batch.args(run.args);
                     observer.note(clients, run.client, run.command, &args, measured);
                 }

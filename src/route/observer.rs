@@ -20,16 +20,16 @@ use super::clients::Clients;
 use super::exec::Ran;
 use super::message::Message;
 use super::post::Post;
+use crate::base::clock::Now;
 use crate::base::error::Error;
-use crate::base::{clock, ticks};
-use crate::command::{Command, Run, flag};
+use crate::base::ticks;
+use crate::command::{Call, Command, Run, flag, shown};
 use crate::config::Config;
 use crate::instance::Instance;
-use crate::metrics::commandlog::{self, Described, Kind};
+use crate::metrics::commandlog::{Described, Kind};
 use crate::metrics::error_code;
 use crate::metrics::latency::Event;
 use crate::resp::{Args, ReplyBuf};
-use crate::session::Call;
 use std::sync::Arc;
 
 /// From when on a command is worth a second look; what the configuration says, in the units that
@@ -120,6 +120,8 @@ pub(super) struct Observer {
     thresholds: Thresholds,
     /// The configuration's generation that `thresholds` are of.
     generation: u64,
+    /// This turn's time.
+    now: Now,
     /// The last reading of the counter that times commands.
     last_ticks: u64,
     /// Bytes of the request at hand.
@@ -145,6 +147,7 @@ impl Observer {
             instance,
             thresholds: Thresholds::new(config),
             generation: 0,
+            now: Now::default(),
             last_ticks: 0,
             request: 0,
             commands: 0,
@@ -154,6 +157,11 @@ impl Observer {
             batch_max: 0,
             errors: 0,
         }
+    }
+
+    /// A turn begins.
+    pub(super) fn begin_turn(&mut self, now: Now) {
+        self.now = now;
     }
 
     /// Publishes what has been counted.
@@ -315,8 +323,7 @@ impl Observer {
     ) {
         let (rate, config) = (ticks::rate(), self.instance.config());
         let metrics = &self.instance.metrics;
-        let unix_us = clock::unix_us();
-        let unix_s = unix_us / 1_000_000;
+        let unix_s = self.instance.unix_us(self.now) / 1_000_000;
         if measured.ticks >= self.thresholds.event_ticks {
             let fast = command.is(flag::FAST);
             let event = if fast { Event::FastCommand } else { Event::Command };
@@ -350,7 +357,7 @@ impl Observer {
         }
         let about = clients.get(key).map(|client| &client.session.about);
         let described = Described {
-            words: commandlog::words(command, args),
+            words: shown::words(command, args),
             addr: about.map_or("", |about| &about.addr).into(),
             name: about.map_or(&[][..], |about| &about.name).into(),
         };

@@ -7,10 +7,10 @@
 
 use super::batch::ClientKey;
 use super::node::Node;
-use crate::command::{Command, Control, Run, flag};
+use crate::command::{Command, Control, Queue, Run, flag};
 use crate::instance::Pause;
 use crate::resp::Args;
-use crate::session::{ReplyMode, Session};
+use crate::session::ReplyMode;
 
 impl Node {
     /// Decides whether commands have to pass [`Node::screen`].
@@ -36,10 +36,12 @@ impl Node {
     /// Whether a command that is fine in itself may run now. If not, its client waits.
     fn may_run(&mut self, key: ClientKey, command: &Command) -> bool {
         let (pause, now_ms) = (self.pause, self.now.unix_ms);
-        let session = &mut self.clients.at(key).session;
-        if !pause.is_on(now_ms) || !(pause.is_for_all() || writes(command, session)) {
+        let client = self.clients.at(key);
+        let queue = client.queue.as_deref();
+        if !pause.is_on(now_ms) || !(pause.is_for_all() || writes(command, queue)) {
             return true;
         }
+        let session = &mut client.session;
         session.postponed = true;
         // It will come again, and count then.
         session.traffic.commands -= 1;
@@ -67,8 +69,8 @@ impl Node {
 }
 
 /// Whether a command may change data. EXEC may if a queued command may.
-fn writes(command: &Command, session: &Session) -> bool {
-    let queued = || session.multi.iter().flat_map(|queue| &queue.calls);
+fn writes(command: &Command, queue: Option<&Queue>) -> bool {
+    let queued = || queue.iter().flat_map(|queue| &queue.calls);
     command.is(flag::WRITES)
         || (matches!(command.run, Run::Control(Control::Exec))
             && queued().any(|call| call.command.is(flag::WRITES)))

@@ -3,9 +3,9 @@
 use super::exec;
 use super::message::{PartReply, Results};
 use crate::base::slot::Layout;
-use crate::command::{Across, Gather, Handler, Run, SessionsHandler};
+use crate::command::{Across, Call, Gather, Handler, Run, SessionsHandler};
 use crate::resp::{Args, ReplyBuf};
-use crate::session::{Call, Watch};
+use crate::session::Watch;
 use crate::shard::locks::{self, Mode, Wants};
 use smallvec::SmallVec;
 

@@ -4,8 +4,8 @@
 
 use super::plan::cursor_shard;
 use crate::base::number;
+use crate::command::Call;
 use crate::resp::{Args, Reply, ReplyBuf, Span};
-use crate::session::Call;
 
 /// A SCAN under way.
 #[derive(Debug)]

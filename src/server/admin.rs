@@ -1,4 +1,4 @@
-//! The admin port: `/metrics`, `/health` and a page, over HTTP/1.1, one request a connection.
+//! The admin port: `/metrics`, `/health`, `/history` and a page, over HTTP/1.1, one request a connection.
 //!
 //! One thread of low priority serves it with poll(2), beside the shards and never in their way. What
 //! anybody sends here is bounded before it is kept: connections, bytes of a request, and the time one
@@ -6,10 +6,10 @@
 //! out.
 
 use super::listen::{self, ListenError};
-use crate::base::clock;
+use crate::base::clock::Now;
 use crate::base::limits::{ADMIN_CONNECTIONS, ADMIN_REQUEST_BYTES, ADMIN_REQUEST_MS};
 use crate::config::Config;
-use crate::exposition::{self, pulse::Pulse};
+use crate::exposition::{self, history::History, pulse::Pulse};
 use crate::instance::Instance;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
@@ -67,8 +67,11 @@ pub fn serve(instance: &Arc<Instance>, sockets: Vec<Socket>) -> io::Result<()> {
         }
     }
     let instance = Arc::clone(instance);
-    let pulse = Pulse::new(&instance.metrics, clock::monotonic_ns());
-    let admin = Admin { instance, sockets, connections: VecDeque::new(), pulse, accepts: true };
+    let now = Now::read();
+    let pulse = Pulse::new(&instance.metrics, now.monotonic_ns);
+    let history = History::new(&instance.metrics, now);
+    let connections = VecDeque::new();
+    let admin = Admin { instance, sockets, connections, pulse, history, accepts: true };
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || admin.run()).map(drop)
 }
 
@@ -78,6 +81,7 @@ struct Admin {
     /// The oldest first.
     connections: VecDeque<Connection>,
     pulse: Pulse,
+    history: History,
     /// No accept has failed lately.
     accepts: bool,
 }
@@ -89,12 +93,14 @@ impl Admin {
         loop {
             let ready = self.wait();
             let now = Instant::now();
-            let stall = self.pulse.look(&self.instance.metrics, clock::monotonic_ns(), PATIENCE);
+            let time = Now::read();
+            let stall = self.pulse.look(&self.instance.metrics, time.monotonic_ns, PATIENCE);
+            self.history.look(&self.instance.metrics, time);
             for (connection, ready) in self.connections.iter_mut().zip(&ready) {
                 if *ready {
                     connection.go_on(|request| match request {
                         Request::Metrics => {
-                            let text = exposition::metrics(&self.instance);
+                            let text = exposition::metrics(&self.instance, time);
                             Response::new("200 OK", exposition::METRICS_TYPE, text)
                         }
                         Request::Health => match stall {
@@ -103,6 +109,9 @@ impl Admin {
                                 Response::text("503 Service Unavailable", format!("{stall}\n"))
                             }
                         },
+                        Request::History => {
+                            Response::new("200 OK", "application/json", self.history.json())
+                        }
                         Request::Page => {
                             let page = exposition::PAGE.to_owned();
                             Response::new("200 OK", "text/html; charset=utf-8", page)
@@ -163,6 +172,7 @@ impl Admin {
 enum Request {
     Metrics,
     Health,
+    History,
     Page,
 }
 
@@ -271,6 +281,7 @@ fn respond(bytes: &[u8], answer: impl FnOnce(Request) -> Response) -> Option<Vec
                 "/" => Some(Request::Page),
                 "/metrics" => Some(Request::Metrics),
                 "/health" => Some(Request::Health),
+                "/history" => Some(Request::History),
                 _ => None,
             };
             match (method, found) {
@@ -341,7 +352,8 @@ mod tests {
     #[test]
     fn requests() {
         type Wanted = Option<(&'static str, Option<Request>)>;
-        let cases: [(&[u8], Wanted); 11] = [
+        let cases: [(&[u8], Wanted); 12] = [
+            (b"GET /history HTTP/1.1\r\n\r\n", Some(("200", Some(Request::History)))),
             (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", Some(("200", Some(Request::Page)))),
             (b"GET /metrics HTTP/1.0\r\n\r\n", Some(("200", Some(Request::Metrics)))),
             (b"HEAD /health?x=/ HTTP/1.1\r\n\r\nmore", Some(("200", Some(Request::Health)))),

@@ -6,6 +6,7 @@ pub mod boot;
 mod connection;
 mod crash;
 mod door;
+mod host;
 pub mod listen;
 pub mod logs;
 mod process;

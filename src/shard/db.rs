@@ -223,6 +223,11 @@ impl<'a> Db<'a> {
         slot.insert(entry);
     }
 
+    /// A number that the shard's generator draws, for a choice that is made elsewhere.
+    pub fn draw(&mut self) -> u64 {
+        self.shard.random.next_u64()
+    }
+
     /// A key chosen at random among those that have not expired.
     pub fn random_key(&mut self) -> Option<Vec<u8>> {
         // Where nearly every key has expired and none is removed yet, luck may take long: then any

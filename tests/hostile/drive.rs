@@ -3,6 +3,7 @@
 
 use redshard::base::clock::Now;
 use redshard::base::{limits, memory};
+use redshard::command;
 use redshard::config::Config;
 use redshard::config::parse::{Start, start_line};
 use redshard::instance::{Identity, Instance};
@@ -74,7 +75,7 @@ impl Host {
             started_us: UNIX_MS * 1000,
             executable: String::new(),
         };
-        let server = Arc::new(Instance::new(config, shards, identity));
+        let server = Arc::new(Instance::new(config, shards, command::all().len(), identity));
         let mut nodes: Vec<Node> = mailbox::exchange(shards, limits::MAILBOX_BATCHES)
             .into_iter()
             .enumerate()

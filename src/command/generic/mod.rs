@@ -6,7 +6,7 @@ pub(super) mod object;
 mod rename;
 mod scan;
 
-use super::{Command, Effect, Family, Gather, Outcome, Run, flag};
+use super::{Command, Effect, Family, Gather, Outcome, Run, flag, tip};
 use crate::resp::{Args, Reply};
 use crate::shard::db::Db;
 use crate::shard::entry::Kind;
@@ -67,6 +67,7 @@ pub const FAMILY: Family = Family {
             .with(KEYSPACE | flag::DANGEROUS)
             .keyed("")
             .complexity("O(N) in the number of keys in the database")
+            .tips(&["request_policy:all_shards", "nondeterministic_output_order"])
             .summary("All keys whose names match a pattern."),
         Command::new("MOVE", Run::Owner(rename::move_to))
             .usage("key db:integer")
@@ -86,6 +87,7 @@ pub const FAMILY: Family = Family {
             .with(KEYSPACE)
             .keyed("RO")
             .since("2.2.3")
+            .tips(tip::VARIES)
             .summary("The name of the form a value is kept in."),
         Command::new("OBJECT FREQ", Run::Owner(object::freq))
             .usage("key")
@@ -93,6 +95,7 @@ pub const FAMILY: Family = Family {
             .with(KEYSPACE)
             .keyed("RO")
             .since("4.0.0")
+            .tips(tip::VARIES)
             .summary("How often a key is used, on a logarithmic scale."),
         Command::new("OBJECT HELP", Run::Session(object::help))
             .usage("")
@@ -105,6 +108,7 @@ pub const FAMILY: Family = Family {
             .with(KEYSPACE)
             .keyed("RO")
             .since("2.2.3")
+            .tips(tip::VARIES)
             .summary("Seconds since a key was last used."),
         Command::new("OBJECT REFCOUNT", Run::Owner(object::refcount))
             .usage("key")
@@ -112,6 +116,7 @@ pub const FAMILY: Family = Family {
             .with(KEYSPACE)
             .keyed("RO")
             .since("2.2.3")
+            .tips(tip::VARIES)
             .summary("How many share a value."),
         Command::new("PERSIST", Run::Owner(expire::persist))
             .usage("key")
@@ -150,12 +155,18 @@ pub const FAMILY: Family = Family {
             .fast()
             .with(KEYSPACE)
             .since("2.6.0")
+            .tips(tip::VARIES)
             .summary("Milliseconds until a key expires."),
         Command::new("RANDOMKEY", Run::All(scan::randomkey, Gather::With(scan::pick)))
             .usage("")
             .reads()
             .with(KEYSPACE)
             .keyed("")
+            .tips(&[
+                "request_policy:all_shards",
+                "response_policy:special",
+                "nondeterministic_output",
+            ])
             .summary("Any key of the database."),
         Command::new("RENAME", Run::Across(&rename::RENAME))
             .usage("key newkey:key")
@@ -177,6 +188,7 @@ pub const FAMILY: Family = Family {
             .keyed("")
             .since("2.8.0")
             .complexity("O(1) for a call, O(N) for all calls until the cursor is 0 again")
+            .tips(&["nondeterministic_output", "request_policy:special", "response_policy:special"])
             .summary("Some keys of the database, and where to go on."),
         Command::new("TOUCH", Run::Each(touch, Gather::Sum))
             .usage("key...")
@@ -192,6 +204,7 @@ pub const FAMILY: Family = Family {
             .reads()
             .fast()
             .with(KEYSPACE)
+            .tips(tip::VARIES)
             .summary("Seconds until a key expires."),
         Command::new("TYPE", Run::Owner(type_))
             .usage("key")

@@ -8,7 +8,6 @@ use crate::base::number::{parse_i64, parse_u64};
 use crate::command::{Effect, Outcome};
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::shard::db::Db;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// KEYS, one shard's share.
 pub fn keys(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
@@ -120,11 +119,12 @@ impl<'a> Found<'a> {
     }
 }
 
-/// RANDOMKEY, one shard's share: how many keys there are in 8 bytes, and one of them. This is no
-/// RESP; [`pick`] reads it.
+/// RANDOMKEY, one shard's share: how many keys there are in 8 bytes, a number drawn in 8, and one of
+/// the keys. This is no RESP; [`pick`] reads it.
 pub fn randomkey(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
     if let Some(key) = db.random_key() {
         reply.buf().extend(&(db.len() as u64).to_le_bytes());
+        reply.buf().extend(&db.draw().to_le_bytes());
         reply.buf().extend(&key);
     }
     Ok(Effect::Read)
@@ -134,27 +134,24 @@ pub fn randomkey(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
 /// the database is as likely as any other.
 pub fn pick(parts: &[&[u8]], reply: &mut Reply) {
     let candidates = || {
-        parts.iter().filter_map(|part| part.split_first_chunk::<8>()).map(|(count, key)| {
+        parts.iter().filter_map(|part| {
+            let (count, rest) = part.split_first_chunk::<8>()?;
+            let (drawn, key) = rest.split_first_chunk::<8>()?;
             // Expired keys may have gone between counting and choosing: one is there at least.
-            (u64::from_le_bytes(*count).max(1), key)
+            Some((u64::from_le_bytes(*count).max(1), u64::from_le_bytes(*drawn), key))
         })
     };
-    let total: u64 = candidates().map(|(count, _)| count).sum();
-    let mut at = seed().below(total);
-    for (count, key) in candidates() {
+    let total: u64 = candidates().map(|(count, ..)| count).sum();
+    // Here is no shard, so there is no generator: what the shards drew makes up the seed of one.
+    let drawn = candidates().fold(0, |all: u64, (_, drawn, _)| all.rotate_left(7) ^ drawn);
+    let mut at = Random::new(hash::of(&drawn.to_le_bytes())).below(total);
+    for (count, _, key) in candidates() {
         if at < count {
             return reply.bulk(key);
         }
         at -= count;
     }
     reply.null();
-}
-
-/// Gathering happens outside any shard, so there is no generator to draw from: the clock's
-/// nanoseconds, mixed with this process's hash, are one that nobody can steer.
-fn seed() -> Random {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Random::new(hash::of(&now.as_nanos().to_le_bytes()))
 }
 
 #[cfg(test)]
@@ -172,10 +169,15 @@ mod tests {
     #[test]
     fn candidates_are_weighed() {
         assert_eq!(picked(&[b"", b""]), b"$-1\r\n");
-        let one = [&1u64.to_le_bytes()[..], b"a"].concat();
-        let many = [&99u64.to_le_bytes()[..], b"b"].concat();
-        assert_eq!(picked(&[b"", &one]), b"$1\r\na\r\n");
-        let hits = (0..2000).filter(|_| picked(&[&one, b"", &many]) == b"$1\r\na\r\n").count();
+        let part = |count: u64, drawn: u64, key: &[u8]| {
+            [&count.to_le_bytes()[..], &drawn.to_le_bytes()[..], key].concat()
+        };
+        assert_eq!(picked(&[b"", &part(1, 7, b"a")]), b"$1\r\na\r\n");
+        let is_one = |drawn: &u64| {
+            let (one, many) = (part(1, *drawn, b"a"), part(99, 0, b"b"));
+            picked(&[&one, b"", &many]) == b"$1\r\na\r\n"
+        };
+        let hits = (0..2000).filter(is_one).count();
         assert!((1..100).contains(&hits), "{hits}");
     }
 

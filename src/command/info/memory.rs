@@ -1,22 +1,23 @@
 //! Where the memory is.
 
-use super::{human, kib_of, lines};
+use super::field::{Field, Value, fields};
+use super::human;
+use crate::base::proc;
 use crate::metrics::usage::Usage;
 use crate::session::Env;
-use std::fmt::Write as _;
 
 /// Section memory.
-pub fn memory(env: &Env, out: &mut String) {
+pub fn memory(env: &Env, out: &mut Vec<Field>) {
     let metrics = &env.instance.metrics;
     let usage = Usage::read(metrics, env.config);
     let (used, peak, rss, allocator) = (usage.used, usage.peak, usage.resident, usage.allocator);
-    let total = kib_of("/proc/meminfo", "MemTotal:") * 1024;
+    let total = proc::memory_total();
     let limit = env.config.maxmemory();
-    let ratio = |of: u64, to: u64| format!("{:.2}", of as f64 / to.max(1) as f64);
+    let ratio = |of: u64, to: u64| Value::Decimal(of as f64 / to.max(1) as f64, 2);
     let percent = |of: u64, to: u64| format!("{:.2}%", 100.0 * of as f64 / to.max(1) as f64);
     let minus = |of: u64, less: u64| of as i64 - less as i64;
     let (overhead, dataset) = (usage.overhead(), usage.dataset());
-    lines! { out:
+    fields! { out:
         "used_memory" = used;
         "used_memory_human" = human(used);
         "used_memory_rss" = rss;

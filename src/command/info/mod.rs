@@ -1,14 +1,15 @@
 //! INFO: what the server says about itself. Every number is read from counters that the shards
 //! publish, so asking stops nobody.
 
+pub mod field;
 mod memory;
 mod server;
 mod stats;
 
-use super::{Command, Effect, Family, Outcome, Run, flag};
-use crate::metrics::usage::kib_of;
+use super::{Command, Effect, Family, Outcome, Run, flag, tip};
 use crate::resp::{Args, Reply};
 use crate::session::{Env, Session};
+use field::Field;
 use std::fmt::Write as _;
 
 /// The version of Redis whose clients and tools find here what they expect there. What this server
@@ -21,11 +22,12 @@ pub const FAMILY: Family = Family {
     commands: &[Command::new("INFO", Run::Session(info))
         .usage("[section...]")
         .with(flag::LOADING | flag::STALE | flag::DANGEROUS)
+        .tips(tip::PER_SHARD)
         .summary("What the server says about itself.")],
 };
 
-/// A section: its name, its heading, when INFO shows it, and what writes its lines.
-struct Section(&'static str, &'static str, Shown, fn(&Env, &mut String));
+/// A section: its name, its heading, when INFO shows it, and what gathers its fields.
+struct Section(&'static str, &'static str, Shown, fn(&Env, &mut Vec<Field>));
 
 /// When a section is shown besides by its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,7 +56,7 @@ const SECTIONS: &[Section] = &[
     Section("commandstats", "Commandstats", WithAll, stats::commandstats),
     Section("errorstats", "Errorstats", Unasked, stats::errorstats),
     Section("latencystats", "Latencystats", WithAll, stats::latencystats),
-    Section("cluster", "Cluster", Unasked, |_, out| out.push_str("cluster_enabled:0\r\n")),
+    Section("cluster", "Cluster", Unasked, server::cluster),
     Section("keyspace", "Keyspace", Unasked, stats::keyspace),
     Section("debug", "Debug", ByName, stats::debug),
 ];
@@ -74,31 +76,28 @@ fn info(_: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Outcome {
     Ok(Effect::Read)
 }
 
-/// INFO everything, for those who read it without being a client.
-pub fn everything(env: &Env) -> String {
-    text(env, |_| true)
+/// All fields of all sections, for those who read them without being a client.
+pub fn fields(env: &Env) -> Vec<Field> {
+    let mut fields = Vec::new();
+    SECTIONS.iter().for_each(|section| section.3(env, &mut fields));
+    fields
 }
 
 fn text(env: &Env, asked: impl Fn(&Section) -> bool) -> String {
-    let mut out = String::new();
+    let (mut out, mut fields) = (String::new(), Vec::new());
     for section in SECTIONS.iter().filter(|section| asked(section)) {
         if !out.is_empty() {
             out.push_str("\r\n");
         }
+        // Writing to a `String` does not fail.
         let _ = write!(out, "# {}\r\n", section.1);
-        section.3(env, &mut out);
+        section.3(env, &mut fields);
+        for field in fields.drain(..) {
+            let _ = write!(out, "{field}\r\n");
+        }
     }
     out
 }
-
-/// Appends `name:value` lines. Writing to a `String` does not fail.
-macro_rules! lines {
-    ($out:ident: $($name:literal = $value:expr;)*) => {
-        $(let _ = write!($out, concat!($name, ":{}\r\n"), $value);)*
-    };
-}
-
-use lines;
 
 /// Bytes with a unit, as Redis shows them.
 fn human(bytes: u64) -> String {
@@ -111,28 +110,9 @@ fn human(bytes: u64) -> String {
     format!("{value:.2}{}", UNITS[power - 1])
 }
 
-/// A small file of `/proc`, or nothing.
-fn read(path: &str) -> String {
-    std::fs::read_to_string(path).map(|text| text.trim_end().to_owned()).unwrap_or_default()
-}
-
-/// System and user seconds of a process or thread, then those of its children.
-fn cpu_seconds(stat: &str) -> [f64; 4] {
-    /// What the kernel counts these in for user space, on every architecture we run on.
-    const TICKS_PER_SECOND: f64 = 100.0;
-    let text = read(stat);
-    // The name before the parenthesis may hold anything; state is the first field after it.
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    [12, 11, 14, 13].map(|at| {
-        let ticks = fields.get(at).and_then(|field| field.parse::<f64>().ok());
-        ticks.unwrap_or(0.0) / TICKS_PER_SECOND
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock;
     use crate::base::clock::Now;
     use crate::config::Config;
     use crate::instance::{Identity, Instance};
@@ -142,14 +122,18 @@ mod tests {
     fn identity() -> Identity {
         Identity {
             run_id: "0123456789abcdef0123456789abcdef01234567".to_owned(),
-            started_us: clock::unix_us() - 90_000_000_000,
+            started_us: 0,
             executable: "/usr/bin/redshard".to_owned(),
         }
     }
 
+    fn instance() -> Instance {
+        Instance::new(Config::default(), 2, crate::command::all().len(), identity())
+    }
+
     fn ask(instance: &Instance, sections: &[&str]) -> String {
         let config = instance.config();
-        let now = Now { unix_ms: 0, monotonic_ns: 2_000_000_000 };
+        let now = Now { unix_ms: 90_000_000, monotonic_ns: 2_000_000_000 };
         let env = Env { config: &config, instance, now };
         let mut session = Session::new(1, now, &config, About::default());
         let bytes: Vec<u8> = sections.concat().into_bytes();
@@ -168,7 +152,7 @@ mod tests {
 
     #[test]
     fn sections_are_chosen() {
-        let instance = Instance::new(Config::default(), 2, identity());
+        let instance = instance();
         let headings = |sections: &[&str]| -> Vec<String> {
             let text = ask(&instance, sections);
             text.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect()
@@ -184,7 +168,7 @@ mod tests {
 
     #[test]
     fn every_line_is_a_heading_a_pair_or_empty() {
-        let instance = Instance::new(Config::default(), 2, identity());
+        let instance = instance();
         instance.metrics.count_error(1, crate::metrics::error_code(b"-WRONGTYPE x"));
         instance.metrics.command(0, 0).calls.add(3);
         let text = ask(&instance, &["everything"]);
@@ -201,7 +185,7 @@ mod tests {
 
     #[test]
     fn numbers_come_from_all_shards() {
-        let instance = Instance::new(Config::default(), 2, identity());
+        let instance = instance();
         let value = |section: &str, name: &str| {
             let text = ask(&instance, &[section]);
             let prefix = format!("{name}:");

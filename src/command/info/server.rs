@@ -1,20 +1,18 @@
 //! The process: sections server, clients, persistence, replication and cpu.
 
-use super::{cpu_seconds, lines, read};
-use crate::base::{clock, ticks};
+use super::field::{Field, Value, fields, list};
+use crate::base::{proc, ticks};
 use crate::config::parse::VERSION;
 use crate::session::Env;
-use std::fmt::Write as _;
 use std::path::Path;
 
-pub fn server(env: &Env, out: &mut String) {
+pub fn server(env: &Env, out: &mut Vec<Field>) {
     let identity = &env.instance.identity;
-    let now_us = clock::unix_us();
+    let now_us = env.unix_us();
     let uptime_s = (now_us - identity.started_us).max(0) / 1_000_000;
-    let system = |name: &str| read(&format!("/proc/sys/kernel/{name}"));
     let mut zone = env.config.get(&[b"availability-zone"]);
     let zone = zone.pop().map_or(Vec::new(), |(_, zone)| zone);
-    lines! { out:
+    fields! { out:
         "redis_version" = super::COMPATIBLE_VERSION;
         "server_name" = "redshard";
         "redshard_version" = VERSION;
@@ -23,13 +21,13 @@ pub fn server(env: &Env, out: &mut String) {
         "redis_build_id" = "0000000000000000";
         "redis_mode" = "standalone";
         "server_mode" = "standalone";
-        "os" = format_args!("{} {} {}", system("ostype"), system("osrelease"), std::env::consts::ARCH);
+        "os" = proc::system();
         "arch_bits" = usize::BITS;
         "monotonic_clock" = ticks::name();
         "multiplexing_api" = "io_uring";
-        "process_id" = std::process::id();
+        "process_id" = proc::id();
         "process_supervised" = env.config.supervised().word();
-        "run_id" = identity.run_id;
+        "run_id" = identity.run_id.clone();
         "tcp_port" = env.config.port();
         "server_time_usec" = now_us;
         "uptime_in_seconds" = uptime_s;
@@ -38,27 +36,28 @@ pub fn server(env: &Env, out: &mut String) {
         "configured_hz" = env.config.hz();
         "clients_hz" = 1000 / crate::base::limits::TICK_MS;
         "lru_clock" = (now_us / 1_000_000) & 0xFF_FFFF;
-        "executable" = identity.executable;
-        "config_file" = env.config.file().unwrap_or(Path::new("")).display();
+        "executable" = identity.executable.clone();
+        "config_file" = env.config.file().unwrap_or(Path::new("")).display().to_string();
         "io_threads_active" = 0;
-        "availability_zone" = String::from_utf8_lossy(&zone);
+        "availability_zone" = String::from_utf8_lossy(&zone).into_owned();
         "shards" = env.instance.metrics.shards();
     }
     let mut listeners = 0;
     if env.config.port() != 0 {
-        let _ = write!(out, "listener0:name=tcp");
-        for bind in env.config.bind() {
-            let _ = write!(out, ",bind={bind}");
-        }
-        let _ = write!(out, ",port={}\r\n", env.config.port());
+        let binds = env.config.bind().iter().map(|bind| ("bind".into(), bind.clone().into()));
+        let mut list = vec![("name".into(), "tcp".into())];
+        list.extend(binds);
+        list.push(("port".into(), env.config.port().into()));
+        out.push(Field::about("listener", listeners, Value::List(list)));
         listeners += 1;
     }
     if let Some(path) = env.config.unixsocket() {
-        let _ = write!(out, "listener{listeners}:name=unix,bind={}\r\n", path.display());
+        let list = list! { "name" = "unix", "bind" = path.display().to_string(), };
+        out.push(Field::about("listener", listeners, list));
     }
 }
 
-pub fn clients(env: &Env, out: &mut String) {
+pub fn clients(env: &Env, out: &mut Vec<Field>) {
     let metrics = &env.instance.metrics;
     let (pause, now_ms) = (env.instance.pause(), env.now.unix_ms);
     let (reason, actions) = match (pause.is_on(now_ms), pause.is_for_all()) {
@@ -66,7 +65,7 @@ pub fn clients(env: &Env, out: &mut String) {
         (true, true) => ("client_pause", "all"),
         (true, false) => ("client_pause", "write"),
     };
-    lines! { out:
+    fields! { out:
         "connected_clients" = metrics.sum(|shard| &shard.connections);
         "cluster_connections" = 0;
         "maxclients" = env.config.maxclients();
@@ -86,8 +85,8 @@ pub fn clients(env: &Env, out: &mut String) {
     }
 }
 
-pub fn persistence(env: &Env, out: &mut String) {
-    lines! { out:
+pub fn persistence(env: &Env, out: &mut Vec<Field>) {
+    fields! { out:
         "loading" = 0;
         "async_loading" = 0;
         "rdb_changes_since_last_save" = env.instance.metrics.sum(|shard| &shard.dirty);
@@ -110,12 +109,12 @@ pub fn persistence(env: &Env, out: &mut String) {
     }
 }
 
-pub fn replication(env: &Env, out: &mut String) {
-    lines! { out:
+pub fn replication(env: &Env, out: &mut Vec<Field>) {
+    fields! { out:
         "role" = "master";
         "connected_slaves" = 0;
         "master_failover_state" = "no-failover";
-        "master_replid" = env.instance.identity.run_id;
+        "master_replid" = env.instance.identity.run_id.clone();
         "master_replid2" = "0000000000000000000000000000000000000000";
         "master_repl_offset" = 0;
         "second_repl_offset" = -1;
@@ -126,25 +125,24 @@ pub fn replication(env: &Env, out: &mut String) {
     }
 }
 
-pub fn cpu(env: &Env, out: &mut String) {
-    let all = cpu_seconds("/proc/self/stat");
-    let main = cpu_seconds(&format!("/proc/self/task/{}/stat", std::process::id()));
-    let names =
-        ["used_cpu_sys", "used_cpu_user", "used_cpu_sys_children", "used_cpu_user_children"];
-    for (name, seconds) in names.iter().zip(all) {
-        let _ = write!(out, "{name}:{seconds:.6}\r\n");
-    }
-    for (name, seconds) in
-        ["used_cpu_sys_main_thread", "used_cpu_user_main_thread"].iter().zip(main)
-    {
-        let _ = write!(out, "{name}:{seconds:.6}\r\n");
-    }
+pub fn cpu(env: &Env, out: &mut Vec<Field>) {
+    let (all, main) = (proc::cpu(), proc::cpu_of_main_thread());
     // The main thread is none of the shards; what the others call so here is the first of them.
-    let metrics = &env.instance.metrics;
-    let busy_ticks = metrics.shard(0).turn_ticks.get();
-    let _ = write!(out, "used_active_time_main_thread:{:.6}\r\n", seconds_of(busy_ticks));
+    let busy_ticks = env.instance.metrics.shard(0).turn_ticks.get();
+    let seconds = |seconds: f64| Value::Decimal(seconds, 6);
+    fields! { out:
+        "used_cpu_sys" = seconds(all.system);
+        "used_cpu_user" = seconds(all.user);
+        "used_cpu_sys_children" = seconds(all.children_system);
+        "used_cpu_user_children" = seconds(all.children_user);
+        "used_cpu_sys_main_thread" = seconds(main.system);
+        "used_cpu_user_main_thread" = seconds(main.user);
+        "used_active_time_main_thread" = seconds(ticks::rate().ns(busy_ticks) as f64 / 1e9);
+    }
 }
 
-fn seconds_of(ticks: u64) -> f64 {
-    ticks::rate().ns(ticks) as f64 / 1e9
+pub fn cluster(_: &Env, out: &mut Vec<Field>) {
+    fields! { out:
+        "cluster_enabled" = 0;
+    }
 }

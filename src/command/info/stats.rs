@@ -1,18 +1,17 @@
 //! What happened: sections stats, shards, commandstats, errorstats, latencystats and keyspace.
 
-use super::lines;
-use crate::base::{clock, ticks};
+use super::field::{Field, Value, fields, list};
+use crate::base::ticks;
 use crate::metrics::{Calls, Counter};
 use crate::session::Env;
-use std::fmt::Write as _;
 
-pub fn stats(env: &Env, out: &mut String) {
+pub fn stats(env: &Env, out: &mut Vec<Field>) {
     let metrics = &env.instance.metrics;
     let since =
         |counter: fn(&crate::metrics::ShardMetrics) -> &Counter| metrics.since_reset(counter);
     let rate = ticks::rate();
     let rates = metrics.rates(env.now.monotonic_ns);
-    lines! { out:
+    fields! { out:
         "total_connections_received" = since(|shard| &shard.connections_total);
         "total_commands_processed" = since(|shard| &shard.commands);
         "instantaneous_ops_per_sec" = rates.commands as u64;
@@ -20,8 +19,8 @@ pub fn stats(env: &Env, out: &mut String) {
         "total_net_output_bytes" = since(|shard| &shard.sent);
         "total_net_repl_input_bytes" = 0;
         "total_net_repl_output_bytes" = 0;
-        "instantaneous_input_kbps" = format_args!("{:.2}", rates.received / 1024.0);
-        "instantaneous_output_kbps" = format_args!("{:.2}", rates.sent / 1024.0);
+        "instantaneous_input_kbps" = Value::Decimal(rates.received / 1024.0, 2);
+        "instantaneous_output_kbps" = Value::Decimal(rates.sent / 1024.0, 2);
         "instantaneous_input_repl_kbps" = "0.00";
         "instantaneous_output_repl_kbps" = "0.00";
         "rejected_connections" = since(|shard| &shard.rejected);
@@ -85,10 +84,10 @@ pub fn stats(env: &Env, out: &mut String) {
 /// `busy_ns` and `waited_ns` are all its time; a turn is a part of the busy time, the rest is the
 /// kernel's. `hops_out` are commands that it sent to other shards, `hops_in` those that it ran for
 /// them, in `batches` of at most `batch_max`. `queued` and `spilled` are batches on their way now.
-pub fn shards(env: &Env, out: &mut String) {
+pub fn shards(env: &Env, out: &mut Vec<Field>) {
     let metrics = &env.instance.metrics;
     let rate = ticks::rate();
-    let uptime_ns = (clock::unix_us() - env.instance.identity.started_us).max(0) as u64 * 1000;
+    let uptime_ns = (env.unix_us() - env.instance.identity.started_us).max(0) as u64 * 1000;
     for number in 0..metrics.shards() {
         let shard = metrics.shard(number);
         let databases = 0..usize::from(env.config.databases()).min(metrics.databases());
@@ -96,37 +95,38 @@ pub fn shards(env: &Env, out: &mut String) {
         let waited_ns = shard.waited_ns.get();
         let (turns, batches) = (shard.turns.get(), shard.batches.get());
         let per = |sum: u64, count: u64| sum as f64 / count.max(1) as f64;
-        let _ = write!(
-            out,
-            "shard{number}:busy_ns={},waited_ns={waited_ns},turns={turns},turn_usec={:.2},\
-             turn_usec_max={},commands={},commands_per_turn={:.2},commands_per_turn_max={},\
-             hops_out={},hops_in={},batches={batches},batch_size={:.2},batch_max={},queued={},\
-             spilled={},connections={},blocked={},keys={keys},table_bytes={},stalls={}\r\n",
-            uptime_ns.saturating_sub(waited_ns),
-            per(rate.ns(shard.turn_ticks.get()), turns) / 1000.0,
-            rate.us(shard.turn_ticks_max.get()),
-            shard.commands.get(),
-            per(shard.commands.get(), turns),
-            shard.turn_commands_max.get(),
-            shard.hops_out.get(),
-            shard.hops_in.get(),
-            per(shard.hops_in.get(), batches),
-            shard.batch_max.get(),
-            shard.queued.get(),
-            shard.spilled.get(),
-            shard.connections.get(),
-            shard.blocked.get(),
-            shard.table_bytes.get(),
-            shard.stalls.get(),
-        );
+        let decimal = |n: f64| Value::Decimal(n, 2);
+        let line = list! {
+            "busy_ns" = uptime_ns.saturating_sub(waited_ns),
+            "waited_ns" = waited_ns,
+            "turns" = turns,
+            "turn_usec" = decimal(per(rate.ns(shard.turn_ticks.get()), turns) / 1000.0),
+            "turn_usec_max" = rate.us(shard.turn_ticks_max.get()),
+            "commands" = shard.commands.get(),
+            "commands_per_turn" = decimal(per(shard.commands.get(), turns)),
+            "commands_per_turn_max" = shard.turn_commands_max.get(),
+            "hops_out" = shard.hops_out.get(),
+            "hops_in" = shard.hops_in.get(),
+            "batches" = batches,
+            "batch_size" = decimal(per(shard.hops_in.get(), batches)),
+            "batch_max" = shard.batch_max.get(),
+            "queued" = shard.queued.get(),
+            "spilled" = shard.spilled.get(),
+            "connections" = shard.connections.get(),
+            "blocked" = shard.blocked.get(),
+            "keys" = keys,
+            "table_bytes" = shard.table_bytes.get(),
+            "stalls" = shard.stalls.get(),
+        };
+        out.push(Field::about("shard", number, line));
     }
 }
 
 /// What only those see who ask for it by name.
-pub fn debug(env: &Env, out: &mut String) {
+pub fn debug(env: &Env, out: &mut Vec<Field>) {
     let metrics = &env.instance.metrics;
     let rate = ticks::rate();
-    lines! { out:
+    fields! { out:
         "eventloop_duration_aof_sum" = 0;
         "eventloop_duration_cron_sum" = rate.us(metrics.sum(|shard| &shard.expire_ticks));
         "eventloop_duration_max" = rate.us(metrics.most(|shard| &shard.turn_ticks_max));
@@ -135,54 +135,57 @@ pub fn debug(env: &Env, out: &mut String) {
 }
 
 /// Calls by command.
-pub fn commandstats(env: &Env, out: &mut String) {
+pub fn commandstats(env: &Env, out: &mut Vec<Field>) {
     let rate = ticks::rate();
     for command in crate::command::all() {
         let Calls { calls, failed, rejected, ticks } =
             env.instance.metrics.calls_since_reset(command.id);
         if calls + failed + rejected > 0 {
-            let (us, name) = (rate.us(ticks), command.full_name());
             let per_call = rate.ns(ticks) as f64 / 1000.0 / calls.max(1) as f64;
-            let _ = write!(
-                out,
-                "cmdstat_{name}:calls={calls},usec={us},usec_per_call={per_call:.2},\
-                 rejected_calls={rejected},failed_calls={failed}\r\n",
-            );
+            let line = list! {
+                "calls" = calls,
+                "usec" = rate.us(ticks),
+                "usec_per_call" = Value::Decimal(per_call, 2),
+                "rejected_calls" = rejected,
+                "failed_calls" = failed,
+            };
+            out.push(Field::about("cmdstat_", command.full_name(), line));
         }
     }
 }
 
-pub fn errorstats(env: &Env, out: &mut String) {
+pub fn errorstats(env: &Env, out: &mut Vec<Field>) {
     for (code, count) in env.instance.metrics.errors_since_reset().filter(|(_, count)| *count > 0) {
-        let _ = write!(out, "errorstat_{code}:count={count}\r\n");
+        out.push(Field::about("errorstat_", code, list! { "count" = count, }));
     }
 }
 
 /// How long most calls of each command took, in microseconds.
-pub fn latencystats(env: &Env, out: &mut String) {
+pub fn latencystats(env: &Env, out: &mut Vec<Field>) {
     let rate = ticks::rate();
     for command in crate::command::all() {
         let Some(counts) = env.instance.metrics.histogram_since_reset(command.id) else {
             continue;
         };
-        let _ = write!(out, "latency_percentiles_usec_{}:", command.full_name());
-        for (at, percent) in env.config.latency_tracking_info_percentiles().iter().enumerate() {
+        let percentiles = env.config.latency_tracking_info_percentiles().iter().map(|percent| {
             let ticks = counts.percentile(percent.parse().unwrap_or(0.0));
-            let (comma, us) = (if at > 0 { "," } else { "" }, rate.ns(ticks) as f64 / 1000.0);
-            let _ = write!(out, "{comma}p{percent}={us:.3}");
-        }
-        out.push_str("\r\n");
+            let us = Value::Decimal(rate.ns(ticks) as f64 / 1000.0, 3);
+            (format!("p{percent}").into(), us)
+        });
+        let line = Value::List(percentiles.collect());
+        out.push(Field::about("latency_percentiles_usec_", command.full_name(), line));
     }
 }
 
 /// Databases with keys.
-pub fn keyspace(env: &Env, out: &mut String) {
+pub fn keyspace(env: &Env, out: &mut Vec<Field>) {
     let metrics = &env.instance.metrics;
     for db in 0..usize::from(env.config.databases()).min(metrics.databases()) {
         let (keys, volatile) = metrics.keys(db);
         let ttl_ms = metrics.mean_ttl_ms(db, env.now.unix_ms);
         if keys > 0 {
-            let _ = write!(out, "db{db}:keys={keys},expires={volatile},avg_ttl={ttl_ms}\r\n");
+            let line = list! { "keys" = keys, "expires" = volatile, "avg_ttl" = ttl_ms, };
+            out.push(Field::about("db", db, line));
         }
     }
 }

@@ -133,6 +133,7 @@ pub const FAMILY: Family = Family {
             .keyed("OW UPDATE")
             .since("9.1.0")
             .complexity("O(N) in the number of keys")
+            .tips(&["request_policy:multi_shard", "response_policy:all_succeeded"])
             .summary("Stores strings at several keys at one moment, with one expiry for all."),
         Command::new("MSETNX", Run::Across(&set::MSETNX))
             .usage("(key value)...")

@@ -146,7 +146,12 @@ impl World {
         });
         let identity =
             Identity { run_id: "0".repeat(40), started_us: 0, executable: String::new() };
-        let instance = Arc::new(Instance::new(Config::default(), shards, identity));
+        let instance = Arc::new(Instance::new(
+            Config::default(),
+            shards,
+            crate::command::all().len(),
+            identity,
+        ));
         // From queues that nothing fits into to ones that are never full.
         let batches = mailbox::PART << random.below(5);
         let actors = mailbox::exchange(shards, batches).into_iter().enumerate();
