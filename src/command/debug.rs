@@ -6,6 +6,7 @@ use super::generic::object::encoding_of;
 use super::introspect::help;
 use super::{Command, Effect, Family, Gather, Keys, Outcome, Run, flag};
 use crate::base::error::Error;
+use crate::base::key::Key;
 use crate::base::{float, number};
 use crate::config::{Config, rewrite::Extent};
 use crate::resp::{Args, Reply};
@@ -174,7 +175,7 @@ fn protocol(args: &Args, reply: &mut Reply) -> Outcome {
 /// DEBUG OBJECT.
 fn object(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let now_ms = db.now_ms();
-    let Some(entry) = db.peek(args.at(1)) else {
+    let Some(entry) = db.peek(args.key(1)) else {
         return Err(Error::NoSuchKey);
     };
     let idle_s = idle_seconds(entry.access(), now_ms);
@@ -208,7 +209,7 @@ fn serialized_len(entry: &Entry) -> usize {
 
 /// DEBUG DIGEST-VALUE, one key.
 fn digest_value(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let digest = db.peek(args.at(0)).map_or(Digest::default(), |entry| Digest::of_value(&entry));
+    let digest = db.peek(args.key(0)).map_or(Digest::default(), |entry| Digest::of_value(&entry));
     reply.simple(&digest.to_string());
     Ok(Effect::Read)
 }
@@ -334,7 +335,7 @@ fn populate(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         if size > 0 {
             value.resize(size, 0);
         }
-        let mut slot = db.edit(&key);
+        let mut slot = db.edit(Key::new(&key));
         if !slot.exists() {
             slot.put(value_of(&value), Ttl::Clear);
         }

@@ -89,7 +89,11 @@ impl Node {
                 };
                 let owner = ahead.owner;
                 let owner = owner.unwrap_or_else(|| owner_of(args.at(at), self.mail.shards()));
-                self.run_at(key, mode, owner, command, &args, ahead.hash);
+                let args = match ahead.hash {
+                    Some(hash) => args.with_hash(at, hash),
+                    None => args,
+                };
+                self.run_at(key, mode, owner, command, &args);
             }
             Run::Session(_) => {
                 let mut out = ReplyBuf::default();
@@ -112,7 +116,7 @@ impl Node {
                 }
             }
             Run::Cursor(_) if self.mail.shards() == 1 => {
-                self.run_at(key, mode, self.number, command, &args, None);
+                self.run_at(key, mode, self.number, command, &args);
             }
             Run::Cursor(_) => {
                 let call = own_call(command, &args);
@@ -145,7 +149,7 @@ impl Node {
             },
         };
         match alone {
-            Some(shard) => self.run_at(key, mode, shard, command, args, None),
+            Some(shard) => self.run_at(key, mode, shard, command, args),
             None => {
                 let call = own_call(command, args);
                 self.begin(key, Goal::Single, vec![call], Vec::new());
@@ -162,7 +166,6 @@ impl Node {
         owner: usize,
         command: &'static Command,
         args: &Args,
-        hash: Option<u64>,
     ) {
         let Node { clients, shard, number, locks, mail, input_waits, crossed, .. } = self;
         let client = &mut clients[key.index as usize];
@@ -170,8 +173,8 @@ impl Node {
         let no_touch = client.session.no_touch;
         if owner != *number {
             let seq = client.replies.promise_crossing(mode);
-            let first = command.first_key().and_then(|at| args.get(at));
-            let hash = hash.or_else(|| first.map(crate::base::hash::of));
+            let first = command.first_key().filter(|at| *at < args.len());
+            let hash = first.map_or(0, |at| args.key(at).hash());
             let batch = mail.batch(owner);
             let call = *args;
             let args = batch.add_args(args);
@@ -183,7 +186,7 @@ impl Node {
                 no_touch,
                 late: false,
                 command,
-                hash: hash.unwrap_or(0),
+                hash,
                 args,
                 reply: (0, 0),
                 sent: 0,
@@ -198,7 +201,7 @@ impl Node {
             }
             return;
         }
-        let job = Job { command, args: *args, db, resp3, no_touch, hash, txn: 0 };
+        let job = Job { command, args: *args, db, resp3, no_touch, txn: 0 };
         if !locks.is_idle()
             && let Some(wants) = blocked(locks, &job)
         {

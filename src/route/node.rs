@@ -17,7 +17,6 @@ use super::rules::{Rule, broken};
 use super::txn::Txn;
 use crate::base::clock::Now;
 use crate::base::{doing, limits};
-use crate::command::Run;
 use crate::config::Config;
 use crate::instance::monitors::Monitor;
 use crate::instance::{Instance, Pause};
@@ -482,11 +481,12 @@ impl Node {
         self.hops_in += 1;
         let (start, command) = (batch.replies.mark(), run.command);
         let mut replies = std::mem::take(&mut batch.replies);
-        let args = batch.args(run.args);
-        let hash = command.first_key().filter(|_| matches!(command.run, Run::Owner(_)));
+        let mut args = batch.args(run.args);
+        if let Some(at) = command.first_key() {
+            args = args.with_hash(at, run.hash);
+        }
         let (db, resp3, no_touch) = (run.db as usize, run.resp3, run.no_touch);
-        let hash = hash.map(|_| run.hash);
-        let job = Job { command, args, db, resp3, no_touch, hash, txn: 0 };
+        let job = Job { command, args, db, resp3, no_touch, txn: 0 };
         let wants = if self.locks.is_idle() { None } else { blocked(&self.locks, &job) };
         if let Some(wants) = wants {
             run.late = true;

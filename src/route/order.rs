@@ -4,6 +4,7 @@
 use super::batch::ClientKey;
 use super::exec::{self, Job, Ran, Step};
 use super::node::Node;
+use crate::base::key::Key;
 use crate::command::{Command, SessionsHandler};
 use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf, Span};
@@ -265,8 +266,8 @@ impl Node {
                 Deferred::Run { from, client, seq, call, db, resp3, no_touch } => {
                     let mut out = ReplyBuf::default();
                     let args = Args::new(&call.bytes, &call.spans);
-                    let (command, hash) = (call.command, None);
-                    let job = Job { command, args, db, resp3, no_touch, hash, txn: 0 };
+                    let command = call.command;
+                    let job = Job { command, args, db, resp3, no_touch, txn: 0 };
                     self.lap();
                     let ran = exec::run_whole(&mut self.shard, &job, &mut out);
                     let ticks = self.count(call.command, ran);
@@ -297,7 +298,7 @@ impl Node {
             let ran = match unit.act {
                 Act::Data(step) => {
                     let Unit { command, db, resp3, no_touch, .. } = *unit;
-                    let job = Job { command, args, db, resp3, no_touch, hash: None, txn };
+                    let job = Job { command, args, db, resp3, no_touch, txn };
                     exec::run_step(&mut self.shard, &job, step, &mut results.replies)
                 }
                 Act::Sessions(handler, asker) => {
@@ -318,7 +319,7 @@ impl Node {
                     ran
                 }
                 Act::Watch => {
-                    let version = self.watch(unit.db, args.at(0));
+                    let version = self.watch(unit.db, args.key(0));
                     results.replies.extend(&version.to_le_bytes());
                     Ran::Fine
                 }
@@ -333,17 +334,17 @@ impl Node {
     }
 
     /// A client (of any shard) begins to watch a key; returns its version.
-    fn watch(&mut self, db: usize, key: &[u8]) -> u64 {
+    fn watch(&mut self, db: usize, key: Key) -> u64 {
         // A key that has expired goes now: its removal later would look like a change.
         if self.shard.is_expired(db, key) {
             self.shard.db(db).edit(key);
         }
-        self.shard.watches().add(db, key)
+        self.shard.watches().add(db, key.bytes())
     }
 
     fn is_unchanged(&mut self, check: &Check) -> bool {
         // A key that has expired since has changed, even if nobody has removed it yet.
         self.shard.watches().version(check.db, &check.key) == Some(check.version)
-            && !self.shard.is_expired(check.db, &check.key)
+            && !self.shard.is_expired(check.db, Key::new(&check.key))
     }
 }

@@ -22,6 +22,7 @@ use super::node::{Node, owner_of};
 use super::order::{Act, Ask, Check, Do, Message, PartReply, Results, Unit, Verdict, Work};
 use super::walk::Walk;
 use crate::base::error::Error;
+use crate::base::key::Key;
 use crate::command::{Across, Gather, Handler, Run, SessionsHandler, Write};
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::session::{Call, Watch};
@@ -172,7 +173,7 @@ impl Node {
         for watch in &txn.watched {
             let shard = owner_of(&watch.key, shards);
             involved[shard] = true;
-            locks[shard].push((locks::fingerprint(watch.db, &watch.key), Mode::Shared));
+            locks[shard].push((locks::fingerprint(watch.db, Key::new(&watch.key)), Mode::Shared));
             checks.push((shard, watch.db, watch.key.clone(), watch.version));
         }
         for call in calls {
@@ -182,7 +183,7 @@ impl Node {
             let mut lock = |key: &[u8], db: usize| {
                 let shard = owner_of(key, shards);
                 involved[shard] = true;
-                locks[shard].push((locks::fingerprint(db, key), mode));
+                locks[shard].push((locks::fingerprint(db, Key::new(key)), mode));
                 shard
             };
             let site = match (command.run, &txn.goal) {

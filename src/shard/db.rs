@@ -1,13 +1,14 @@
 //! The door to one database: what handlers see of a shard.
 //!
 //! Reading goes through [`Db::read`] and [`Db::peek`]. Changing goes through [`Db::edit`] and the
-//! [`Slot`] it returns, and nowhere else: there expired keys vanish, watchers and the count of
+//! [`KeyMut`] it returns, and nowhere else: there expired keys vanish, watchers and the count of
 //! changes learn of every change, and no handler has to remember any of it.
 
 use super::entry::{ACCESS_MASK, Entry, New};
 use super::table::{Lent, Place, Table};
 use super::{Settings, Shard, expiry};
-use crate::base::hash::{self, Random};
+use crate::base::hash::Random;
+use crate::base::key::Key;
 use crate::base::{limits, number};
 use crate::value::string::{Blob, Str};
 use std::sync::Arc;
@@ -28,9 +29,6 @@ pub enum Ttl {
 pub struct Db<'a> {
     shard: &'a mut Shard,
     number: usize,
-    /// A key of the command at hand whose hash is known: its bytes' address and length, its hash.
-    /// The command's bytes do not change while it runs, so the address says enough.
-    foreseen: (*const u8, usize, u64),
     /// Whether using a key leaves alone when it was last used.
     no_touch: bool,
 }
@@ -38,25 +36,13 @@ pub struct Db<'a> {
 impl<'a> Db<'a> {
     pub(super) fn new(shard: &'a mut Shard, number: usize) -> Db<'a> {
         shard.note(number);
-        Db { shard, number, foreseen: (std::ptr::null(), 0, 0), no_touch: false }
+        Db { shard, number, no_touch: false }
     }
 
     /// Says whether using a key leaves alone when it was last used (CLIENT NO-TOUCH).
     #[inline]
     pub fn set_no_touch(&mut self, no_touch: bool) {
         self.no_touch = no_touch;
-    }
-
-    /// Tells the hash of a key that the command at hand names.
-    #[inline]
-    pub fn foresee(&mut self, key: &[u8], hash: u64) {
-        self.foreseen = (key.as_ptr(), key.len(), hash);
-    }
-
-    #[inline]
-    fn hash(&self, key: &[u8]) -> u64 {
-        let (at, len, hash) = self.foreseen;
-        if at == key.as_ptr() && len == key.len() { hash } else { hash::of(key) }
     }
 
     /// The time this command runs at, milliseconds since the Unix epoch.
@@ -115,33 +101,33 @@ impl<'a> Db<'a> {
 
     /// Finds a key that has not expired; one that has goes now, unless that is paused.
     #[inline]
-    fn find(&mut self, hash: u64, key: &[u8]) -> Option<Place> {
-        let place = self.table().find(hash, key)?;
+    fn find(&mut self, key: Key) -> Option<Place> {
+        let place = self.table().find(key.hash(), key.bytes())?;
         let expired = self.table().get(place).expiry().is_some_and(|at| at < self.now_ms());
         if !expired {
             return Some(place);
         }
-        self.expire(hash, place, key);
+        self.expire(key, place);
         None
     }
 
     #[cold]
-    fn expire(&mut self, hash: u64, place: Place, key: &[u8]) {
+    fn expire(&mut self, key: Key, place: Place) {
         if !self.shard.settings.expiry_paused {
-            self.remove_expired(hash, place, key);
+            self.remove_expired(key, place);
         }
     }
 
     /// Makes room for a key that is written while an expired one of its name is still there.
     #[cold]
-    fn clear_place(&mut self, hash: u64, key: &[u8]) {
-        if let Some(place) = self.table().find(hash, key) {
-            self.remove_expired(hash, place, key);
+    fn clear_place(&mut self, key: Key) {
+        if let Some(place) = self.table().find(key.hash(), key.bytes()) {
+            self.remove_expired(key, place);
         }
     }
 
-    fn remove_expired(&mut self, hash: u64, place: Place, key: &[u8]) {
-        let number = self.number;
+    fn remove_expired(&mut self, key: Key, place: Place) {
+        let (number, hash, key) = (self.number, key.hash(), key.bytes());
         let entry = self.table_mut().remove(hash, place);
         self.shard.databases[number].volatile.changed(entry.expiry(), None);
         drop(entry);
@@ -154,8 +140,8 @@ impl<'a> Db<'a> {
 
     /// Looks a key up for a client: counts as a hit or a miss, and as a use of the key.
     #[inline]
-    pub fn read(&mut self, key: &[u8]) -> Option<Lent<'_>> {
-        let Some(place) = self.find(self.hash(key), key) else {
+    pub fn read(&mut self, key: Key) -> Option<Lent<'_>> {
+        let Some(place) = self.find(key) else {
             self.shard.stats.misses += 1;
             return None;
         };
@@ -165,8 +151,8 @@ impl<'a> Db<'a> {
     }
 
     /// Looks a key up without that being a use of it (TTL, TYPE, OBJECT, EXISTS).
-    pub fn peek(&mut self, key: &[u8]) -> Option<Lent<'_>> {
-        let Some(place) = self.find(self.hash(key), key) else {
+    pub fn peek(&mut self, key: Key) -> Option<Lent<'_>> {
+        let Some(place) = self.find(key) else {
             self.shard.stats.misses += 1;
             return None;
         };
@@ -196,17 +182,16 @@ impl<'a> Db<'a> {
 
     /// Opens a key for change.
     #[inline]
-    pub fn edit<'b>(&'b mut self, key: &'b [u8]) -> Slot<'b, 'a> {
-        let hash = self.hash(key);
-        let place = self.find(hash, key);
+    pub fn edit<'b>(&'b mut self, key: Key<'b>) -> KeyMut<'b, 'a> {
+        let place = self.find(key);
         if place.is_none() && self.shard.settings.expiry_paused {
-            self.clear_place(hash, key);
+            self.clear_place(key);
         }
-        Slot { db: self, key, hash, place }
+        KeyMut { db: self, key, place }
     }
 
     /// Removes a key; returns whether it was there.
-    pub fn remove(&mut self, key: &[u8]) -> bool {
+    pub fn remove(&mut self, key: Key) -> bool {
         self.edit(key).take().is_some()
     }
 
@@ -216,9 +201,8 @@ impl<'a> Db<'a> {
     }
 
     /// Puts an entry under its own key, in place of what is there.
-    pub fn store(&mut self, entry: Entry) {
-        let key = entry.key().to_vec();
-        let mut slot = self.edit(&key);
+    pub fn store(&mut self, key: Key, entry: Entry) {
+        let mut slot = self.edit(key);
         drop(slot.take());
         slot.insert(entry);
     }
@@ -236,7 +220,7 @@ impl<'a> Db<'a> {
                 return Some(key);
             }
             if !self.shard.settings.expiry_paused {
-                self.edit(&key);
+                self.edit(Key::new(&key));
             }
         }
         None
@@ -304,10 +288,9 @@ impl<'a> Db<'a> {
 
 /// One key of a [`Db`], there or not, open for change.
 #[derive(Debug)]
-pub struct Slot<'b, 'a> {
+pub struct KeyMut<'b, 'a> {
     db: &'b mut Db<'a>,
-    key: &'b [u8],
-    hash: u64,
+    key: Key<'b>,
     place: Option<Place>,
 }
 
@@ -326,7 +309,7 @@ pub fn value_of(bytes: &[u8]) -> New<'_> {
     }
 }
 
-impl Slot<'_, '_> {
+impl KeyMut<'_, '_> {
     /// Whether the key is there.
     pub fn exists(&self) -> bool {
         self.place.is_some()
@@ -371,34 +354,34 @@ impl Slot<'_, '_> {
             }
             None => {
                 let expiry = if let Ttl::At(at_ms) = ttl { Some(at_ms) } else { None };
-                let entry = Entry::new(self.key, value, expiry, self.db.fresh_access());
+                let entry = Entry::new(self.key.bytes(), value, expiry, self.db.fresh_access());
                 let code = expiry.map_or(0, |at_ms| expiry::code(at_ms, now_ms));
                 let number = self.db.number;
                 self.db.shard.databases[number].volatile.changed(None, expiry);
-                self.place = Some(self.db.table_mut().insert(self.hash, entry, code));
+                self.place = Some(self.db.table_mut().insert(self.key.hash(), entry, code));
             }
         }
-        self.db.changed(self.key);
+        self.db.changed(self.key.bytes());
     }
 
     /// Puts a whole entry where none is; its key must be this one.
     pub fn insert(&mut self, entry: Entry) {
-        debug_assert!(self.place.is_none() && entry.key() == self.key);
+        debug_assert!(self.place.is_none() && entry.key() == self.key.bytes());
         let expiry = entry.expiry();
         let code = expiry.map_or(0, |at_ms| expiry::code(at_ms, self.db.now_ms()));
         let number = self.db.number;
         self.db.shard.databases[number].volatile.changed(None, expiry);
-        self.place = Some(self.db.table_mut().insert(self.hash, entry, code));
-        self.db.changed(self.key);
+        self.place = Some(self.db.table_mut().insert(self.key.hash(), entry, code));
+        self.db.changed(self.key.bytes());
     }
 
     /// Takes the key out.
     pub fn take(&mut self) -> Option<Entry> {
         let place = self.place.take()?;
-        let entry = self.db.table_mut().remove(self.hash, place);
+        let entry = self.db.table_mut().remove(self.key.hash(), place);
         let number = self.db.number;
         self.db.shard.databases[number].volatile.changed(entry.expiry(), None);
-        self.db.changed(self.key);
+        self.db.changed(self.key.bytes());
         Some(entry)
     }
 
@@ -410,7 +393,7 @@ impl Slot<'_, '_> {
         entry.set_expiry(expiry);
         drop(entry);
         self.note_expiry(place, before, expiry);
-        self.db.changed(self.key);
+        self.db.changed(self.key.bytes());
     }
 
     /// Puts `n` where a number is already, without touching anything else. Returns whether one was.
@@ -421,7 +404,7 @@ impl Slot<'_, '_> {
         };
         let done = self.db.table_mut().get_mut(place).set_int(n);
         if done {
-            self.db.changed(self.key);
+            self.db.changed(self.key.bytes());
         }
         done
     }
@@ -534,17 +517,17 @@ mod tests {
     }
 
     fn text(db: &mut Db, key: &[u8]) -> Option<Vec<u8>> {
-        Some(db.read(key)?.string().bytes(&mut itoa::Buffer::new()).to_vec())
+        Some(db.read(Key::new(key))?.string().bytes(&mut itoa::Buffer::new()).to_vec())
     }
 
     #[test]
     fn put_expire_and_vanish() {
         let mut shard = shard();
         let mut db = shard.db(0);
-        db.edit(b"k").put(value_of(b"v"), Ttl::At(1_000_500));
+        db.edit(Key::new(b"k")).put(value_of(b"v"), Ttl::At(1_000_500));
         assert_eq!(text(&mut db, b"k"), Some(b"v".to_vec()));
-        db.edit(b"k").put(value_of(b"12"), Ttl::Keep);
-        assert_eq!(db.peek(b"k").and_then(|e| e.expiry()), Some(1_000_500));
+        db.edit(Key::new(b"k")).put(value_of(b"12"), Ttl::Keep);
+        assert_eq!(db.peek(Key::new(b"k")).and_then(|e| e.expiry()), Some(1_000_500));
         assert_eq!(shard.keys(0), (1, 1));
         shard.set_now(Now { unix_ms: 1_000_501, monotonic_ns: 2 });
         assert_eq!(text(&mut shard.db(0), b"k"), None);
@@ -556,7 +539,7 @@ mod tests {
     fn strings_grow_from_number_to_block_to_their_own_allocation() {
         let mut shard = shard();
         let mut db = shard.db(0);
-        let mut slot = db.edit(b"k");
+        let mut slot = db.edit(Key::new(b"k"));
         slot.put(value_of(b"12"), Ttl::Clear);
         assert_eq!(slot.write_at(2, b"ab"), 4);
         assert_eq!(slot.write_at(6, b"!"), 7);
@@ -572,7 +555,7 @@ mod tests {
         for i in 0..5000u32 {
             let key = i.to_be_bytes();
             let ttl = if i % 5 == 0 { Ttl::Clear } else { Ttl::At(1_000_000 + i64::from(i)) };
-            shard.db(1).edit(&key).put(value_of(b"v"), ttl);
+            shard.db(1).edit(Key::new(&key)).put(value_of(b"v"), ttl);
         }
         assert_eq!(shard.keys(1), (5000, 4000));
         shard.set_now(Now { unix_ms: 1_003_000, monotonic_ns: 2 });

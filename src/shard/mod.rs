@@ -11,6 +11,7 @@ pub mod watch;
 
 use crate::base::clock::Now;
 use crate::base::hash::Random;
+use crate::base::key::Key;
 use crate::base::limits;
 use db::Db;
 use journal::Journal;
@@ -254,9 +255,9 @@ impl Shard {
     }
 
     /// Whether a key is there and its time has passed.
-    pub fn is_expired(&self, db: usize, key: &[u8]) -> bool {
+    pub fn is_expired(&self, db: usize, key: Key) -> bool {
         let table = &self.databases[db].table;
-        let place = table.find(crate::base::hash::of(key), key);
+        let place = table.find(key.hash(), key.bytes());
         place.is_some_and(|place| table.get(place).expiry().is_some_and(|at| at < self.now.unix_ms))
     }
 
@@ -269,9 +270,10 @@ impl Shard {
         // while it is watched.
         let both = self.watches.of(a).chain(self.watches.of(b));
         for key in both.map(<[u8]>::to_vec).collect::<Vec<_>>() {
+            let key = Key::new(&key);
             for side in [a, b] {
-                if self.is_expired(side, &key) {
-                    self.db(side).edit(&key);
+                if self.is_expired(side, key) {
+                    self.db(side).edit(key);
                 }
             }
         }

@@ -220,14 +220,14 @@ fn type_name(kind: Kind) -> &'static str {
 
 /// DEL and UNLINK, one key.
 fn del(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let there = db.remove(args.at(0));
+    let there = db.remove(args.key(0));
     reply.integer(i64::from(there));
     Ok(if there { Effect::Wrote } else { Effect::Read })
 }
 
 /// EXISTS, one key.
 fn exists(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let there = db.peek(args.at(0)).is_some();
+    let there = db.peek(args.key(0)).is_some();
     reply.integer(i64::from(there));
     Ok(Effect::Read)
 }
@@ -235,13 +235,13 @@ fn exists(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 /// TOUCH, one key: using it is what is asked for, whatever CLIENT NO-TOUCH says.
 fn touch(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     db.set_no_touch(false);
-    let there = db.read(args.at(0)).is_some();
+    let there = db.read(args.key(0)).is_some();
     reply.integer(i64::from(there));
     Ok(Effect::Read)
 }
 
 /// TYPE.
 fn type_(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    reply.simple(db.peek(args.at(0)).map_or("none", |entry| type_name(entry.kind())));
+    reply.simple(db.peek(args.key(0)).map_or("none", |entry| type_name(entry.kind())));
     Ok(Effect::Read)
 }

@@ -52,15 +52,15 @@ pub static RENAMENX: Across = Across {
 /// Renames within a shard, or finds nothing to do: the names are the same, or `only_if_free` and
 /// the new one is taken.
 fn rename(db: &mut Db, args: &Args, only_if_free: bool) -> Outcome {
-    let (from, to) = (args.at(0), args.at(1));
+    let (from, to) = (args.key(0), args.key(1));
     if !db.edit(from).exists() {
         return Err(Error::NoSuchKey);
     }
-    if from == to || (only_if_free && db.edit(to).exists()) {
+    if from.bytes() == to.bytes() || (only_if_free && db.edit(to).exists()) {
         return Ok(Effect::Read);
     }
     if let Some(entry) = db.edit(from).take() {
-        db.store(entry.renamed(to));
+        db.store(to, entry.renamed(to.bytes()));
     }
     Ok(Effect::Wrote)
 }
@@ -78,7 +78,7 @@ fn rename_writes(args: &Args, from: &[u8], writes: &mut Vec<Write>) -> Result<()
 /// What RENAME, RENAMENX and COPY have to know of their keys: all of the first, and whether the
 /// second is there.
 fn read(db: &mut Db, args: &Args, key: usize, reply: &mut Reply) -> Outcome {
-    let slot = db.edit(args.at(key));
+    let slot = db.edit(args.key(key));
     match slot.entry() {
         Some(entry) if key == 0 => dump(&entry, reply.buf()),
         Some(_) => reply.buf().extend(&[PRESENT]),
@@ -113,9 +113,9 @@ pub static COPY: Across = Across {
 
 fn copy(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let options = CopyOptions::parse(args, db.databases())?;
-    let (from, to) = (args.at(0), args.at(1));
+    let (from, to) = (args.key(0), args.key(1));
     let number = options.to.unwrap_or(db.number());
-    if number == db.number() && from == to {
+    if number == db.number() && from.bytes() == to.bytes() {
         return Err(Error::SameObject);
     }
     let Some(copy) = db.read(from).map(|entry| entry.duplicate()) else {
@@ -127,7 +127,7 @@ fn copy(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         reply.integer(0);
         return Ok(Effect::Read);
     }
-    db.store(copy.renamed(to));
+    db.store(to, copy.renamed(to.bytes()));
     reply.integer(1);
     Ok(Effect::Wrote)
 }
@@ -169,7 +169,7 @@ fn database(text: &[u8], databases: usize) -> Result<usize, Error> {
 
 /// MOVE. The key keeps its owner: which shard has a key does not depend on the database.
 pub fn move_to(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let key = args.at(0);
+    let key = args.key(0);
     let to = database(args.at(1), db.databases())?;
     if to == db.number() {
         return Err(Error::SameObject);
@@ -179,7 +179,7 @@ pub fn move_to(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         return Ok(Effect::Read);
     }
     if let Some(entry) = db.edit(key).take() {
-        db.other(to).store(entry);
+        db.other(to).store(key, entry);
     }
     reply.integer(1);
     Ok(Effect::Wrote)
@@ -213,7 +213,7 @@ fn dump(entry: &Entry, out: &mut ReplyBuf) {
 
 /// Puts a dump under a key, in place of what is there: the second argument is the dump.
 fn restore(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let (key, dump) = (args.at(0), args.at(1));
+    let (key, dump) = (args.key(0), args.at(1));
     let broken = Error::text("ERR a value was damaged on its way between shards");
     let Some(([PRESENT, kind], rest)) = dump.split_first_chunk::<2>() else {
         return Err(broken);
@@ -235,9 +235,15 @@ fn restore(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     db.edit(key).put(new, ttl);
     match ttl {
         Ttl::At(at_ms) => {
-            db.effect(&[b"SET", key, value, b"PXAT", Digits::new().format(at_ms).as_bytes()]);
+            db.effect(&[
+                b"SET",
+                key.bytes(),
+                value,
+                b"PXAT",
+                Digits::new().format(at_ms).as_bytes(),
+            ]);
         }
-        _ => db.effect(&[b"SET", key, value]),
+        _ => db.effect(&[b"SET", key.bytes(), value]),
     }
     reply.ok();
     Ok(Effect::Wrote)
@@ -245,9 +251,9 @@ fn restore(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 
 /// Takes a key out whose value goes elsewhere.
 fn delete(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let key = args.at(0);
+    let key = args.key(0);
     db.remove(key);
-    db.effect(&[b"DEL", key]);
+    db.effect(&[b"DEL", key.bytes()]);
     reply.ok();
     Ok(Effect::Wrote)
 }
@@ -255,6 +261,7 @@ fn delete(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::key::Key;
     use crate::resp::Span;
     use crate::shard::Shard;
 
@@ -271,9 +278,9 @@ mod tests {
         ] {
             let mut out = ReplyBuf::default();
             let ttl = expiry.map_or(Ttl::Clear, Ttl::At);
-            here.db(0).edit(b"old").put(new, ttl);
+            here.db(0).edit(Key::new(b"old")).put(new, ttl);
             let mut db = here.db(0);
-            let before = db.edit(b"old").take().expect("just put there");
+            let before = db.edit(Key::new(b"old")).take().expect("just put there");
             dump(&before, &mut out);
             assert!(!is_absent(out.bytes()));
 
@@ -286,7 +293,7 @@ mod tests {
                 restore(&mut db, &Args::new(&bytes, &spans), &mut Reply::new(&mut ok, false));
             assert_eq!(done, Ok(Effect::Wrote));
 
-            let after = db.edit(b"new").take().expect("just put there");
+            let after = db.edit(Key::new(b"new")).take().expect("just put there");
             assert_eq!((after.kind(), after.expiry()), (before.kind(), expiry));
             let text = |entry: &Entry| entry.string().bytes(&mut Digits::new()).to_vec();
             assert_eq!(text(&after), text(&before));

@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub fn keys(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let pattern = args.at(0);
     if !glob::has_magic(pattern) {
-        let there = db.edit(pattern).exists();
+        let there = db.edit(args.key(0)).exists();
         reply.array(usize::from(there));
         if there {
             reply.bulk(pattern);
@@ -160,6 +160,7 @@ fn seed() -> Random {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::key::Key;
     use crate::shard::Shard;
     use crate::shard::db::{Ttl, value_of};
 
@@ -183,7 +184,7 @@ mod tests {
     fn a_scan_in_steps_sees_every_key_once() {
         let mut shard = Shard::new(0, 1, 1);
         for i in 0..3000u32 {
-            shard.db(0).edit(&i.to_be_bytes()).put(value_of(b"v"), Ttl::Clear);
+            shard.db(0).edit(Key::new(&i.to_be_bytes())).put(value_of(b"v"), Ttl::Clear);
         }
         let (mut cursor, mut seen) = (0, std::collections::HashSet::new());
         loop {

@@ -202,7 +202,7 @@ pub(super) fn string_of(entry: &Entry) -> Result<Str<'_>, Error> {
 
 /// GET.
 fn get(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    match db.read(args.at(0)) {
+    match db.read(args.key(0)) {
         Some(entry) => reply.string(string_of(&entry)?),
         None => reply.null(),
     }
@@ -211,7 +211,7 @@ fn get(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 
 /// MGET, one key: another type of value is no error here.
 fn get_one(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    match db.read(args.at(0)).as_deref().map(string_of) {
+    match db.read(args.key(0)).as_deref().map(string_of) {
         Some(Ok(value)) => reply.string(value),
         Some(Err(_)) | None => reply.null(),
     }
@@ -220,7 +220,7 @@ fn get_one(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 
 /// STRLEN.
 fn strlen(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let len = match db.read(args.at(0)) {
+    let len = match db.read(args.key(0)) {
         Some(entry) => string_of(&entry)?.len(),
         None => 0,
     };
@@ -230,7 +230,7 @@ fn strlen(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 
 /// GETDEL.
 fn getdel(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let key = args.at(0);
+    let key = args.key(0);
     let mut slot = db.edit(key);
     match slot.entry() {
         Some(entry) => reply.string(string_of(&entry)?),
@@ -240,13 +240,13 @@ fn getdel(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         }
     }
     drop(slot.take());
-    db.effect(&[b"DEL", key]);
+    db.effect(&[b"DEL", key.bytes()]);
     Ok(Effect::Wrote)
 }
 
 /// DELIFEQ.
 fn delifeq(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let key = args.at(0);
+    let key = args.key(0);
     let mut slot = db.edit(key);
     let equal = match slot.entry() {
         Some(entry) => string_of(&entry)?.bytes(&mut Digits::new()) == args.at(1),
@@ -257,6 +257,6 @@ fn delifeq(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         return Ok(Effect::Read);
     }
     drop(slot.take());
-    db.effect(&[b"DEL", key]);
+    db.effect(&[b"DEL", key.bytes()]);
     Ok(Effect::Wrote)
 }

@@ -3,6 +3,7 @@
 use super::string_of;
 use crate::base::error::Error;
 use crate::base::float::LongDouble;
+use crate::base::key::Key;
 use crate::base::number::parse_i64;
 use crate::command::{Effect, Outcome};
 use crate::resp::{Args, Reply};
@@ -12,18 +13,18 @@ use crate::value::string::{Digits, Str};
 
 /// INCR.
 pub fn incr(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    add(db, args.at(0), 1, reply)
+    add(db, args.key(0), 1, reply)
 }
 
 /// DECR.
 pub fn decr(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    add(db, args.at(0), -1, reply)
+    add(db, args.key(0), -1, reply)
 }
 
 /// INCRBY.
 pub fn incrby(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let amount = parse_i64(args.at(1)).ok_or(Error::NotInteger)?;
-    add(db, args.at(0), amount, reply)
+    add(db, args.key(0), amount, reply)
 }
 
 /// DECRBY.
@@ -31,11 +32,11 @@ pub fn decrby(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let amount = parse_i64(args.at(1)).ok_or(Error::NotInteger)?;
     // The one number whose negative is none.
     let amount = amount.checked_neg().ok_or(Error::text("ERR decrement would overflow"))?;
-    add(db, args.at(0), amount, reply)
+    add(db, args.key(0), amount, reply)
 }
 
 #[inline]
-fn add(db: &mut Db, key: &[u8], amount: i64, reply: &mut Reply) -> Outcome {
+fn add(db: &mut Db, key: Key, amount: i64, reply: &mut Reply) -> Outcome {
     let mut slot = db.edit(key);
     let (before, in_place) = match slot.entry() {
         Some(entry) => match string_of(&entry)? {
@@ -55,7 +56,7 @@ fn add(db: &mut Db, key: &[u8], amount: i64, reply: &mut Reply) -> Outcome {
 
 /// INCRBYFLOAT.
 pub fn incrbyfloat(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let key = args.at(0);
+    let key = args.key(0);
     let mut slot = db.edit(key);
     let before = match slot.entry() {
         Some(entry) => LongDouble::parse(string_of(&entry)?.bytes(&mut Digits::new())),
@@ -73,6 +74,6 @@ pub fn incrbyfloat(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     slot.put(New::Inline(&text), Ttl::Keep);
     reply.bulk(&text);
     // Whoever replays this need not add in the same precision.
-    db.effect(&[b"SET", key, &text, b"KEEPTTL"]);
+    db.effect(&[b"SET", key.bytes(), &text, b"KEEPTTL"]);
     Ok(Effect::Wrote)
 }

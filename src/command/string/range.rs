@@ -13,7 +13,7 @@ use crate::value::string::Digits;
 pub fn append(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let bytes = args.at(1);
     let bulk_max = db.settings().bulk_max;
-    let mut slot = db.edit(args.at(0));
+    let mut slot = db.edit(args.key(0));
     let before = match slot.entry() {
         Some(entry) => Some(string_of(&entry)?.len()),
         None => None,
@@ -39,7 +39,7 @@ pub fn setrange(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let offset = parse_i64(args.at(1)).ok_or(Error::NotInteger)?;
     let offset = usize::try_from(offset).map_err(|_| Error::OffsetOutOfRange)?;
     let bulk_max = db.settings().bulk_max;
-    let mut slot = db.edit(args.at(0));
+    let mut slot = db.edit(args.key(0));
     let before = match slot.entry() {
         Some(entry) => string_of(&entry)?.len(),
         None => 0,
@@ -65,7 +65,7 @@ fn check_len(offset: usize, len: usize, bulk_max: usize) -> Result<(), Error> {
 pub fn getrange(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let start = parse_i64(args.at(1)).ok_or(Error::NotInteger)?;
     let end = parse_i64(args.at(2)).ok_or(Error::NotInteger)?;
-    let Some(entry) = db.read(args.at(0)) else {
+    let Some(entry) = db.read(args.key(0)) else {
         reply.bulk(b"");
         return Ok(Effect::Read);
     };
