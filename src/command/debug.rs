@@ -11,8 +11,10 @@ use crate::base::{float, number};
 use crate::config::{Config, rewrite::Extent};
 use crate::resp::{Args, Reply};
 use crate::session::{Env, Session};
-use crate::shard::db::{Db, Ttl, idle_seconds, value_of};
+use crate::shard::db::{Db, Ttl, idle_seconds};
 use crate::shard::entry::Entry;
+use crate::shard::event::Event;
+use crate::value::New;
 use crate::value::string::Digits;
 use std::time::Duration;
 
@@ -288,17 +290,15 @@ impl std::fmt::Display for Digest {
     }
 }
 
-/// DEBUG HTSTATS, one shard's share.
+/// DEBUG HTSTATS, one shard's share. The shards' tables follow each other in the order of the shards.
 fn htstats(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let number = number::parse_usize(args.at(1)).filter(|number| *number < db.databases());
     let number = number.ok_or(Error::text("ERR Out of range database"))?;
-    let shard = db.shard();
-    let (keys, volatile) = shard.keys(number);
-    let (places, bytes) = shard.table_size(number);
+    let db = db.other(number);
+    let (keys, volatile, (places, bytes)) = (db.len(), db.volatile(), db.table_size());
     let text = format!(
-        "[Table of shard {}]\n places: {places}\n number of entries: {keys}\n with an expiry: \
+        "[Table of a shard]\n places: {places}\n number of entries: {keys}\n with an expiry: \
          {volatile}\n bytes without the entries: {bytes}\n",
-        shard.number()
     );
     reply.verbatim("txt", &text);
     Ok(Effect::Read)
@@ -317,7 +317,7 @@ fn populate(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     if size > db.settings().bulk_max {
         return Err(Error::StringTooLong);
     }
-    let (shard, shards) = (db.shard().number(), db.shard().shards());
+    let mut effect = Effect::Read;
     let (mut key, mut value) = (Vec::new(), Vec::new());
     for n in 0..count {
         let mut digits = itoa::Buffer::new();
@@ -326,7 +326,7 @@ fn populate(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         key.extend_from_slice(prefix);
         key.push(b':');
         key.extend_from_slice(digits);
-        if shards > 1 && crate::base::slot::owner(&key, shards) != shard {
+        if !db.owns(&key) {
             continue;
         }
         value.clear();
@@ -337,11 +337,12 @@ fn populate(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         }
         let mut slot = db.edit(Key::new(&key));
         if !slot.exists() {
-            slot.put(value_of(&value), Ttl::Clear);
+            slot.put(New::string(&value), Ttl::Clear, Event::Set);
+            effect = Effect::Wrote;
         }
     }
     reply.ok();
-    Ok(Effect::Wrote)
+    Ok(effect)
 }
 
 fn debug_help(reply: &mut Reply) -> Outcome {

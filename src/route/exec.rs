@@ -67,10 +67,11 @@ pub fn run_step(shard: &mut Shard, job: &Job, step: Step, out: &mut ReplyBuf) ->
         Step::Part(handler) => run_handler(shard, job, handler, out),
         Step::Read(across, key) => {
             doing::command(job.command.id);
-            let mark = out.mark();
+            let (mark, before) = (out.mark(), shard.changes());
             let (mut db, mut reply) = (shard.db(job.db), Reply::new(out, job.resp3));
             db.set_no_touch(job.no_touch);
             let outcome = (across.read)(&mut db, &job.args, key, &mut reply);
+            debug_assert_eq!(before, shard.changes(), "{} reads first", job.command.name);
             conclude(outcome, out, mark, job.resp3)
         }
     }
@@ -86,14 +87,26 @@ fn run_handler(shard: &mut Shard, job: &Job, handler: Handler, out: &mut ReplyBu
 #[inline]
 fn call(shard: &mut Shard, job: &Job, handler: Handler, out: &mut ReplyBuf) -> Ran {
     shard.journal().begin(job.txn);
-    let mark = out.mark();
+    let (mark, before) = (out.mark(), shard.changes());
     let mut db = shard.db(job.db);
     db.set_no_touch(job.no_touch);
     let outcome = handler(&mut db, &job.args, &mut Reply::new(out, job.resp3));
+    debug_assert!(
+        is_true(&outcome, before, shard.changes()),
+        "{} says {outcome:?}, and has changed {} keys",
+        job.command.name,
+        shard.changes() - before
+    );
     if outcome == Ok(Effect::Wrote) && shard.journal().is_on() {
         journal(shard, job);
     }
     conclude(outcome, out, mark, job.resp3)
+}
+
+/// Whether a handler says what it did: a change that is not said is missing from the journal, one that
+/// was none does not belong there, and who fails has done nothing.
+fn is_true(outcome: &Outcome, before: u64, after: u64) -> bool {
+    (*outcome == Ok(Effect::Wrote)) == (before != after)
 }
 
 #[cold]
@@ -258,5 +271,143 @@ pub fn db_of_key(command: &Command, args: &Args, key: usize, db: usize) -> Resul
     match command.run {
         Run::Across(across) => (across.db_of)(args, key, db),
         _ => Ok(db),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Now;
+    use crate::base::key::Key;
+    use crate::resp::Span;
+    use crate::shard::event::Classes;
+
+    /// Runs a line on database 0, and tells its reply and what happened to which keys, a database
+    /// other than 0 before them.
+    fn run(shard: &mut Shard, line: &str) -> (String, String) {
+        let (mut bytes, mut spans) = (Vec::new(), Vec::new());
+        for word in line.split(' ') {
+            spans.push(Span { at: bytes.len() as u32, len: word.len() as u32 });
+            bytes.extend_from_slice(word.as_bytes());
+        }
+        let words = Args::new(&bytes, &spans);
+        let command = crate::command::find(words.at(0)).expect("a command");
+        assert!(command.takes(words.len()), "{line}");
+        let args = words.from(command.name_words());
+        let mut out = ReplyBuf::default();
+        let job = Job { command, args, db: 0, resp3: false, no_touch: false, txn: 0 };
+        run_whole(shard, &job, &mut out);
+        let mut events = Vec::new();
+        shard.take_events(|event, db, key| {
+            let db = if db == 0 { String::new() } else { format!("{db}:") };
+            events.push(format!("{db}{} {}", event.name(), String::from_utf8_lossy(key)));
+        });
+        (String::from_utf8_lossy(out.bytes()).into_owned(), events.join(", "))
+    }
+
+    /// As Valkey 9.1 does under `notify-keyspace-events KEA`. (RENAME and MOVE tell what went first.)
+    #[test]
+    fn commands_raise_their_events() {
+        let mut shard = Shard::new(0, 1, 3);
+        shard.set_now(Now { unix_ms: 1_000_000, monotonic_ns: 1 });
+        shard.listen(Classes::GENERIC | Classes::STRING | Classes::EXPIRED);
+        for (line, expected) in [
+            ("SET a 1", "set a"),
+            ("SET a 2 EX 100", "set a, expire a"),
+            ("SET a 2 NX", ""),
+            ("SET a 1 PXAT 1", "expired a"),
+            ("SET a 1 PXAT 1", ""),
+            ("SETEX b 100 v", "set b, expire b"),
+            ("PSETEX b 100000 v", "set b, expire b"),
+            ("SETNX c 1", "set c"),
+            ("SETNX c 1", ""),
+            ("GETSET c 2", "set c"),
+            ("MSET d 1 e 2", "set d, set e"),
+            ("MSETNX f 1 g 2", "set f, set g"),
+            ("MSETNX f 1 n 2", ""),
+            ("MSETEX 2 h 1 i 2 EX 100", "set h, expire h, set i, expire i"),
+            ("INCR c", "incrby c"),
+            ("DECR c", "incrby c"),
+            ("INCRBY c 5", "incrby c"),
+            ("DECRBY c 2", "incrby c"),
+            ("INCRBYFLOAT c 1.5", "incrbyfloat c"),
+            ("APPEND c x", "append c"),
+            ("APPEND new x", "append new"),
+            ("SETRANGE c 1 yy", "setrange c"),
+            ("SETRANGE c 1 ", ""),
+            ("SETRANGE other 1 y", "setrange other"),
+            ("GETEX c", ""),
+            ("GETEX c EX 100", "expire c"),
+            ("GETEX c PERSIST", "persist c"),
+            ("GETEX c PERSIST", ""),
+            ("GETEX c PXAT 1", "expired c"),
+            ("EXPIRE d 100", "expire d"),
+            ("PERSIST d", "persist d"),
+            ("PERSIST d", ""),
+            ("EXPIRE d -1", "expired d"),
+            ("EXPIRE d -1", ""),
+            ("RENAME e e2", "rename_from e, rename_to e2"),
+            ("RENAME e2 f", "rename_from e2, rename_to f"),
+            ("RENAME f f", ""),
+            ("RENAMENX f g", ""),
+            ("RENAMENX f k", "rename_from f, rename_to k"),
+            ("COPY k l", "copy_to l"),
+            ("COPY k l", ""),
+            ("COPY k l DB 2 REPLACE", "2:copy_to l"),
+            ("MOVE k 2", "move_from k, 2:move_to k"),
+            ("MOVE l 2", ""),
+            ("GETDEL l", "del l"),
+            ("GETDEL l", ""),
+            ("DELIFEQ g 3", ""),
+            ("DELIFEQ g 2", "del g"),
+            ("DEL h i j", "del h, del i"),
+            ("UNLINK b b", "del b"),
+            ("MGET new other", ""),
+            ("SWAPDB 0 0", ""),
+            ("SWAPDB 0 2", ""),
+            ("FLUSHDB", ""),
+            ("FLUSHALL", ""),
+            ("SET t v PX 10", "set t, expire t"),
+        ] {
+            let (reply, events) = run(&mut shard, line);
+            assert_eq!(events, expected, "{line}, which replied {reply:?}");
+        }
+        shard.set_now(Now { unix_ms: 1_000_011, monotonic_ns: 2 });
+        assert_eq!(run(&mut shard, "GET t"), ("$-1\r\n".into(), "expired t".into()));
+    }
+
+    /// More keys than are fetched at a time, and a key more than once.
+    #[test]
+    fn commands_of_many_keys_run_in_windows() {
+        let mut shard = Shard::new(0, 1, 1);
+        for count in [1, 2, 3, WINDOW - 1, WINDOW, WINDOW + 1, 5 * WINDOW + 3] {
+            let pairs: String = (0..count).map(|i| format!(" k{i} v{i}")).collect();
+            let names: String = (0..count).map(|i| format!(" k{i}")).collect();
+            let values: String =
+                (0..count).map(|i| format!("v{i}")).fold(format!("*{count}\r\n"), |all, value| {
+                    all + &format!("${}\r\n{value}\r\n", value.len())
+                });
+            let of = |shard: &mut Shard, line: &str| run(shard, line).0;
+            assert_eq!(of(&mut shard, &format!("MSET{pairs}")), "+OK\r\n");
+            assert_eq!(of(&mut shard, &format!("MGET{names}")), values);
+            assert_eq!(
+                of(&mut shard, &format!("EXISTS{names}{names}")),
+                format!(":{}\r\n", 2 * count)
+            );
+            assert_eq!(of(&mut shard, &format!("DEL{names}{names}")), format!(":{count}\r\n"));
+            assert!(of(&mut shard, &format!("MSET{pairs} k")).starts_with("-ERR wrong number"));
+            assert!(shard.db(0).peek(Key::new(b"k0")).is_none(), "nothing is half done");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "GET says Ok(Wrote)")]
+    #[cfg(debug_assertions)]
+    fn a_handler_that_does_not_say_what_it_did_is_found_out() {
+        let mut shard = Shard::new(0, 1, 1);
+        let command = crate::command::find(b"GET").expect("a command");
+        let args = Args::new(b"", &[]);
+        let job = Job { command, args, db: 0, resp3: false, no_touch: false, txn: 0 };
+        _ = call(&mut shard, &job, |_, _, _| Ok(Effect::Wrote), &mut ReplyBuf::default());
     }
 }

@@ -171,7 +171,7 @@ impl Node {
         for watch in watched {
             let owner = owner_of(&watch.key, self.mail.shards());
             if owner == self.number {
-                self.shard.watches().remove(watch.db, &watch.key);
+                self.shard.unwatch(watch.db, &watch.key);
                 continue;
             }
             let batch = self.mail.batch(owner);

@@ -289,7 +289,7 @@ impl Node {
     /// Publishes this shard's counters.
     pub fn publish_metrics(&mut self) {
         let metrics = self.instance.metrics.shard(self.number);
-        let stats = *self.shard.stats();
+        let stats = self.shard.stats();
         metrics.commands.set(self.commands);
         metrics.hops_out.set(self.hops_out);
         metrics.hops_in.set(self.hops_in);
@@ -444,7 +444,7 @@ impl Node {
                 }
                 Item::Unwatch(db, span) => {
                     let key = batch.spans[*span as usize].of(&batch.bytes);
-                    self.shard.watches().remove(usize::from(*db), key);
+                    self.shard.unwatch(usize::from(*db), key);
                 }
             }
         }

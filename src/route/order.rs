@@ -319,7 +319,7 @@ impl Node {
                     ran
                 }
                 Act::Watch => {
-                    let version = self.watch(unit.db, args.key(0));
+                    let version = self.shard.watch(unit.db, args.key(0));
                     results.replies.extend(&version.to_le_bytes());
                     Ran::Fine
                 }
@@ -331,15 +331,6 @@ impl Node {
             results.of.push(PartReply { call, part, from, to, failed, ticks });
         }
         results
-    }
-
-    /// A client (of any shard) begins to watch a key; returns its version.
-    fn watch(&mut self, db: usize, key: Key) -> u64 {
-        // A key that has expired goes now: its removal later would look like a change.
-        if self.shard.is_expired(db, key) {
-            self.shard.db(db).edit(key);
-        }
-        self.shard.watches().add(db, key.bytes())
     }
 
     fn is_unchanged(&mut self, check: &Check) -> bool {

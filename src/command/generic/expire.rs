@@ -5,6 +5,7 @@ use crate::base::number::parse_i64;
 use crate::command::{Effect, Outcome};
 use crate::resp::{Args, Reply};
 use crate::shard::db::Db;
+use crate::shard::event::Event;
 use crate::value::string::Digits;
 
 /// EXPIRE.
@@ -54,8 +55,7 @@ fn set_expiry(
     }
     reply.integer(1);
     if at_ms <= now_ms {
-        drop(slot.take());
-        db.count_expired();
+        drop(slot.take(Event::Expired));
         db.effect(&[b"DEL", key.bytes()]);
     } else {
         slot.set_expiry(Some(at_ms));

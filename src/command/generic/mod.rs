@@ -9,7 +9,8 @@ mod scan;
 use super::{Command, Effect, Family, Gather, Outcome, Run, flag};
 use crate::resp::{Args, Reply};
 use crate::shard::db::Db;
-use crate::shard::entry::Kind;
+use crate::shard::event::Event;
+use crate::value::Kind;
 
 const KEYSPACE: u32 = flag::KEYSPACE;
 
@@ -220,7 +221,7 @@ fn type_name(kind: Kind) -> &'static str {
 
 /// DEL and UNLINK, one key.
 fn del(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let there = db.remove(args.key(0));
+    let there = db.remove(args.key(0), Event::Del);
     reply.integer(i64::from(there));
     Ok(if there { Effect::Wrote } else { Effect::Read })
 }

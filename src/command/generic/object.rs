@@ -5,7 +5,8 @@ use crate::command::{Effect, Outcome};
 use crate::resp::{Args, Reply};
 use crate::session::{Env, Session};
 use crate::shard::db::{Db, idle_seconds, lfu_count};
-use crate::shard::entry::{Entry, Kind};
+use crate::shard::entry::Entry;
+use crate::value::Kind;
 
 /// The longest string that is called `embstr`. Nothing here changes at this length, but it is what
 /// tools and test suites written for Redis expect.

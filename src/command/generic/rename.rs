@@ -8,8 +8,10 @@ use crate::base::number::parse_i64;
 use crate::command::{Across, Effect, Outcome, Write};
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::shard::db::{Db, Ttl};
-use crate::shard::entry::{Entry, Kind, New};
+use crate::shard::entry::Entry;
+use crate::shard::event::Event;
 use crate::value::string::Digits;
+use crate::value::{Kind, New};
 use std::sync::Arc;
 
 /// RENAME.
@@ -59,8 +61,8 @@ fn rename(db: &mut Db, args: &Args, only_if_free: bool) -> Outcome {
     if from.bytes() == to.bytes() || (only_if_free && db.edit(to).exists()) {
         return Ok(Effect::Read);
     }
-    if let Some(entry) = db.edit(from).take() {
-        db.store(to, entry.renamed(to.bytes()));
+    if let Some(entry) = db.edit(from).take(Event::RenameFrom) {
+        db.edit(to).store(entry.renamed(to.bytes()), Event::RenameTo);
     }
     Ok(Effect::Wrote)
 }
@@ -70,8 +72,8 @@ fn rename_writes(args: &Args, from: &[u8], writes: &mut Vec<Write>) -> Result<()
         return Err(Error::NoSuchKey);
     }
     let (old, new) = (args.at(0).to_vec(), args.at(1).to_vec());
-    writes.push(Write { key: 0, handler: delete, args: vec![old] });
-    writes.push(Write { key: 1, handler: restore, args: vec![new, from.to_vec()] });
+    writes.push(Write { key: 0, handler: rename_from, args: vec![old] });
+    writes.push(Write { key: 1, handler: rename_to, args: vec![new, from.to_vec()] });
     Ok(())
 }
 
@@ -104,7 +106,7 @@ pub static COPY: Across = Across {
         let fine = !is_absent(read[0]) && (options.replace || is_absent(read[1]));
         if fine {
             let args = vec![args.at(1).to_vec(), read[0].to_vec()];
-            writes.push(Write { key: 1, handler: restore, args });
+            writes.push(Write { key: 1, handler: copy_to, args });
         }
         reply.integer(i64::from(fine));
         Ok(())
@@ -127,7 +129,7 @@ fn copy(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         reply.integer(0);
         return Ok(Effect::Read);
     }
-    db.store(to, copy.renamed(to.bytes()));
+    db.edit(to).store(copy.renamed(to.bytes()), Event::CopyTo);
     reply.integer(1);
     Ok(Effect::Wrote)
 }
@@ -178,8 +180,8 @@ pub fn move_to(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         reply.integer(0);
         return Ok(Effect::Read);
     }
-    if let Some(entry) = db.edit(key).take() {
-        db.other(to).store(key, entry);
+    if let Some(entry) = db.edit(key).take(Event::MoveFrom) {
+        db.other(to).edit(key).store(entry, Event::MoveTo);
     }
     reply.integer(1);
     Ok(Effect::Wrote)
@@ -211,8 +213,18 @@ fn dump(entry: &Entry, out: &mut ReplyBuf) {
     }
 }
 
+/// RENAME's second half, on the shard that owns the new name: key and dump.
+fn rename_to(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
+    restore(db, args, Event::RenameTo, reply)
+}
+
+/// COPY's second half, on the shard that owns the copy: key and dump.
+fn copy_to(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
+    restore(db, args, Event::CopyTo, reply)
+}
+
 /// Puts a dump under a key, in place of what is there: the second argument is the dump.
-fn restore(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
+fn restore(db: &mut Db, args: &Args, event: Event, reply: &mut Reply) -> Outcome {
     let (key, dump) = (args.key(0), args.at(1));
     let broken = Error::text("ERR a value was damaged on its way between shards");
     let Some(([PRESENT, kind], rest)) = dump.split_first_chunk::<2>() else {
@@ -232,7 +244,7 @@ fn restore(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         b'h' => New::Heap(Arc::new(value.to_vec())),
         _ => return Err(broken),
     };
-    db.edit(key).put(new, ttl);
+    db.edit(key).put(new, ttl, event);
     match ttl {
         Ttl::At(at_ms) => {
             db.effect(&[
@@ -249,12 +261,15 @@ fn restore(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     Ok(Effect::Wrote)
 }
 
-/// Takes a key out whose value goes elsewhere.
-fn delete(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
+/// RENAME's first half: takes a key out whose value goes elsewhere.
+fn rename_from(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let key = args.key(0);
-    db.remove(key);
-    db.effect(&[b"DEL", key.bytes()]);
     reply.ok();
+    // Its time may have come since it was read.
+    if !db.remove(key, Event::RenameFrom) {
+        return Ok(Effect::Read);
+    }
+    db.effect(&[b"DEL", key.bytes()]);
     Ok(Effect::Wrote)
 }
 
@@ -278,9 +293,9 @@ mod tests {
         ] {
             let mut out = ReplyBuf::default();
             let ttl = expiry.map_or(Ttl::Clear, Ttl::At);
-            here.db(0).edit(Key::new(b"old")).put(new, ttl);
+            here.db(0).edit(Key::new(b"old")).put(new, ttl, Event::Set);
             let mut db = here.db(0);
-            let before = db.edit(Key::new(b"old")).take().expect("just put there");
+            let before = db.edit(Key::new(b"old")).take(Event::Del).expect("just put there");
             dump(&before, &mut out);
             assert!(!is_absent(out.bytes()));
 
@@ -290,10 +305,10 @@ mod tests {
             let mut db = there.db(0);
             let mut ok = ReplyBuf::default();
             let done =
-                restore(&mut db, &Args::new(&bytes, &spans), &mut Reply::new(&mut ok, false));
+                copy_to(&mut db, &Args::new(&bytes, &spans), &mut Reply::new(&mut ok, false));
             assert_eq!(done, Ok(Effect::Wrote));
 
-            let after = db.edit(Key::new(b"new")).take().expect("just put there");
+            let after = db.edit(Key::new(b"new")).take(Event::Del).expect("just put there");
             assert_eq!((after.kind(), after.expiry()), (before.kind(), expiry));
             let text = |entry: &Entry| entry.string().bytes(&mut Digits::new()).to_vec();
             assert_eq!(text(&after), text(&before));

@@ -162,7 +162,9 @@ mod tests {
     use super::*;
     use crate::base::key::Key;
     use crate::shard::Shard;
-    use crate::shard::db::{Ttl, value_of};
+    use crate::shard::db::Ttl;
+    use crate::shard::event::Event;
+    use crate::value::New;
 
     fn picked(parts: &[&[u8]]) -> Vec<u8> {
         let mut out = ReplyBuf::default();
@@ -184,7 +186,11 @@ mod tests {
     fn a_scan_in_steps_sees_every_key_once() {
         let mut shard = Shard::new(0, 1, 1);
         for i in 0..3000u32 {
-            shard.db(0).edit(Key::new(&i.to_be_bytes())).put(value_of(b"v"), Ttl::Clear);
+            shard.db(0).edit(Key::new(&i.to_be_bytes())).put(
+                New::string(b"v"),
+                Ttl::Clear,
+                Event::Set,
+            );
         }
         let (mut cursor, mut seen) = (0, std::collections::HashSet::new());
         loop {

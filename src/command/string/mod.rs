@@ -12,7 +12,9 @@ use super::{Command, Effect, Family, Gather, Outcome, Run, flag};
 use crate::base::error::Error;
 use crate::resp::{Args, Reply};
 use crate::shard::db::Db;
-use crate::shard::entry::{Entry, Kind};
+use crate::shard::entry::Entry;
+use crate::shard::event::Event;
+use crate::value::Kind;
 use crate::value::string::{Digits, Str};
 
 /// The commands on strings.
@@ -239,7 +241,7 @@ fn getdel(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
             return Ok(Effect::Read);
         }
     }
-    drop(slot.take());
+    drop(slot.take(Event::Del));
     db.effect(&[b"DEL", key.bytes()]);
     Ok(Effect::Wrote)
 }
@@ -256,7 +258,7 @@ fn delifeq(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     if !equal {
         return Ok(Effect::Read);
     }
-    drop(slot.take());
+    drop(slot.take(Event::Del));
     db.effect(&[b"DEL", key.bytes()]);
     Ok(Effect::Wrote)
 }

@@ -8,7 +8,8 @@ use crate::base::number::parse_i64;
 use crate::command::{Effect, Outcome};
 use crate::resp::{Args, Reply};
 use crate::shard::db::{Db, Ttl};
-use crate::shard::entry::New;
+use crate::shard::event::Event;
+use crate::value::New;
 use crate::value::string::{Digits, Str};
 
 /// INCR.
@@ -47,8 +48,8 @@ fn add(db: &mut Db, key: Key, amount: i64, reply: &mut Reply) -> Outcome {
         None => (0, false),
     };
     let after = before.checked_add(amount).ok_or(Error::Overflow)?;
-    if !in_place || !slot.set_int(after) {
-        slot.put(New::Int(after), Ttl::Keep);
+    if !in_place || !slot.set_int(after, Event::IncrBy) {
+        slot.put(New::Int(after), Ttl::Keep, Event::IncrBy);
     }
     reply.integer(after);
     Ok(Effect::Wrote)
@@ -71,7 +72,7 @@ pub fn incrbyfloat(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let mut text = Vec::with_capacity(40);
     after.write(&mut text);
     // Kept as text even where it reads as an integer, which is what OBJECT ENCODING shows.
-    slot.put(New::Inline(&text), Ttl::Keep);
+    slot.put(New::Inline(&text), Ttl::Keep, Event::IncrByFloat);
     reply.bulk(&text);
     // Whoever replays this need not add in the same precision.
     db.effect(&[b"SET", key.bytes(), &text, b"KEEPTTL"]);

@@ -6,7 +6,9 @@ use crate::base::limits;
 use crate::base::number::parse_i64;
 use crate::command::{Effect, Outcome};
 use crate::resp::{Args, Reply};
-use crate::shard::db::{Db, Ttl, value_of};
+use crate::shard::db::{Db, Ttl};
+use crate::shard::event::Event;
+use crate::value::New;
 use crate::value::string::Digits;
 
 /// APPEND.
@@ -21,11 +23,11 @@ pub fn append(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let len = match before {
         Some(before) => {
             check_len(before, bytes.len(), bulk_max)?;
-            slot.write_at(before, bytes)
+            slot.write_at(before, bytes, Event::Append)
         }
         // Nothing is changed in place, so this is a SET, and digits become a number.
         None => {
-            slot.put(value_of(bytes), Ttl::Clear);
+            slot.put(New::string(bytes), Ttl::Clear, Event::Append);
             bytes.len()
         }
     };
@@ -50,7 +52,7 @@ pub fn setrange(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         return Ok(Effect::Read);
     }
     check_len(offset, bytes.len(), bulk_max)?;
-    reply.integer(slot.write_at(offset, bytes) as i64);
+    reply.integer(slot.write_at(offset, bytes, Event::SetRange) as i64);
     Ok(Effect::Wrote)
 }
 

@@ -7,7 +7,9 @@ use crate::base::key::Key;
 use crate::base::number::parse_i64;
 use crate::command::{Across, Effect, Outcome, Write};
 use crate::resp::{Args, Reply};
-use crate::shard::db::{Db, KeyMut, Ttl, value_of};
+use crate::shard::db::{Db, KeyMut, Ttl};
+use crate::shard::event::Event;
+use crate::value::New;
 use crate::value::string::Digits;
 
 /// SET.
@@ -15,7 +17,7 @@ pub fn set(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     if args.len() > 2 {
         return set_with_options(db, args, reply);
     }
-    db.edit(args.key(0)).put(value_of(args.at(1)), Ttl::Clear);
+    db.edit(args.key(0)).put(New::string(args.at(1)), Ttl::Clear, Event::Set);
     reply.ok();
     Ok(Effect::Wrote)
 }
@@ -25,7 +27,7 @@ pub fn mset_one(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     if args.len() != 2 {
         return Err(Error::text("ERR wrong number of arguments for 'mset' command"));
     }
-    db.edit(args.key(0)).put(value_of(args.at(1)), Ttl::Clear);
+    db.edit(args.key(0)).put(New::string(args.at(1)), Ttl::Clear, Event::Set);
     reply.ok();
     Ok(Effect::Wrote)
 }
@@ -65,7 +67,7 @@ pub fn setnx(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         reply.integer(0);
         return Ok(Effect::Read);
     }
-    slot.put(value_of(args.at(1)), Ttl::Clear);
+    slot.put(New::string(args.at(1)), Ttl::Clear, Event::Set);
     reply.integer(1);
     Ok(Effect::Wrote)
 }
@@ -99,7 +101,7 @@ pub fn getset(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         Some(entry) => reply.string(string_of(&entry)?),
         None => reply.null(),
     }
-    slot.put(value_of(args.at(1)), Ttl::Clear);
+    slot.put(New::string(args.at(1)), Ttl::Clear, Event::Set);
     Ok(Effect::Wrote)
 }
 
@@ -121,8 +123,7 @@ pub fn getex(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
             db.effect(&[b"PERSIST", key.bytes()]);
         }
         (Expiry::At(_), Ttl::At(at_ms)) if at_ms <= now_ms => {
-            db.remove(key);
-            db.count_expired();
+            db.remove(key, Event::Expired);
             db.effect(&[b"DEL", key.bytes()]);
         }
         (Expiry::At(_), Ttl::At(at_ms)) => {
@@ -147,12 +148,12 @@ fn store(db: &mut Db, key: Key, value: &[u8], expiry: Ttl) -> Effect {
 /// Stores a value. What has expired already is not stored; what was there goes.
 fn put(slot: &mut KeyMut, value: &[u8], expiry: Ttl, now_ms: i64) -> Effect {
     match expiry {
-        Ttl::At(at_ms) if at_ms <= now_ms => match slot.take() {
+        Ttl::At(at_ms) if at_ms <= now_ms => match slot.take(Event::Expired) {
             Some(_) => Effect::Wrote,
             None => Effect::Read,
         },
         _ => {
-            slot.put(value_of(value), expiry);
+            slot.put(New::string(value), expiry, Event::Set);
             Effect::Wrote
         }
     }
@@ -162,7 +163,6 @@ fn put(slot: &mut KeyMut, value: &[u8], expiry: Ttl, now_ms: i64) -> Effect {
 fn journal(db: &mut Db, key: Key, value: &[u8], expiry: Ttl) {
     match expiry {
         Ttl::At(at_ms) if at_ms <= db.now_ms() => {
-            db.count_expired();
             db.effect(&[b"DEL", key.bytes()]);
         }
         Ttl::At(at_ms) => {
@@ -210,7 +210,7 @@ fn msetnx(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         return Ok(Effect::Read);
     }
     for key in (0..args.len()).step_by(2) {
-        db.edit(args.key(key)).put(value_of(args.at(key + 1)), Ttl::Clear);
+        db.edit(args.key(key)).put(New::string(args.at(key + 1)), Ttl::Clear, Event::Set);
     }
     reply.integer(1);
     Ok(Effect::Wrote)
