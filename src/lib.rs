@@ -13,11 +13,11 @@
 //!
 //! | floor | module | what it is |
 //! |---|---|---|
-//! | 0 | [`base`] | clock, `/proc`, hash, slot, number, glob, every limit, every error text |
+//! | 0 | [`base`] | clock, `/proc`, hash, key, slot, number, glob, every limit, every error text |
 //! | 1 | [`resp`] | bytes to arguments, replies to bytes |
 //! | 1 | [`value`] | what a key can hold |
 //! | 1 | [`config`] | options, declared once |
-//! | 2 | [`shard`] | one core's data: table, expiry, locks, watches, journal |
+//! | 2 | [`shard`] | one core's data: table, the door that every change passes, expiry, locks, watches, journal |
 //! | 3 | [`session`], [`instance`], [`metrics`] | what one client remembers; what all shards share; what a shard counts |
 //! | 4 | [`command`] | every command, declared once, beside its handler |
 //! | 4 | [`exposition`] | the server for those who watch it: metrics, health, a page |

@@ -125,6 +125,8 @@ const UNSAFE_ROOMS: &[(&str, Option<usize>)] = &[
     // Reading the processor's counter.
     ("src/base/ticks.rs", Some(2)),
     ("src/shard/entry.rs", None),
+    // A long string borrowed from a block: a promise, and a test's way to keep it.
+    ("src/value/string.rs", Some(2)),
     ("src/shard/table/bucket.rs", None),
     ("src/server/ring.rs", None),
     // The environment, moved while there is one thread.

@@ -7,6 +7,7 @@ pub mod error;
 pub mod float;
 pub mod glob;
 pub mod hash;
+pub mod key;
 pub mod limits;
 pub mod memory;
 pub mod number;

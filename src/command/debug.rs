@@ -6,12 +6,15 @@ use super::generic::object::encoding_of;
 use super::introspect::help;
 use super::{Command, Effect, Family, Gather, Keys, Outcome, Run, flag};
 use crate::base::error::Error;
+use crate::base::key::Key;
 use crate::base::{float, number};
 use crate::config::{Config, rewrite::Extent};
 use crate::resp::{Args, Reply};
 use crate::session::{Env, Session};
-use crate::shard::db::{Db, Ttl, idle_seconds, value_of};
+use crate::shard::db::{Db, Ttl, idle_seconds};
 use crate::shard::entry::Entry;
+use crate::shard::event::Event;
+use crate::value::New;
 use crate::value::string::Digits;
 use std::time::Duration;
 
@@ -175,7 +178,7 @@ fn protocol(args: &Args, reply: &mut Reply) -> Outcome {
 /// DEBUG OBJECT.
 fn object(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let now_ms = db.now_ms();
-    let Some(entry) = db.peek(args.at(1)) else {
+    let Some(entry) = db.peek(args.key(1)) else {
         return Err(Error::NoSuchKey);
     };
     let idle_s = idle_seconds(entry.access(), now_ms);
@@ -209,7 +212,7 @@ fn serialized_len(entry: &Entry) -> usize {
 
 /// DEBUG DIGEST-VALUE, one key.
 fn digest_value(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let digest = db.peek(args.at(0)).map_or(Digest::default(), |entry| Digest::of_value(&entry));
+    let digest = db.peek(args.key(0)).map_or(Digest::default(), |entry| Digest::of_value(&entry));
     reply.simple(&digest.to_string());
     Ok(Effect::Read)
 }
@@ -288,17 +291,15 @@ impl std::fmt::Display for Digest {
     }
 }
 
-/// DEBUG HTSTATS, one shard's share.
+/// DEBUG HTSTATS, one shard's share. The shards' tables follow each other in the order of the shards.
 fn htstats(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let number = number::parse_usize(args.at(1)).filter(|number| *number < db.databases());
     let number = number.ok_or(Error::text("ERR Out of range database"))?;
-    let shard = db.shard();
-    let (keys, volatile) = shard.keys(number);
-    let (places, bytes) = shard.table_size(number);
+    let db = db.other(number);
+    let (keys, volatile, (places, bytes)) = (db.len(), db.volatile(), db.table_size());
     let text = format!(
-        "[Table of shard {}]\n places: {places}\n number of entries: {keys}\n with an expiry: \
+        "[Table of a shard]\n places: {places}\n number of entries: {keys}\n with an expiry: \
          {volatile}\n bytes without the entries: {bytes}\n",
-        shard.number()
     );
     reply.verbatim("txt", &text);
     Ok(Effect::Read)
@@ -317,7 +318,7 @@ fn populate(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     if size > db.settings().bulk_max {
         return Err(Error::StringTooLong);
     }
-    let (shard, shards) = (db.shard().number(), db.shard().shards());
+    let mut effect = Effect::Read;
     let (mut key, mut value) = (Vec::new(), Vec::new());
     for n in 0..count {
         let mut digits = itoa::Buffer::new();
@@ -326,7 +327,7 @@ fn populate(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         key.extend_from_slice(prefix);
         key.push(b':');
         key.extend_from_slice(digits);
-        if shards > 1 && crate::base::slot::even_owner(&key, shards) != shard {
+        if !db.owns(&key) {
             continue;
         }
         value.clear();
@@ -335,13 +336,14 @@ fn populate(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         if size > 0 {
             value.resize(size, 0);
         }
-        let mut slot = db.edit(&key);
+        let mut slot = db.edit(Key::new(&key));
         if !slot.exists() {
-            slot.put(value_of(&value), Ttl::Clear);
+            slot.put(New::string(&value), Ttl::Clear, Event::Set);
+            effect = Effect::Wrote;
         }
     }
     reply.ok();
-    Ok(Effect::Wrote)
+    Ok(effect)
 }
 
 fn debug_help(reply: &mut Reply) -> Outcome {

@@ -53,8 +53,7 @@ fn dbsize(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
 /// FLUSHDB, one shard's share.
 fn flushdb(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     check_mode(args)?;
-    let number = db.number();
-    db.shard().flush(number);
+    db.flush();
     reply.ok();
     Ok(Effect::Wrote)
 }
@@ -63,7 +62,7 @@ fn flushdb(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 fn flushall(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     check_mode(args)?;
     for number in 0..db.databases() {
-        db.shard().flush(number);
+        db.other(number).flush();
     }
     reply.ok();
     Ok(Effect::Wrote)
@@ -86,9 +85,8 @@ fn swapdb(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let place = |n: i32| usize::try_from(n).ok().filter(|n| *n < databases);
     let first = place(first).ok_or(Error::DbOutOfRange)?;
     let second = place(second).ok_or(Error::DbOutOfRange)?;
-    db.shard().swap_databases(first, second);
     reply.ok();
-    Ok(Effect::Wrote)
+    Ok(if db.swap(first, second) { Effect::Wrote } else { Effect::Read })
 }
 
 fn index(text: &[u8], complaint: &'static str) -> Result<i32, Error> {

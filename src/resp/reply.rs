@@ -344,8 +344,7 @@ mod tests {
         let mut one = ReplyBuf::default();
         Reply::new(&mut one, false).ok();
         let from = one.mark();
-        let lent = std::mem::ManuallyDrop::new(blob.clone());
-        Reply::new(&mut one, false).string(Str::Blob(BlobRef::new(lent)));
+        Reply::new(&mut one, false).string(Str::Blob(BlobRef::from(&blob)));
         let to = one.mark();
         Reply::new(&mut one, false).ok();
         let mut two = ReplyBuf::default();

@@ -86,7 +86,11 @@ impl Node {
                 };
                 let owner = ahead.owner;
                 let owner = owner.unwrap_or_else(|| self.layout.owner(args.at(at)));
-                self.run_at(key, mode, owner, command, &args, ahead.hash);
+                let args = match ahead.hash {
+                    Some(hash) => args.with_hash(at, hash),
+                    None => args,
+                };
+                self.run_at(key, mode, owner, command, &args);
             }
             Run::Session(_) => {
                 let mut out = ReplyBuf::default();
@@ -109,7 +113,7 @@ impl Node {
                 }
             }
             Run::Cursor(_) if self.layout.shards() == 1 => {
-                self.run_at(key, mode, self.number, command, &args, None);
+                self.run_at(key, mode, self.number, command, &args);
             }
             Run::Cursor(_) => {
                 let call = own_call(command, &args);
@@ -142,7 +146,7 @@ impl Node {
             },
         };
         match alone {
-            Some(shard) => self.run_at(key, mode, shard, command, args, None),
+            Some(shard) => self.run_at(key, mode, shard, command, args),
             None => {
                 let call = own_call(command, args);
                 self.begin(key, Goal::Single, vec![call], Vec::new());
@@ -159,15 +163,14 @@ impl Node {
         owner: usize,
         command: &'static Command,
         args: &Args,
-        hash: Option<u64>,
     ) {
         let Node { clients, participant, number, post, crossed, observer, .. } = self;
         let client = clients.at(key);
         let caller = client.session.caller();
         if owner != *number {
             let seq = client.replies.promise_crossing(mode);
-            let first = command.first_key().and_then(|at| args.get(at));
-            let hash = hash.or_else(|| first.map(crate::base::hash::of));
+            let first = command.first_key().filter(|at| *at < args.len());
+            let hash = first.map_or(0, |at| args.key(at).hash());
             let batch = post.mail.batch(owner);
             let call = *args;
             let args = batch.add_args(args);
@@ -177,7 +180,7 @@ impl Node {
                 caller,
                 late: false,
                 command,
-                hash: hash.unwrap_or(0),
+                hash,
                 args,
                 reply: (0, 0),
                 sent: 0,
@@ -196,7 +199,7 @@ impl Node {
         if let Err(error) = participant.judge(command.flags) {
             return self.reject(key, mode, Some(command), &error);
         }
-        let job = Job { command, args: *args, caller, hash, txn: 0 };
+        let job = Job { command, args: *args, caller, txn: 0 };
         if let Some(wants) = participant.blocks(&job) {
             let seq = client.replies.promise(mode);
             let (from, call) = (*number, Box::new(own_call(command, args)));

@@ -20,7 +20,7 @@ use super::post::Post;
 use crate::base::clock::Now;
 use crate::base::slot::Layout;
 use crate::base::{doing, limits};
-use crate::command::{Call, Run};
+use crate::command::Call;
 use crate::config::Config;
 use crate::instance::monitors::Monitor;
 use crate::instance::{Instance, Pause};
@@ -72,7 +72,7 @@ impl Node {
     pub fn new(number: usize, mail: Mailbox, instance: Arc<Instance>) -> Node {
         let (config, layout) = (instance.config(), Arc::clone(&instance.layout));
         let databases = usize::from(config.databases());
-        let shard = Shard::new(number, mail.shards(), databases);
+        let shard = Shard::of_layout(number, Arc::clone(&layout), databases);
         let mut node = Node {
             number,
             participant: Participant::new(number, shard),
@@ -219,7 +219,7 @@ impl Node {
         self.observer.publish();
         let metrics = self.instance.metrics.shard(self.number);
         let shard = &mut self.participant.shard;
-        let stats = *shard.stats();
+        let stats = shard.stats();
         metrics.hits.set(stats.hits);
         metrics.misses.set(stats.misses);
         metrics.expired.set(stats.expired);
@@ -406,9 +406,11 @@ impl Node {
         observer.hops_in += 1;
         let (start, command, caller) = (batch.replies.mark(), run.command, run.caller);
         let mut replies = std::mem::take(&mut batch.replies);
-        let args = batch.args(run.args);
-        let hash = command.first_key().filter(|_| matches!(command.run, Run::Owner(_)));
-        let job = Job { command, args, caller, hash: hash.map(|_| run.hash), txn: 0 };
+        let mut args = batch.args(run.args);
+        if let Some(at) = command.first_key() {
+            args = args.with_hash(at, run.hash);
+        }
+        let job = Job { command, args, caller, txn: 0 };
         if let Err(error) = participant.judge(command.flags) {
             observer.count_rejected(Some(command), &error);
             Reply::new(&mut replies, caller.resp3).error(&error);

@@ -15,6 +15,7 @@ use super::observer::Observer;
 use super::post::Post;
 use super::rules::{Rule, broken};
 use crate::base::error::Error;
+use crate::base::key::Key;
 use crate::base::memory;
 use crate::command::{SessionsHandler, flag};
 use crate::metrics::error_code;
@@ -158,7 +159,7 @@ impl Participant {
         cx.observer.lap();
         let ticks = match self.judge(command.flags) {
             Ok(()) => {
-                let job = Job { command, args, caller, hash: None, txn: 0 };
+                let job = Job { command, args, caller, txn: 0 };
                 let ran = exec::run_whole(&mut self.shard, &job, &mut out);
                 cx.observer.count(command, ran)
             }
@@ -215,7 +216,7 @@ impl Participant {
         cx: &mut Context,
     ) -> Ran {
         let Unit { command, caller, .. } = *unit;
-        let job = Job { command, args: *args, caller, hash: None, txn };
+        let job = Job { command, args: *args, caller, txn };
         match unit.act {
             Act::Data(step) => exec::run_step(&mut self.shard, &job, step, &mut results.replies),
             Act::Each(handler, gather) => {
@@ -226,8 +227,8 @@ impl Participant {
                 run_on_sessions(handler, asker, caller, args, &mut results.replies, cx)
             }
             Act::Watch => {
-                for key in args.iter() {
-                    let version = self.watch(caller.db(), key);
+                for at in 0..args.len() {
+                    let version = self.shard.watch(caller.db(), args.key(at));
                     results.replies.extend(&version.to_le_bytes());
                 }
                 Ran::Fine
@@ -235,24 +236,15 @@ impl Participant {
         }
     }
 
-    /// A client (of any shard) begins to watch a key; returns its version.
-    fn watch(&mut self, db: usize, key: &[u8]) -> u64 {
-        // A key that has expired goes now: its removal later would look like a change.
-        if self.shard.is_expired(db, key) {
-            self.shard.db(db).edit(key);
-        }
-        self.shard.watches().add(db, key)
-    }
-
     /// A client (of any shard) watches a key no longer.
     pub(super) fn unwatch(&mut self, watch: &Watch) {
-        self.shard.watches().remove(watch.db, &watch.key);
+        self.shard.unwatch(watch.db, &watch.key);
     }
 
     fn is_unchanged(&mut self, watch: &Watch) -> bool {
         // A key that has expired since has changed, even if nobody has removed it yet.
         self.shard.watches().version(watch.db, &watch.key) == Some(watch.version)
-            && !self.shard.is_expired(watch.db, &watch.key)
+            && !self.shard.is_expired(watch.db, Key::new(&watch.key))
     }
 }
 

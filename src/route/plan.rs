@@ -2,6 +2,7 @@
 
 use super::exec;
 use super::message::{PartReply, Results};
+use crate::base::key::Key;
 use crate::base::slot::Layout;
 use crate::command::{Across, Call, Gather, Handler, Run, SessionsHandler};
 use crate::resp::{Args, ReplyBuf};
@@ -101,7 +102,7 @@ impl<'a> Planner<'a> {
         let shard = self.layout.owner(key);
         self.strongest = self.strongest.max(mode);
         self.involved[shard] = true;
-        self.locks[shard].push((locks::fingerprint(db, key), mode));
+        self.locks[shard].push((locks::fingerprint(db, Key::new(key)), mode));
         shard
     }
 

@@ -1,16 +1,17 @@
 //! The door to one database: what handlers see of a shard.
 //!
 //! Reading goes through [`Db::read`] and [`Db::peek`]. Changing goes through [`Db::edit`] and the
-//! [`Slot`] it returns, and nowhere else: there expired keys vanish, watchers and the count of
-//! changes learn of every change, and no handler has to remember any of it.
+//! [`KeyMut`] it returns, and nowhere else: there expired keys vanish, whoever is interested learns of
+//! every change ([`super::change`]), and no handler has to remember any of it. What it has to say is
+//! what the change is called ([`Event`]).
 
-use super::entry::{ACCESS_MASK, Entry, New};
+use super::entry::{ACCESS_MASK, Entry};
+use super::event::Event;
 use super::table::{Lent, Place, Table};
-use super::{Settings, Shard, expiry};
-use crate::base::hash::{self, Random};
-use crate::base::{limits, number};
-use crate::value::string::{Blob, Str};
-use std::sync::Arc;
+use super::{Settings, Shard};
+use crate::base::hash::Random;
+use crate::base::key::Key;
+use crate::value::{Kind, New, string};
 
 /// What becomes of a key's expiry when its value is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +29,6 @@ pub enum Ttl {
 pub struct Db<'a> {
     shard: &'a mut Shard,
     number: usize,
-    /// A key of the command at hand whose hash is known: its bytes' address and length, its hash.
-    /// The command's bytes do not change while it runs, so the address says enough.
-    foreseen: (*const u8, usize, u64),
     /// Whether using a key leaves alone when it was last used.
     no_touch: bool,
 }
@@ -38,25 +36,13 @@ pub struct Db<'a> {
 impl<'a> Db<'a> {
     pub(super) fn new(shard: &'a mut Shard, number: usize) -> Db<'a> {
         shard.note(number);
-        Db { shard, number, foreseen: (std::ptr::null(), 0, 0), no_touch: false }
+        Db { shard, number, no_touch: false }
     }
 
     /// Says whether using a key leaves alone when it was last used (CLIENT NO-TOUCH).
     #[inline]
     pub fn set_no_touch(&mut self, no_touch: bool) {
         self.no_touch = no_touch;
-    }
-
-    /// Tells the hash of a key that the command at hand names.
-    #[inline]
-    pub fn foresee(&mut self, key: &[u8], hash: u64) {
-        self.foreseen = (key.as_ptr(), key.len(), hash);
-    }
-
-    #[inline]
-    fn hash(&self, key: &[u8]) -> u64 {
-        let (at, len, hash) = self.foreseen;
-        if at == key.as_ptr() && len == key.len() { hash } else { hash::of(key) }
     }
 
     /// The time this command runs at, milliseconds since the Unix epoch.
@@ -80,9 +66,33 @@ impl<'a> Db<'a> {
         self.shard.databases.len()
     }
 
-    /// The shard, for commands that concern more than one database.
-    pub fn shard(&mut self) -> &mut Shard {
-        self.shard
+    /// Empties this database.
+    pub fn flush(&mut self) {
+        self.shard.flush(self.number);
+    }
+
+    /// Exchanges two databases; returns whether they are two.
+    pub fn swap(&mut self, a: usize, b: usize) -> bool {
+        if a != b {
+            self.shard.swap(a, b);
+        }
+        a != b
+    }
+
+    /// Whether a key is one of those that are kept here, should it be there: a command that runs
+    /// everywhere may make keys up.
+    pub fn owns(&self, key: &[u8]) -> bool {
+        self.shard.layout.owner(key) == self.shard.number
+    }
+
+    /// Keys with an expiry here.
+    pub fn volatile(&self) -> usize {
+        self.shard.databases[self.number].volatile()
+    }
+
+    /// Places of this database's table, and the bytes it takes without the keys' blocks.
+    pub fn table_size(&self) -> (usize, usize) {
+        (self.table().places(), self.table().memory())
     }
 
     /// The same shard's door to another database.
@@ -105,57 +115,40 @@ impl<'a> Db<'a> {
 
     #[inline]
     fn table(&self) -> &Table {
-        &self.shard.databases[self.number].table
-    }
-
-    #[inline]
-    fn table_mut(&mut self) -> &mut Table {
-        &mut self.shard.databases[self.number].table
+        self.shard.databases[self.number].table()
     }
 
     /// Finds a key that has not expired; one that has goes now, unless that is paused.
     #[inline]
-    fn find(&mut self, hash: u64, key: &[u8]) -> Option<Place> {
-        let place = self.table().find(hash, key)?;
+    fn find(&mut self, key: Key) -> Option<Place> {
+        let place = self.table().find(key.hash(), key.bytes())?;
         let expired = self.table().get(place).expiry().is_some_and(|at| at < self.now_ms());
         if !expired {
             return Some(place);
         }
-        self.expire(hash, place, key);
+        self.expire(key, place);
         None
     }
 
     #[cold]
-    fn expire(&mut self, hash: u64, place: Place, key: &[u8]) {
+    fn expire(&mut self, key: Key, place: Place) {
         if !self.shard.settings.expiry_paused {
-            self.remove_expired(hash, place, key);
+            self.shard.expire(self.number, key, place);
         }
     }
 
     /// Makes room for a key that is written while an expired one of its name is still there.
     #[cold]
-    fn clear_place(&mut self, hash: u64, key: &[u8]) {
-        if let Some(place) = self.table().find(hash, key) {
-            self.remove_expired(hash, place, key);
-        }
-    }
-
-    fn remove_expired(&mut self, hash: u64, place: Place, key: &[u8]) {
-        let number = self.number;
-        let entry = self.table_mut().remove(hash, place);
-        self.shard.databases[number].volatile.changed(entry.expiry(), None);
-        drop(entry);
-        self.shard.stats.expired += 1;
-        self.shard.journal.aside(number, &[b"DEL", key]);
-        if !self.shard.watches.is_empty() {
-            self.shard.watches.touch(number, key);
+    fn clear_place(&mut self, key: Key) {
+        if let Some(place) = self.table().find(key.hash(), key.bytes()) {
+            self.shard.expire(self.number, key, place);
         }
     }
 
     /// Looks a key up for a client: counts as a hit or a miss, and as a use of the key.
     #[inline]
-    pub fn read(&mut self, key: &[u8]) -> Option<Lent<'_>> {
-        let Some(place) = self.find(self.hash(key), key) else {
+    pub fn read(&mut self, key: Key) -> Option<Lent<'_>> {
+        let Some(place) = self.find(key) else {
             self.shard.stats.misses += 1;
             return None;
         };
@@ -165,8 +158,8 @@ impl<'a> Db<'a> {
     }
 
     /// Looks a key up without that being a use of it (TTL, TYPE, OBJECT, EXISTS).
-    pub fn peek(&mut self, key: &[u8]) -> Option<Lent<'_>> {
-        let Some(place) = self.find(self.hash(key), key) else {
+    pub fn peek(&mut self, key: Key) -> Option<Lent<'_>> {
+        let Some(place) = self.find(key) else {
             self.shard.stats.misses += 1;
             return None;
         };
@@ -182,45 +175,31 @@ impl<'a> Db<'a> {
         }
         let (now_ms, lfu) = (self.now_ms(), self.shard.settings.lfu);
         let Shard { databases, random, .. } = &mut *self.shard;
-        let table = &mut databases[self.number].table;
-        let before = table.get(place).access();
+        let database = &mut databases[self.number];
+        let before = database.table().get(place).access();
         let after = match lfu {
             None => access_now(now_ms),
             Some(params) => lfu_use(before, now_ms, params, random),
         };
         // Most uses fall into the same second: then the line stays clean.
         if after != before {
-            table.get_mut(place).set_access(after);
+            database.set_access(place, after);
         }
     }
 
     /// Opens a key for change.
     #[inline]
-    pub fn edit<'b>(&'b mut self, key: &'b [u8]) -> Slot<'b, 'a> {
-        let hash = self.hash(key);
-        let place = self.find(hash, key);
+    pub fn edit<'b>(&'b mut self, key: Key<'b>) -> KeyMut<'b, 'a> {
+        let place = self.find(key);
         if place.is_none() && self.shard.settings.expiry_paused {
-            self.clear_place(hash, key);
+            self.clear_place(key);
         }
-        Slot { db: self, key, hash, place }
+        KeyMut { db: self, key, place }
     }
 
     /// Removes a key; returns whether it was there.
-    pub fn remove(&mut self, key: &[u8]) -> bool {
-        self.edit(key).take().is_some()
-    }
-
-    /// Counts a key that has gone because the expiry it was given had passed already.
-    pub fn count_expired(&mut self) {
-        self.shard.stats.expired += 1;
-    }
-
-    /// Puts an entry under its own key, in place of what is there.
-    pub fn store(&mut self, entry: Entry) {
-        let key = entry.key().to_vec();
-        let mut slot = self.edit(&key);
-        drop(slot.take());
-        slot.insert(entry);
+    pub fn remove(&mut self, key: Key, event: Event) -> bool {
+        self.edit(key).take(event).is_some()
     }
 
     /// A number that the shard's generator draws, for a choice that is made elsewhere.
@@ -234,14 +213,14 @@ impl<'a> Db<'a> {
         // key that is left does, as in Redis.
         for attempt in 0..100 {
             let Shard { databases, random, now, .. } = &mut *self.shard;
-            let table = &databases[self.number].table;
+            let table = databases[self.number].table();
             let entry = table.get(table.random(random)?);
             let key = entry.key().to_vec();
             if attempt == 99 || entry.expiry().is_none_or(|at| at >= now.unix_ms) {
                 return Some(key);
             }
             if !self.shard.settings.expiry_paused {
-                self.edit(&key);
+                self.edit(Key::new(&key));
             }
         }
         None
@@ -265,7 +244,7 @@ impl<'a> Db<'a> {
             });
             steps += 1;
         }
-        let (number, shards) = (self.shard.number as u64, self.shard.shards as u64);
+        let (number, shards) = (self.shard.number as u64, self.shard.shards() as u64);
         if at < POSITION_END {
             number << 48 | at
         } else if number + 1 < shards {
@@ -291,47 +270,19 @@ impl<'a> Db<'a> {
     /// command.
     #[inline]
     pub fn effect(&mut self, words: &[&[u8]]) {
-        self.shard.journal.effect(self.number, words);
-    }
-
-    /// Whether anybody reads effects: who has to compute something for one asks first.
-    pub fn wants_effects(&self) -> bool {
-        self.shard.journal.is_on()
-    }
-
-    fn changed(&mut self, key: &[u8]) {
-        self.shard.stats.dirty += 1;
-        if !self.shard.watches.is_empty() {
-            self.shard.watches.touch(self.number, key);
-        }
+        self.shard.journal().effect(self.number, words);
     }
 }
 
 /// One key of a [`Db`], there or not, open for change.
 #[derive(Debug)]
-pub struct Slot<'b, 'a> {
+pub struct KeyMut<'b, 'a> {
     db: &'b mut Db<'a>,
-    key: &'b [u8],
-    hash: u64,
+    key: Key<'b>,
     place: Option<Place>,
 }
 
-/// The value to store for bytes that a client sent: an integer if they are the text of one.
-#[inline]
-pub fn value_of(bytes: &[u8]) -> New<'_> {
-    if bytes.len() <= 20
-        && let Some(n) = number::parse_i64(bytes)
-    {
-        return New::Int(n);
-    }
-    if bytes.len() <= limits::INLINE_VALUE_MAX {
-        New::Inline(bytes)
-    } else {
-        New::Heap(Arc::new(bytes.to_vec()))
-    }
-}
-
-impl Slot<'_, '_> {
+impl KeyMut<'_, '_> {
     /// Whether the key is there.
     pub fn exists(&self) -> bool {
         self.place.is_some()
@@ -343,126 +294,90 @@ impl Slot<'_, '_> {
         self.place.map(|place| self.db.table().get(place))
     }
 
-    /// The string that is there.
-    ///
-    /// # Errors
-    /// When another type of value is there.
-    pub fn string(&self) -> Result<Option<Lent<'_>>, crate::base::error::Error> {
-        Ok(self.entry())
-    }
-
-    /// Sets the value, creating the key if need be.
+    /// Sets the value, creating the key if need be. A string that is set with a time is two events.
     #[inline]
-    pub fn put(&mut self, value: New, ttl: Ttl) {
-        let now_ms = self.db.now_ms();
+    pub fn put(&mut self, value: New, ttl: Ttl, event: Event) {
+        let (db, access) = (self.db.number, self.db.fresh_access());
         match self.place {
             Some(place) => {
-                let (access, keep) = (self.db.fresh_access(), self.db.no_touch);
-                let mut entry = self.db.table_mut().get_mut(place);
-                let before = entry.expiry();
-                let after = match ttl {
-                    Ttl::Keep => before,
-                    Ttl::Clear => None,
-                    Ttl::At(at_ms) => Some(at_ms),
-                };
-                entry.replace(value, after);
-                if entry.access() != access && !keep {
-                    entry.set_access(access);
-                }
-                drop(entry);
-                if before != after {
-                    self.note_expiry(place, before, after);
-                }
+                let keep_access = self.db.no_touch;
+                self.db.shard.change(db, self.key, place, event, |entry| {
+                    let expiry = match ttl {
+                        Ttl::Keep => entry.expiry(),
+                        Ttl::Clear => None,
+                        Ttl::At(at_ms) => Some(at_ms),
+                    };
+                    entry.replace(value, expiry);
+                    if entry.access() != access && !keep_access {
+                        entry.set_access(access);
+                    }
+                });
             }
             None => {
                 let expiry = if let Ttl::At(at_ms) = ttl { Some(at_ms) } else { None };
-                let entry = Entry::new(self.key, value, expiry, self.db.fresh_access());
-                let code = expiry.map_or(0, |at_ms| expiry::code(at_ms, now_ms));
-                let number = self.db.number;
-                self.db.shard.databases[number].volatile.changed(None, expiry);
-                self.place = Some(self.db.table_mut().insert(self.hash, entry, code));
+                let entry = Entry::new(self.key.bytes(), value, expiry, access);
+                self.place = Some(self.db.shard.insert(db, self.key, entry, event));
             }
         }
-        self.db.changed(self.key);
+        if event == Event::Set && matches!(ttl, Ttl::At(_)) {
+            self.db.shard.also(db, self.key, Event::Expire);
+        }
     }
 
-    /// Puts a whole entry where none is; its key must be this one.
-    pub fn insert(&mut self, entry: Entry) {
-        debug_assert!(self.place.is_none() && entry.key() == self.key);
-        let expiry = entry.expiry();
-        let code = expiry.map_or(0, |at_ms| expiry::code(at_ms, self.db.now_ms()));
-        let number = self.db.number;
-        self.db.shard.databases[number].volatile.changed(None, expiry);
-        self.place = Some(self.db.table_mut().insert(self.hash, entry, code));
-        self.db.changed(self.key);
+    /// Puts a whole entry in place of what is there; its key must be this one.
+    pub fn store(&mut self, entry: Entry, event: Event) {
+        let db = self.db.number;
+        match self.place {
+            Some(place) => {
+                self.db.shard.change(db, self.key, place, event, |old| *old = entry);
+            }
+            None => self.place = Some(self.db.shard.insert(db, self.key, entry, event)),
+        }
     }
 
     /// Takes the key out.
-    pub fn take(&mut self) -> Option<Entry> {
+    pub fn take(&mut self, event: Event) -> Option<Entry> {
         let place = self.place.take()?;
-        let entry = self.db.table_mut().remove(self.hash, place);
-        let number = self.db.number;
-        self.db.shard.databases[number].volatile.changed(entry.expiry(), None);
-        self.db.changed(self.key);
-        Some(entry)
+        Some(self.db.shard.take(self.db.number, self.key, place, event))
     }
 
     /// Sets or clears the expiry of a key that is there.
     pub fn set_expiry(&mut self, expiry: Option<i64>) {
         let Some(place) = self.place else { return };
-        let mut entry = self.db.table_mut().get_mut(place);
-        let before = entry.expiry();
-        entry.set_expiry(expiry);
-        drop(entry);
-        self.note_expiry(place, before, expiry);
-        self.db.changed(self.key);
+        let event = if expiry.is_some() { Event::Expire } else { Event::Persist };
+        let db = self.db.number;
+        self.db.shard.change(db, self.key, place, event, |entry| entry.set_expiry(expiry));
     }
 
     /// Puts `n` where a number is already, without touching anything else. Returns whether one was.
     #[inline]
-    pub fn set_int(&mut self, n: i64) -> bool {
-        let Some(place) = self.place else {
+    pub fn set_int(&mut self, n: i64, event: Event) -> bool {
+        let Some(place) =
+            self.place.filter(|place| self.db.table().get(*place).kind() == Kind::Int)
+        else {
             return false;
         };
-        let done = self.db.table_mut().get_mut(place).set_int(n);
-        if done {
-            self.db.changed(self.key);
-        }
-        done
+        let db = self.db.number;
+        self.db.shard.change(db, self.key, place, event, |entry| entry.set_int(n))
     }
 
     /// Writes `bytes` at `offset` of the string that is there (or of an empty one), growing it with
     /// zero bytes as needed; returns the new length. The expiry stays.
-    ///
-    /// A string in the block is laid out anew; a long one grows in its own allocation, so appending
-    /// to it costs what is appended.
-    pub fn write_at(&mut self, offset: usize, bytes: &[u8]) -> usize {
-        let blob = self.place.and_then(|place| self.db.table_mut().get_mut(place).take_blob());
-        if let Some(mut blob) = blob {
-            let len = overwrite(Arc::make_mut(&mut blob), offset, bytes);
-            self.put(New::Heap(blob), Ttl::Keep);
+    pub fn write_at(&mut self, offset: usize, bytes: &[u8], event: Event) -> usize {
+        let Some(place) = self.place else {
+            let mut whole = Vec::new();
+            let len = string::overwrite(&mut whole, offset, bytes);
+            self.put(New::edited(&mut whole), Ttl::Clear, event);
             return len;
-        }
-        let mut whole = match self.entry() {
-            Some(entry) => entry.string().bytes(&mut itoa::Buffer::new()).to_vec(),
-            None => Vec::new(),
         };
-        let len = overwrite(&mut whole, offset, bytes);
-        let value = if len <= limits::INLINE_VALUE_MAX {
-            New::Edited(&whole)
-        } else {
-            New::Heap(Arc::new(whole))
-        };
-        self.put(value, Ttl::Keep);
-        len
-    }
-
-    fn note_expiry(&mut self, place: Place, before: Option<i64>, after: Option<i64>) {
-        let code = after.map_or(0, |at_ms| expiry::code(at_ms, self.db.now_ms()));
-        let number = self.db.number;
-        let database = &mut self.db.shard.databases[number];
-        database.table.set_code(place, code);
-        database.volatile.changed(before, after);
+        let (db, access) = (self.db.number, self.db.fresh_access());
+        let keep_access = self.db.no_touch;
+        self.db.shard.change(db, self.key, place, event, |entry| {
+            if !keep_access {
+                entry.set_access(access);
+            }
+            entry.write_at(offset, bytes)
+        })
     }
 }
 
@@ -475,15 +390,6 @@ impl Db<'_> {
             Some(_) => lfu_minutes(self.now_ms()) << 8 | LFU_START,
         }
     }
-}
-
-fn overwrite(whole: &mut Vec<u8>, offset: usize, bytes: &[u8]) -> usize {
-    let end = offset + bytes.len();
-    if whole.len() < end {
-        whole.resize(end, 0);
-    }
-    whole[offset..end].copy_from_slice(bytes);
-    whole.len()
 }
 
 /// LRU: seconds, modulo 2^22 (48 days).
@@ -519,14 +425,6 @@ fn lfu_use(access: u32, now_ms: i64, (factor, decay): (u32, u32), random: &mut R
     lfu_minutes(now_ms) << 8 | grown
 }
 
-/// Bytes shared with a reply if the string is long.
-pub fn blob_of(value: &Str) -> Option<Blob> {
-    match value {
-        Str::Blob(blob) => Some(Blob::clone(blob)),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -539,17 +437,17 @@ mod tests {
     }
 
     fn text(db: &mut Db, key: &[u8]) -> Option<Vec<u8>> {
-        Some(db.read(key)?.string().bytes(&mut itoa::Buffer::new()).to_vec())
+        Some(db.read(Key::new(key))?.string().bytes(&mut itoa::Buffer::new()).to_vec())
     }
 
     #[test]
     fn put_expire_and_vanish() {
         let mut shard = shard();
         let mut db = shard.db(0);
-        db.edit(b"k").put(value_of(b"v"), Ttl::At(1_000_500));
+        db.edit(Key::new(b"k")).put(New::string(b"v"), Ttl::At(1_000_500), Event::Set);
         assert_eq!(text(&mut db, b"k"), Some(b"v".to_vec()));
-        db.edit(b"k").put(value_of(b"12"), Ttl::Keep);
-        assert_eq!(db.peek(b"k").and_then(|e| e.expiry()), Some(1_000_500));
+        db.edit(Key::new(b"k")).put(New::string(b"12"), Ttl::Keep, Event::Set);
+        assert_eq!(db.peek(Key::new(b"k")).and_then(|e| e.expiry()), Some(1_000_500));
         assert_eq!(shard.keys(0), (1, 1));
         shard.set_now(Now { unix_ms: 1_000_501, monotonic_ns: 2 });
         assert_eq!(text(&mut shard.db(0), b"k"), None);
@@ -561,12 +459,12 @@ mod tests {
     fn strings_grow_from_number_to_block_to_their_own_allocation() {
         let mut shard = shard();
         let mut db = shard.db(0);
-        let mut slot = db.edit(b"k");
-        slot.put(value_of(b"12"), Ttl::Clear);
-        assert_eq!(slot.write_at(2, b"ab"), 4);
-        assert_eq!(slot.write_at(6, b"!"), 7);
-        assert_eq!(slot.write_at(7, &[b'x'; 20_000]), 20_007);
-        assert_eq!(slot.write_at(0, b"9"), 20_007);
+        let mut slot = db.edit(Key::new(b"k"));
+        slot.put(New::string(b"12"), Ttl::Clear, Event::Set);
+        assert_eq!(slot.write_at(2, b"ab", Event::SetRange), 4);
+        assert_eq!(slot.write_at(6, b"!", Event::SetRange), 7);
+        assert_eq!(slot.write_at(7, &[b'x'; 20_000], Event::SetRange), 20_007);
+        assert_eq!(slot.write_at(0, b"9", Event::SetRange), 20_007);
         let whole = text(&mut db, b"k").unwrap();
         assert_eq!((&whole[..8], whole.len()), (&b"92ab\0\0!x"[..], 20_007));
     }
@@ -577,7 +475,7 @@ mod tests {
         for i in 0..5000u32 {
             let key = i.to_be_bytes();
             let ttl = if i % 5 == 0 { Ttl::Clear } else { Ttl::At(1_000_000 + i64::from(i)) };
-            shard.db(1).edit(&key).put(value_of(b"v"), ttl);
+            shard.db(1).edit(Key::new(&key)).put(New::string(b"v"), ttl, Event::Set);
         }
         assert_eq!(shard.keys(1), (5000, 4000));
         shard.set_now(Now { unix_ms: 1_003_000, monotonic_ns: 2 });

@@ -22,11 +22,15 @@
 //! 2. key and value lie inside `total`, because `write` is the only place that lays out a block;
 //! 3. an `Entry` owns its block: nobody else frees or writes it;
 //! 4. the value of kind `Heap` is a `Blob`, moved into the block bit by bit, owned by the entry.
+//!
+//! Miri checks what the tests of this file and of the table do with it; the README says how.
 
-use crate::value::string::{Blob, BlobRef, Str};
+use crate::value::string::{self, Blob, BlobRef, Digits, Str};
+use crate::value::{Kind, New};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 const VOLATILE: u64 = 1 << 4;
 const LONG: u64 = 1 << 5;
@@ -38,62 +42,6 @@ const ACCESS_AT: u32 = 18;
 /// The access field's 22 bits.
 pub const ACCESS_MASK: u32 = (1 << 22) - 1;
 const HEADER_MASK: u64 = (1 << 40) - 1;
-
-/// How a value is kept. The discriminants are what the header stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Kind {
-    /// A canonical integer, as 8 bytes.
-    Int = 0,
-    /// A string in the block, as it was set.
-    Inline = 1,
-    /// A string in the block that was changed in place since (OBJECT ENCODING calls it raw).
-    Edited = 2,
-    /// A long string with its own allocation.
-    Heap = 3,
-}
-
-impl Kind {
-    fn of(header: u64) -> Kind {
-        match header & 15 {
-            0 => Kind::Int,
-            1 => Kind::Inline,
-            2 => Kind::Edited,
-            _ => Kind::Heap,
-        }
-    }
-}
-
-/// A value to be stored.
-#[derive(Debug)]
-pub enum New<'a> {
-    /// A number.
-    Int(i64),
-    /// A short string as it was set.
-    Inline(&'a [u8]),
-    /// A short string that was changed.
-    Edited(&'a [u8]),
-    /// A long string.
-    Heap(Blob),
-}
-
-impl New<'_> {
-    fn kind(&self) -> Kind {
-        match self {
-            New::Int(_) => Kind::Int,
-            New::Inline(_) => Kind::Inline,
-            New::Edited(_) => Kind::Edited,
-            New::Heap(_) => Kind::Heap,
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            New::Int(_) | New::Heap(_) => 8,
-            New::Inline(bytes) | New::Edited(bytes) => bytes.len(),
-        }
-    }
-}
 
 /// An owned block. See the module's head for its layout.
 #[derive(Debug)]
@@ -143,11 +91,14 @@ impl Entry {
     /// # Panics
     /// When the key is longer than `u32::MAX`: the parser admits none.
     pub fn new(key: &[u8], value: New, expiry: Option<i64>, access: u32) -> Entry {
-        let (shape, _) = Shape::of(key.len(), value.len(), expiry.is_some());
+        let (shape, _) = Shape::of(key.len(), value.block_len(), expiry.is_some());
         let layout = layout(shape.total());
         // SAFETY: the layout's size is not zero (a block is at least 16 bytes).
         let at = unsafe { alloc(layout) };
         let Some(at) = NonNull::new(at) else { handle_alloc_error(layout) };
+        // SAFETY: a block is at least 16 bytes. `header` reads 8, of which a very short key and value
+        // leave some to nobody: those would be read without ever having been written.
+        unsafe { at.cast::<u64>().write_unaligned(0) };
         let mut entry = Entry(at);
         entry.write(Some(key), value, expiry, access);
         entry
@@ -157,7 +108,7 @@ impl Entry {
     /// in their place.
     fn write(&mut self, key: Option<&[u8]>, value: New, expiry: Option<i64>, access: u32) {
         let key_len = key.map_or_else(|| self.shape().key_len, <[u8]>::len);
-        let (shape, long) = Shape::of(key_len, value.len(), expiry.is_some());
+        let (shape, long) = Shape::of(key_len, value.block_len(), expiry.is_some());
         let mut header = u64::from(value.kind() as u8)
             | u64::from(access & ACCESS_MASK) << ACCESS_AT
             | if expiry.is_some() { VOLATILE } else { 0 };
@@ -200,7 +151,8 @@ impl Entry {
 
     #[inline]
     fn header(&self) -> u64 {
-        // SAFETY: fact 1: the first 8 bytes are there; the upper three are masked off.
+        // SAFETY: fact 1: the first 8 bytes are there and `new` has written them all; the upper three
+        // are masked off.
         u64::from_le(unsafe { self.0.as_ptr().cast::<u64>().read_unaligned() }) & HEADER_MASK
     }
 
@@ -234,7 +186,7 @@ impl Entry {
     /// How the value is kept.
     #[inline]
     pub fn kind(&self) -> Kind {
-        Kind::of(self.header())
+        Kind::stored_as((self.header() & 15) as u8)
     }
 
     /// The expiry in milliseconds since the Unix epoch, if the key has one.
@@ -252,7 +204,7 @@ impl Entry {
     #[inline]
     pub fn string(&self) -> Str<'_> {
         let shape = self.shape();
-        // SAFETY: facts 1, 2 and 4; the borrow of `self` keeps the `Blob` alive and in place.
+        // SAFETY: facts 1, 2 and 4; the borrow of `self` keeps the `Blob` alive and unchanged.
         unsafe {
             let at = self.0.as_ptr().add(shape.key_at + shape.key_len);
             match self.kind() {
@@ -314,12 +266,28 @@ impl Entry {
     pub fn replace(&mut self, value: New, expiry: Option<i64>) {
         drop(self.take_blob());
         let (old, access) = (self.shape(), self.access());
-        let (new, _) = Shape::of(old.key_len, value.len(), expiry.is_some());
+        let (new, _) = Shape::of(old.key_len, value.block_len(), expiry.is_some());
         if class(new.total()) == class(old.total()) && new.key_at == old.key_at {
             return self.write(None, value, expiry, access);
         }
         let fresh = Entry::new(self.key(), value, expiry, access);
         *self = fresh;
+    }
+
+    /// Writes `bytes` at `offset` of the string, which grows with zero bytes as needed; returns its
+    /// length. A string in the block is laid out anew; a long one grows in its own allocation, so
+    /// appending to it costs what is appended. The block may move.
+    pub fn write_at(&mut self, offset: usize, bytes: &[u8]) -> usize {
+        let expiry = self.expiry();
+        if let Some(mut blob) = self.take_blob() {
+            let len = string::overwrite(Arc::make_mut(&mut blob), offset, bytes);
+            self.replace(New::Heap(blob), expiry);
+            return len;
+        }
+        let mut whole = self.string().bytes(&mut Digits::new()).to_vec();
+        let len = string::overwrite(&mut whole, offset, bytes);
+        self.replace(New::edited(&mut whole), expiry);
+        len
     }
 
     /// Sets or clears the expiry. The block may move.
@@ -346,30 +314,16 @@ impl Entry {
 
     /// A copy under the same key.
     pub fn duplicate(&self) -> Entry {
-        let (key, expiry, access) = (self.key(), self.expiry(), self.access());
-        match self.string() {
-            Str::Int(n) => Entry::new(key, New::Int(n), expiry, access),
-            Str::Bytes(b) if self.kind() == Kind::Edited => {
-                Entry::new(key, New::Edited(b), expiry, access)
-            }
-            Str::Bytes(b) => Entry::new(key, New::Inline(b), expiry, access),
-            Str::Blob(blob) => Entry::new(key, New::Heap(blob.clone()), expiry, access),
-        }
+        let value = self.string();
+        Entry::new(self.key(), New::copy(self.kind(), &value), self.expiry(), self.access())
     }
 
     /// A new block with this one's value, which a long string leaves behind.
     fn rebuilt(&mut self, key: Option<&[u8]>, expiry: Option<i64>) -> Entry {
         let (access, kind) = (self.access(), self.kind());
         let blob = self.take_blob();
-        let key = key.unwrap_or_else(|| self.key());
-        let value = match (blob, self.string()) {
-            (Some(blob), _) => New::Heap(blob),
-            (None, Str::Int(n)) => New::Int(n),
-            (None, Str::Bytes(bytes)) if kind == Kind::Edited => New::Edited(bytes),
-            (None, Str::Bytes(bytes)) => New::Inline(bytes),
-            (None, Str::Blob(_)) => unreachable!("just taken"),
-        };
-        Entry::new(key, value, expiry, access)
+        let (key, value) = (key.unwrap_or_else(|| self.key()), self.string());
+        Entry::new(key, blob.map_or_else(|| New::copy(kind, &value), New::Heap), expiry, access)
     }
 
     /// The 22 bits that eviction keeps.
@@ -394,12 +348,7 @@ impl Entry {
 
     /// Bytes this key takes: its block and, for a long string, the allocation behind it.
     pub fn footprint(&self) -> usize {
-        let behind = match self.string() {
-            // The Vec's header and the two counts beside it.
-            Str::Blob(blob) => blob.capacity() + 40,
-            _ => 0,
-        };
-        class(self.shape().total()) + behind
+        class(self.shape().total()) + self.string().outside()
     }
 
     /// The block's address; the caller owns the block from here on.
@@ -438,7 +387,6 @@ impl Drop for Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     fn text(entry: &Entry) -> Vec<u8> {
         entry.string().bytes(&mut itoa::Buffer::new()).to_vec()

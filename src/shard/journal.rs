@@ -36,7 +36,7 @@ pub struct Journal {
 
 impl Journal {
     /// Starts or stops recording.
-    pub fn set_on(&mut self, on: bool) {
+    pub(super) fn set_on(&mut self, on: bool) {
         self.on = on;
     }
 

@@ -31,6 +31,7 @@
 //! While nobody holds or waits, [`Locks::is_idle`] is the only thing anybody asks.
 
 use crate::base::hash;
+use crate::base::key::Key;
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
@@ -94,8 +95,8 @@ pub type Wants = SmallVec<[Want; 4]>;
 
 /// The fingerprint of a key. Two keys with the same one share a lock, which costs waiting and
 /// nothing else.
-pub fn fingerprint(db: usize, key: &[u8]) -> u64 {
-    let fingerprint = hash::of(key) ^ (db as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+pub fn fingerprint(db: usize, key: Key) -> u64 {
+    let fingerprint = key.hash() ^ (db as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     if fingerprint == WHOLE { 0 } else { fingerprint }
 }
 

@@ -2,8 +2,10 @@
 //! atomicity within a shard is `&mut Shard`.
 
 pub mod caller;
+mod change;
 pub mod db;
 pub mod entry;
+pub mod event;
 pub mod expiry;
 pub mod journal;
 pub mod locks;
@@ -12,11 +14,13 @@ pub mod watch;
 
 use crate::base::clock::Now;
 use crate::base::hash::Random;
+use crate::base::key::Key;
 use crate::base::limits;
+use crate::base::slot::Layout;
+use change::{Changes, Database};
 use db::Db;
-use journal::Journal;
+use std::sync::Arc;
 use table::Table;
-use watch::Watches;
 
 /// What a shard counts as it works; published for INFO once per turn.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,52 +61,18 @@ impl Default for Settings {
     }
 }
 
-/// The keys with an expiry of one database on this shard.
-#[derive(Clone, Copy, Debug, Default)]
-struct Volatile {
-    keys: usize,
-    /// The sum of when they expire: nine quintillion keys fit.
-    sum_ms: i128,
-}
-
-impl Volatile {
-    /// A key's expiry was this and is that.
-    #[inline]
-    fn changed(&mut self, before: Option<i64>, after: Option<i64>) {
-        if let Some(at_ms) = before {
-            self.keys -= 1;
-            self.sum_ms -= i128::from(at_ms);
-        }
-        if let Some(at_ms) = after {
-            self.keys += 1;
-            self.sum_ms += i128::from(at_ms);
-        }
-    }
-}
-
-/// One database's keys on this shard.
-#[derive(Debug, Default)]
-struct Database {
-    table: Table,
-    /// Keys with an expiry.
-    volatile: Volatile,
-    /// Whether it is in the shard's list of those that may have changed.
-    is_noted: bool,
-}
-
 /// One shard's share of all databases.
 #[derive(Debug)]
 pub struct Shard {
     number: usize,
-    shards: usize,
+    layout: Arc<Layout>,
     databases: Vec<Database>,
     /// Databases whose number of keys may have changed since somebody asked.
     noted: Vec<usize>,
     now: Now,
     settings: Settings,
     stats: Stats,
-    watches: Watches,
-    journal: Journal,
+    changes: Changes,
     random: Random,
     /// Tables that were flushed and are freed a slice at a time.
     graveyard: Vec<Table>,
@@ -113,18 +83,22 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Shard `number` of `shards`, with empty databases.
+    /// Shard `number` of `shards` that share all slots evenly, with empty databases.
     pub fn new(number: usize, shards: usize, databases: usize) -> Shard {
+        Shard::of_layout(number, Arc::new(Layout::even(shards)), databases)
+    }
+
+    /// Shard `number` of a layout, with empty databases.
+    pub fn of_layout(number: usize, layout: Arc<Layout>, databases: usize) -> Shard {
         Shard {
             number,
-            shards,
+            layout,
             databases: (0..databases).map(|_| Database::default()).collect(),
             noted: Vec::new(),
             now: Now::default(),
             settings: Settings::default(),
             stats: Stats::default(),
-            watches: Watches::default(),
-            journal: Journal::default(),
+            changes: Changes::default(),
             random: Random::new(
                 0x9E37_79B9 ^ (number as u64) << 32 ^ crate::base::hash::of(b"seed"),
             ),
@@ -137,7 +111,7 @@ impl Shard {
     /// Sets the time this turn works with.
     pub fn set_now(&mut self, now: Now) {
         self.now = now;
-        self.journal.set_stamp(now.monotonic_ns);
+        self.journal().set_stamp(now.monotonic_ns);
     }
 
     /// The time this turn works with.
@@ -168,7 +142,7 @@ impl Shard {
 
     /// Keys and keys with an expiry in a database.
     pub fn keys(&self, db: usize) -> (usize, usize) {
-        (self.databases[db].table.len(), self.databases[db].volatile.keys)
+        (self.databases[db].table().len(), self.databases[db].volatile())
     }
 
     /// Tells the databases whose number of keys may have changed since this was called last, with
@@ -197,8 +171,7 @@ impl Shard {
     /// When the keys of a database that expire do so on average, in milliseconds since the Unix
     /// epoch; 0 if there are none.
     pub fn mean_expiry_ms(&self, db: usize) -> i64 {
-        let Volatile { keys, sum_ms } = self.databases[db].volatile;
-        if keys == 0 { 0 } else { (sum_ms / keys as i128) as i64 }
+        self.databases[db].mean_expiry_ms()
     }
 
     /// This shard's number.
@@ -208,106 +181,43 @@ impl Shard {
 
     /// How many shards there are.
     pub fn shards(&self) -> usize {
-        self.shards
-    }
-
-    /// Places of a database's table, and the bytes it takes without the keys' blocks.
-    pub fn table_size(&self, db: usize) -> (usize, usize) {
-        let table = &self.databases[db].table;
-        (table.places(), table.memory())
+        self.layout.shards()
     }
 
     /// Bytes the tables take without the keys' blocks.
     pub fn table_memory(&self) -> usize {
-        self.databases.iter().map(|db| db.table.memory()).sum()
+        self.databases.iter().map(|db| db.table().memory()).sum()
     }
 
     /// What has been counted.
-    pub fn stats(&self) -> &Stats {
-        &self.stats
+    pub fn stats(&self) -> Stats {
+        let (dirty, expired) = self.changes.counts();
+        Stats { dirty, expired, ..self.stats }
     }
 
     /// Starts hits, misses and expirations anew (CONFIG RESETSTAT).
     pub fn reset_stats(&mut self) {
-        self.stats = Stats { dirty: self.stats.dirty, ..Stats::default() };
-    }
-
-    /// The journal.
-    pub fn journal(&mut self) -> &mut Journal {
-        &mut self.journal
-    }
-
-    /// WATCH's side of this shard.
-    pub fn watches(&mut self) -> &mut Watches {
-        &mut self.watches
+        self.stats = Stats::default();
+        self.changes.reset_expired();
     }
 
     /// Fetches what a search for a hash looks at first.
     #[inline]
     pub fn prefetch(&self, db: usize, hash: u64) {
-        self.databases[db].table.prefetch(hash);
+        self.databases[db].table().prefetch(hash);
     }
 
     /// The second half of [`Shard::prefetch`], once the first has had time to work.
     #[inline]
     pub fn prefetch_block(&self, db: usize, hash: u64) {
-        self.databases[db].table.prefetch_block(hash);
+        self.databases[db].table().prefetch_block(hash);
     }
 
     /// Whether a key is there and its time has passed.
-    pub fn is_expired(&self, db: usize, key: &[u8]) -> bool {
-        let table = &self.databases[db].table;
-        let place = table.find(crate::base::hash::of(key), key);
+    pub fn is_expired(&self, db: usize, key: Key) -> bool {
+        let table = self.databases[db].table();
+        let place = table.find(key.hash(), key.bytes());
         place.is_some_and(|place| table.get(place).expiry().is_some_and(|at| at < self.now.unix_ms))
-    }
-
-    /// Exchanges two databases (SWAPDB).
-    pub fn swap_databases(&mut self, a: usize, b: usize) {
-        if a == b {
-            return;
-        }
-        // A key that has expired goes now: in its new place, it would look like one that expires
-        // while it is watched.
-        let both = self.watches.of(a).chain(self.watches.of(b));
-        for key in both.map(<[u8]>::to_vec).collect::<Vec<_>>() {
-            for side in [a, b] {
-                if self.is_expired(side, &key) {
-                    self.db(side).edit(&key);
-                }
-            }
-        }
-        // A watched key changed if it exists on either side.
-        let now = self.now.unix_ms;
-        let databases = &self.databases;
-        let mut watches = std::mem::take(&mut self.watches);
-        for side in [a, b] {
-            watches.touch_where(side, |key| {
-                [a, b].iter().any(|side| databases[*side].contains(key, now))
-            });
-        }
-        self.watches = watches;
-        // Both, since each takes along whether it is noted.
-        self.note(a);
-        self.note(b);
-        self.databases.swap(a, b);
-        self.stats.dirty += 1;
-    }
-
-    /// Empties a database. Its keys are freed a slice at a time by [`Shard::housekeep`].
-    pub fn flush(&mut self, db: usize) {
-        let now = self.now.unix_ms;
-        if !self.watches.is_empty() {
-            let mut watches = std::mem::take(&mut self.watches);
-            let database = &self.databases[db];
-            watches.touch_where(db, |key| database.contains(key, now));
-            self.watches = watches;
-        }
-        let database = std::mem::take(&mut self.databases[db]);
-        self.note(db);
-        if !database.table.is_empty() {
-            self.stats.dirty += database.table.len() as u64;
-            self.graveyard.push(database.table);
-        }
     }
 
     /// One bounded step of work that nobody waits for: freeing flushed tables, removing expired
@@ -329,7 +239,7 @@ impl Shard {
             return false;
         }
         let number = self.pass_at;
-        let at_end = self.databases[number].volatile.keys == 0 || self.expire_step(number);
+        let at_end = self.databases[number].volatile() == 0 || self.expire_step(number);
         if at_end {
             self.pass_at = (number + 1) % self.databases.len();
             *pass_done = self.pass_at == 0;
@@ -340,36 +250,5 @@ impl Shard {
     /// Keys of flushed tables that have not been freed yet (INFO's `lazyfree_pending_objects`).
     pub fn pending_frees(&self) -> usize {
         self.graveyard.iter().map(Table::len).sum()
-    }
-
-    /// Looks at one segment for keys whose time has come; returns whether it was the last.
-    fn expire_step(&mut self, db: usize) -> bool {
-        use table::Due;
-        self.note(db);
-        let now_ms = self.now.unix_ms;
-        let Shard { databases, found, stats, watches, journal, .. } = self;
-        let Database { table, volatile, .. } = &mut databases[db];
-        table.pass_step(now_ms, found, |entry| match entry.expiry() {
-            None => Due::Keep(0),
-            Some(at_ms) if at_ms >= now_ms => Due::Keep(expiry::code(at_ms, now_ms)),
-            Some(at_ms) => {
-                stats.expired += 1;
-                volatile.changed(Some(at_ms), None);
-                if !watches.is_empty() {
-                    watches.touch(db, entry.key());
-                }
-                journal.begin(0);
-                journal.aside(db, &[b"DEL", entry.key()]);
-                Due::Gone(crate::base::hash::of(entry.key()))
-            }
-        })
-    }
-}
-
-impl Database {
-    /// Whether a key is there and has not expired.
-    fn contains(&self, key: &[u8], now_ms: i64) -> bool {
-        let place = self.table.find(crate::base::hash::of(key), key);
-        place.is_some_and(|place| self.table.get(place).expiry().is_none_or(|at| at >= now_ms))
     }
 }

@@ -15,9 +15,21 @@ pub type Blob = Arc<Vec<u8>>;
 pub struct BlobRef<'a>(ManuallyDrop<Blob>, PhantomData<&'a Blob>);
 
 impl<'a> BlobRef<'a> {
-    /// Borrows what the caller vouches for: the copied `Blob` must stay alive and in place for `'a`.
-    pub(crate) fn new(blob: ManuallyDrop<Blob>) -> BlobRef<'a> {
+    /// Borrows a `Blob` that lies elsewhere.
+    ///
+    /// # Safety
+    /// `blob` is a bitwise copy of a `Blob` that stays alive and unchanged for `'a`.
+    pub(crate) unsafe fn new(blob: ManuallyDrop<Blob>) -> BlobRef<'a> {
         BlobRef(blob, PhantomData)
+    }
+}
+
+#[cfg(test)]
+impl<'a> From<&'a Blob> for BlobRef<'a> {
+    fn from(blob: &'a Blob) -> BlobRef<'a> {
+        let at = std::ptr::from_ref(blob).cast::<ManuallyDrop<Blob>>();
+        // SAFETY: what is copied is borrowed for as long.
+        unsafe { BlobRef::new(at.read()) }
     }
 }
 
@@ -62,8 +74,27 @@ impl Str<'_> {
         }
     }
 
+    /// Bytes it takes beside its key's block.
+    pub fn outside(&self) -> usize {
+        match self {
+            // The Vec's header and the two counts beside it.
+            Str::Blob(blob) => blob.capacity() + 40,
+            Str::Int(_) | Str::Bytes(_) => 0,
+        }
+    }
+
     /// Whether the string is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Writes `bytes` at `offset` of a string, which grows with zero bytes as needed; returns its length.
+pub fn overwrite(whole: &mut Vec<u8>, offset: usize, bytes: &[u8]) -> usize {
+    let end = offset + bytes.len();
+    if whole.len() < end {
+        whole.resize(end, 0);
+    }
+    whole[offset..end].copy_from_slice(bytes);
+    whole.len()
 }

@@ -5,6 +5,7 @@ use crate::base::number::parse_i64;
 use crate::command::{Effect, Outcome};
 use crate::resp::{Args, Reply};
 use crate::shard::db::Db;
+use crate::shard::event::Event;
 use crate::value::string::Digits;
 
 /// EXPIRE.
@@ -45,7 +46,7 @@ fn set_expiry(
         .checked_mul(unit_ms)
         .and_then(|ms| ms.checked_add(base_ms))
         .ok_or(Error::InvalidExpire(command))?;
-    let (key, now_ms) = (args.at(0), db.now_ms());
+    let (key, now_ms) = (args.key(0), db.now_ms());
     let mut slot = db.edit(key);
     let before = slot.entry().map(|entry| entry.expiry());
     if !before.is_some_and(|before| condition.holds(before, at_ms)) {
@@ -54,12 +55,11 @@ fn set_expiry(
     }
     reply.integer(1);
     if at_ms <= now_ms {
-        drop(slot.take());
-        db.count_expired();
-        db.effect(&[b"DEL", key]);
+        drop(slot.take(Event::Expired));
+        db.effect(&[b"DEL", key.bytes()]);
     } else {
         slot.set_expiry(Some(at_ms));
-        db.effect(&[b"PEXPIREAT", key, Digits::new().format(at_ms).as_bytes()]);
+        db.effect(&[b"PEXPIREAT", key.bytes(), Digits::new().format(at_ms).as_bytes()]);
     }
     Ok(Effect::Wrote)
 }
@@ -117,7 +117,7 @@ impl Condition {
 
 /// PERSIST.
 pub fn persist(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let mut slot = db.edit(args.at(0));
+    let mut slot = db.edit(args.key(0));
     let volatile = slot.entry().is_some_and(|entry| entry.expiry().is_some());
     reply.integer(i64::from(volatile));
     if !volatile {
@@ -151,7 +151,7 @@ pub fn pexpiretime(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 
 /// Replies with what `time` makes of a key's expiry; -1 without one, -2 without a key.
 fn tell(db: &mut Db, args: &Args, reply: &mut Reply, time: impl Fn(i64) -> i64) -> Outcome {
-    reply.integer(match db.peek(args.at(0)) {
+    reply.integer(match db.peek(args.key(0)) {
         Some(entry) => entry.expiry().map_or(-1, time),
         None => -2,
     });

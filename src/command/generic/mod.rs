@@ -9,7 +9,8 @@ mod scan;
 use super::{Command, Effect, Family, Gather, Outcome, Run, flag, tip};
 use crate::resp::{Args, Reply};
 use crate::shard::db::Db;
-use crate::shard::entry::Kind;
+use crate::shard::event::Event;
+use crate::value::Kind;
 
 const KEYSPACE: u32 = flag::KEYSPACE;
 
@@ -233,14 +234,14 @@ fn type_name(kind: Kind) -> &'static str {
 
 /// DEL and UNLINK, one key.
 fn del(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let there = db.remove(args.at(0));
+    let there = db.remove(args.key(0), Event::Del);
     reply.integer(i64::from(there));
     Ok(if there { Effect::Wrote } else { Effect::Read })
 }
 
 /// EXISTS, one key.
 fn exists(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let there = db.peek(args.at(0)).is_some();
+    let there = db.peek(args.key(0)).is_some();
     reply.integer(i64::from(there));
     Ok(Effect::Read)
 }
@@ -248,13 +249,13 @@ fn exists(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 /// TOUCH, one key: using it is what is asked for, whatever CLIENT NO-TOUCH says.
 fn touch(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     db.set_no_touch(false);
-    let there = db.read(args.at(0)).is_some();
+    let there = db.read(args.key(0)).is_some();
     reply.integer(i64::from(there));
     Ok(Effect::Read)
 }
 
 /// TYPE.
 fn type_(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    reply.simple(db.peek(args.at(0)).map_or("none", |entry| type_name(entry.kind())));
+    reply.simple(db.peek(args.key(0)).map_or("none", |entry| type_name(entry.kind())));
     Ok(Effect::Read)
 }

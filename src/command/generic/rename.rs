@@ -8,8 +8,10 @@ use crate::base::number::parse_i64;
 use crate::command::{Across, Effect, Outcome, Write};
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::shard::db::{Db, Ttl};
-use crate::shard::entry::{Entry, Kind, New};
+use crate::shard::entry::Entry;
+use crate::shard::event::Event;
 use crate::value::string::Digits;
+use crate::value::{Kind, New};
 use std::sync::Arc;
 
 /// RENAME.
@@ -52,15 +54,15 @@ pub static RENAMENX: Across = Across {
 /// Renames within a shard, or finds nothing to do: the names are the same, or `only_if_free` and
 /// the new one is taken.
 fn rename(db: &mut Db, args: &Args, only_if_free: bool) -> Outcome {
-    let (from, to) = (args.at(0), args.at(1));
+    let (from, to) = (args.key(0), args.key(1));
     if !db.edit(from).exists() {
         return Err(Error::NoSuchKey);
     }
-    if from == to || (only_if_free && db.edit(to).exists()) {
+    if from.bytes() == to.bytes() || (only_if_free && db.edit(to).exists()) {
         return Ok(Effect::Read);
     }
-    if let Some(entry) = db.edit(from).take() {
-        db.store(entry.renamed(to));
+    if let Some(entry) = db.edit(from).take(Event::RenameFrom) {
+        db.edit(to).store(entry.renamed(to.bytes()), Event::RenameTo);
     }
     Ok(Effect::Wrote)
 }
@@ -70,15 +72,15 @@ fn rename_writes(args: &Args, from: &[u8], writes: &mut Vec<Write>) -> Result<()
         return Err(Error::NoSuchKey);
     }
     let (old, new) = (args.at(0).to_vec(), args.at(1).to_vec());
-    writes.push(Write { key: 0, handler: delete, args: vec![old] });
-    writes.push(Write { key: 1, handler: restore, args: vec![new, from.to_vec()] });
+    writes.push(Write { key: 0, handler: rename_from, args: vec![old] });
+    writes.push(Write { key: 1, handler: rename_to, args: vec![new, from.to_vec()] });
     Ok(())
 }
 
 /// What RENAME, RENAMENX and COPY have to know of their keys: all of the first, and whether the
 /// second is there.
 fn read(db: &mut Db, args: &Args, key: usize, reply: &mut Reply) -> Outcome {
-    let slot = db.edit(args.at(key));
+    let slot = db.edit(args.key(key));
     match slot.entry() {
         Some(entry) if key == 0 => dump(&entry, reply.buf()),
         Some(_) => reply.buf().extend(&[PRESENT]),
@@ -104,7 +106,7 @@ pub static COPY: Across = Across {
         let fine = !is_absent(read[0]) && (options.replace || is_absent(read[1]));
         if fine {
             let args = vec![args.at(1).to_vec(), read[0].to_vec()];
-            writes.push(Write { key: 1, handler: restore, args });
+            writes.push(Write { key: 1, handler: copy_to, args });
         }
         reply.integer(i64::from(fine));
         Ok(())
@@ -113,9 +115,9 @@ pub static COPY: Across = Across {
 
 fn copy(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let options = CopyOptions::parse(args, db.databases())?;
-    let (from, to) = (args.at(0), args.at(1));
+    let (from, to) = (args.key(0), args.key(1));
     let number = options.to.unwrap_or(db.number());
-    if number == db.number() && from == to {
+    if number == db.number() && from.bytes() == to.bytes() {
         return Err(Error::SameObject);
     }
     let Some(copy) = db.read(from).map(|entry| entry.duplicate()) else {
@@ -127,7 +129,7 @@ fn copy(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         reply.integer(0);
         return Ok(Effect::Read);
     }
-    db.store(copy.renamed(to));
+    db.edit(to).store(copy.renamed(to.bytes()), Event::CopyTo);
     reply.integer(1);
     Ok(Effect::Wrote)
 }
@@ -169,7 +171,7 @@ fn database(text: &[u8], databases: usize) -> Result<usize, Error> {
 
 /// MOVE. The key keeps its owner: which shard has a key does not depend on the database.
 pub fn move_to(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let key = args.at(0);
+    let key = args.key(0);
     let to = database(args.at(1), db.databases())?;
     if to == db.number() {
         return Err(Error::SameObject);
@@ -178,8 +180,8 @@ pub fn move_to(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         reply.integer(0);
         return Ok(Effect::Read);
     }
-    if let Some(entry) = db.edit(key).take() {
-        db.other(to).store(entry);
+    if let Some(entry) = db.edit(key).take(Event::MoveFrom) {
+        db.other(to).edit(key).store(entry, Event::MoveTo);
     }
     reply.integer(1);
     Ok(Effect::Wrote)
@@ -211,9 +213,19 @@ fn dump(entry: &Entry, out: &mut ReplyBuf) {
     }
 }
 
+/// RENAME's second half, on the shard that owns the new name: key and dump.
+fn rename_to(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
+    restore(db, args, Event::RenameTo, reply)
+}
+
+/// COPY's second half, on the shard that owns the copy: key and dump.
+fn copy_to(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
+    restore(db, args, Event::CopyTo, reply)
+}
+
 /// Puts a dump under a key, in place of what is there: the second argument is the dump.
-fn restore(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let (key, dump) = (args.at(0), args.at(1));
+fn restore(db: &mut Db, args: &Args, event: Event, reply: &mut Reply) -> Outcome {
+    let (key, dump) = (args.key(0), args.at(1));
     let broken = Error::text("ERR a value was damaged on its way between shards");
     let Some(([PRESENT, kind], rest)) = dump.split_first_chunk::<2>() else {
         return Err(broken);
@@ -232,29 +244,39 @@ fn restore(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         b'h' => New::Heap(Arc::new(value.to_vec())),
         _ => return Err(broken),
     };
-    db.edit(key).put(new, ttl);
+    db.edit(key).put(new, ttl, event);
     match ttl {
         Ttl::At(at_ms) => {
-            db.effect(&[b"SET", key, value, b"PXAT", Digits::new().format(at_ms).as_bytes()]);
+            db.effect(&[
+                b"SET",
+                key.bytes(),
+                value,
+                b"PXAT",
+                Digits::new().format(at_ms).as_bytes(),
+            ]);
         }
-        _ => db.effect(&[b"SET", key, value]),
+        _ => db.effect(&[b"SET", key.bytes(), value]),
     }
     reply.ok();
     Ok(Effect::Wrote)
 }
 
-/// Takes a key out whose value goes elsewhere.
-fn delete(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let key = args.at(0);
-    db.remove(key);
-    db.effect(&[b"DEL", key]);
+/// RENAME's first half: takes a key out whose value goes elsewhere.
+fn rename_from(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
+    let key = args.key(0);
     reply.ok();
+    // Its time may have come since it was read.
+    if !db.remove(key, Event::RenameFrom) {
+        return Ok(Effect::Read);
+    }
+    db.effect(&[b"DEL", key.bytes()]);
     Ok(Effect::Wrote)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::key::Key;
     use crate::resp::Span;
     use crate::shard::Shard;
 
@@ -271,9 +293,9 @@ mod tests {
         ] {
             let mut out = ReplyBuf::default();
             let ttl = expiry.map_or(Ttl::Clear, Ttl::At);
-            here.db(0).edit(b"old").put(new, ttl);
+            here.db(0).edit(Key::new(b"old")).put(new, ttl, Event::Set);
             let mut db = here.db(0);
-            let before = db.edit(b"old").take().expect("just put there");
+            let before = db.edit(Key::new(b"old")).take(Event::Del).expect("just put there");
             dump(&before, &mut out);
             assert!(!is_absent(out.bytes()));
 
@@ -283,10 +305,10 @@ mod tests {
             let mut db = there.db(0);
             let mut ok = ReplyBuf::default();
             let done =
-                restore(&mut db, &Args::new(&bytes, &spans), &mut Reply::new(&mut ok, false));
+                copy_to(&mut db, &Args::new(&bytes, &spans), &mut Reply::new(&mut ok, false));
             assert_eq!(done, Ok(Effect::Wrote));
 
-            let after = db.edit(b"new").take().expect("just put there");
+            let after = db.edit(Key::new(b"new")).take(Event::Del).expect("just put there");
             assert_eq!((after.kind(), after.expiry()), (before.kind(), expiry));
             let text = |entry: &Entry| entry.string().bytes(&mut Digits::new()).to_vec();
             assert_eq!(text(&after), text(&before));

@@ -13,7 +13,7 @@ use crate::shard::db::Db;
 pub fn keys(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let pattern = args.at(0);
     if !glob::has_magic(pattern) {
-        let there = db.edit(pattern).exists();
+        let there = db.edit(args.key(0)).exists();
         reply.array(usize::from(there));
         if there {
             reply.bulk(pattern);
@@ -157,8 +157,11 @@ pub fn pick(parts: &[&[u8]], reply: &mut Reply) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::key::Key;
     use crate::shard::Shard;
-    use crate::shard::db::{Ttl, value_of};
+    use crate::shard::db::Ttl;
+    use crate::shard::event::Event;
+    use crate::value::New;
 
     fn picked(parts: &[&[u8]]) -> Vec<u8> {
         let mut out = ReplyBuf::default();
@@ -185,7 +188,11 @@ mod tests {
     fn a_scan_in_steps_sees_every_key_once() {
         let mut shard = Shard::new(0, 1, 1);
         for i in 0..3000u32 {
-            shard.db(0).edit(&i.to_be_bytes()).put(value_of(b"v"), Ttl::Clear);
+            shard.db(0).edit(Key::new(&i.to_be_bytes())).put(
+                New::string(b"v"),
+                Ttl::Clear,
+                Event::Set,
+            );
         }
         let (mut cursor, mut seen) = (0, std::collections::HashSet::new());
         loop {

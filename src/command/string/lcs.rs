@@ -12,6 +12,7 @@
 
 use super::string_of;
 use crate::base::error::Error;
+use crate::base::key::Key;
 use crate::base::number::parse_i64;
 use crate::command::{Across, Effect, Outcome};
 use crate::resp::{Args, Reply};
@@ -24,7 +25,7 @@ pub static LCS: Across = Across {
     read: |db, args, key, reply| {
         // The limit goes along: there is no shard to ask where the strings come together.
         let bulk_max = db.settings().bulk_max as u64;
-        let value = text(db, args.at(key))?;
+        let value = text(db, args.key(key))?;
         reply.buf().extend(&bulk_max.to_le_bytes());
         reply.buf().extend(&value);
         Ok(Effect::Read)
@@ -38,13 +39,13 @@ pub static LCS: Across = Across {
 };
 
 fn together(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let (a, b) = (text(db, args.at(0))?, text(db, args.at(1))?);
+    let (a, b) = (text(db, args.key(0))?, text(db, args.key(1))?);
     compare(&a, &b, args, db.settings().bulk_max, reply)?;
     Ok(Effect::Read)
 }
 
 /// The string at a key, copied; what is not there is empty.
-fn text(db: &mut Db, key: &[u8]) -> Result<Vec<u8>, Error> {
+fn text(db: &mut Db, key: Key) -> Result<Vec<u8>, Error> {
     let Some(entry) = db.read(key) else {
         return Ok(Vec::new());
     };

@@ -12,7 +12,9 @@ use super::{Command, Effect, Family, Gather, Outcome, Run, flag};
 use crate::base::error::Error;
 use crate::resp::{Args, Reply};
 use crate::shard::db::Db;
-use crate::shard::entry::{Entry, Kind};
+use crate::shard::entry::Entry;
+use crate::shard::event::Event;
+use crate::value::Kind;
 use crate::value::string::{Digits, Str};
 
 /// The commands on strings.
@@ -203,7 +205,7 @@ pub(super) fn string_of(entry: &Entry) -> Result<Str<'_>, Error> {
 
 /// GET.
 fn get(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    match db.read(args.at(0)) {
+    match db.read(args.key(0)) {
         Some(entry) => reply.string(string_of(&entry)?),
         None => reply.null(),
     }
@@ -212,7 +214,7 @@ fn get(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 
 /// MGET, one key: another type of value is no error here.
 fn get_one(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    match db.read(args.at(0)).as_deref().map(string_of) {
+    match db.read(args.key(0)).as_deref().map(string_of) {
         Some(Ok(value)) => reply.string(value),
         Some(Err(_)) | None => reply.null(),
     }
@@ -221,7 +223,7 @@ fn get_one(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 
 /// STRLEN.
 fn strlen(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let len = match db.read(args.at(0)) {
+    let len = match db.read(args.key(0)) {
         Some(entry) => string_of(&entry)?.len(),
         None => 0,
     };
@@ -231,7 +233,7 @@ fn strlen(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 
 /// GETDEL.
 fn getdel(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let key = args.at(0);
+    let key = args.key(0);
     let mut slot = db.edit(key);
     match slot.entry() {
         Some(entry) => reply.string(string_of(&entry)?),
@@ -240,14 +242,14 @@ fn getdel(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
             return Ok(Effect::Read);
         }
     }
-    drop(slot.take());
-    db.effect(&[b"DEL", key]);
+    drop(slot.take(Event::Del));
+    db.effect(&[b"DEL", key.bytes()]);
     Ok(Effect::Wrote)
 }
 
 /// DELIFEQ.
 fn delifeq(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let key = args.at(0);
+    let key = args.key(0);
     let mut slot = db.edit(key);
     let equal = match slot.entry() {
         Some(entry) => string_of(&entry)?.bytes(&mut Digits::new()) == args.at(1),
@@ -257,7 +259,7 @@ fn delifeq(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     if !equal {
         return Ok(Effect::Read);
     }
-    drop(slot.take());
-    db.effect(&[b"DEL", key]);
+    drop(slot.take(Event::Del));
+    db.effect(&[b"DEL", key.bytes()]);
     Ok(Effect::Wrote)
 }

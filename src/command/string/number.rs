@@ -3,27 +3,29 @@
 use super::string_of;
 use crate::base::error::Error;
 use crate::base::float::LongDouble;
+use crate::base::key::Key;
 use crate::base::number::parse_i64;
 use crate::command::{Effect, Outcome};
 use crate::resp::{Args, Reply};
 use crate::shard::db::{Db, Ttl};
-use crate::shard::entry::New;
+use crate::shard::event::Event;
+use crate::value::New;
 use crate::value::string::{Digits, Str};
 
 /// INCR.
 pub fn incr(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    add(db, args.at(0), 1, reply)
+    add(db, args.key(0), 1, reply)
 }
 
 /// DECR.
 pub fn decr(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    add(db, args.at(0), -1, reply)
+    add(db, args.key(0), -1, reply)
 }
 
 /// INCRBY.
 pub fn incrby(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let amount = parse_i64(args.at(1)).ok_or(Error::NotInteger)?;
-    add(db, args.at(0), amount, reply)
+    add(db, args.key(0), amount, reply)
 }
 
 /// DECRBY.
@@ -31,11 +33,11 @@ pub fn decrby(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let amount = parse_i64(args.at(1)).ok_or(Error::NotInteger)?;
     // The one number whose negative is none.
     let amount = amount.checked_neg().ok_or(Error::text("ERR decrement would overflow"))?;
-    add(db, args.at(0), amount, reply)
+    add(db, args.key(0), amount, reply)
 }
 
 #[inline]
-fn add(db: &mut Db, key: &[u8], amount: i64, reply: &mut Reply) -> Outcome {
+fn add(db: &mut Db, key: Key, amount: i64, reply: &mut Reply) -> Outcome {
     let mut slot = db.edit(key);
     let (before, in_place) = match slot.entry() {
         Some(entry) => match string_of(&entry)? {
@@ -46,8 +48,8 @@ fn add(db: &mut Db, key: &[u8], amount: i64, reply: &mut Reply) -> Outcome {
         None => (0, false),
     };
     let after = before.checked_add(amount).ok_or(Error::Overflow)?;
-    if !in_place || !slot.set_int(after) {
-        slot.put(New::Int(after), Ttl::Keep);
+    if !in_place || !slot.set_int(after, Event::IncrBy) {
+        slot.put(New::Int(after), Ttl::Keep, Event::IncrBy);
     }
     reply.integer(after);
     Ok(Effect::Wrote)
@@ -55,7 +57,7 @@ fn add(db: &mut Db, key: &[u8], amount: i64, reply: &mut Reply) -> Outcome {
 
 /// INCRBYFLOAT.
 pub fn incrbyfloat(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let key = args.at(0);
+    let key = args.key(0);
     let mut slot = db.edit(key);
     let before = match slot.entry() {
         Some(entry) => LongDouble::parse(string_of(&entry)?.bytes(&mut Digits::new())),
@@ -70,9 +72,9 @@ pub fn incrbyfloat(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let mut text = Vec::with_capacity(40);
     after.write(&mut text);
     // Kept as text even where it reads as an integer, which is what OBJECT ENCODING shows.
-    slot.put(New::Inline(&text), Ttl::Keep);
+    slot.put(New::Inline(&text), Ttl::Keep, Event::IncrByFloat);
     reply.bulk(&text);
     // Whoever replays this need not add in the same precision.
-    db.effect(&[b"SET", key, &text, b"KEEPTTL"]);
+    db.effect(&[b"SET", key.bytes(), &text, b"KEEPTTL"]);
     Ok(Effect::Wrote)
 }

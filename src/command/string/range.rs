@@ -6,14 +6,16 @@ use crate::base::limits;
 use crate::base::number::parse_i64;
 use crate::command::{Effect, Outcome};
 use crate::resp::{Args, Reply};
-use crate::shard::db::{Db, Ttl, value_of};
+use crate::shard::db::{Db, Ttl};
+use crate::shard::event::Event;
+use crate::value::New;
 use crate::value::string::Digits;
 
 /// APPEND.
 pub fn append(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let bytes = args.at(1);
     let bulk_max = db.settings().bulk_max;
-    let mut slot = db.edit(args.at(0));
+    let mut slot = db.edit(args.key(0));
     let before = match slot.entry() {
         Some(entry) => Some(string_of(&entry)?.len()),
         None => None,
@@ -21,11 +23,11 @@ pub fn append(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let len = match before {
         Some(before) => {
             check_len(before, bytes.len(), bulk_max)?;
-            slot.write_at(before, bytes)
+            slot.write_at(before, bytes, Event::Append)
         }
         // Nothing is changed in place, so this is a SET, and digits become a number.
         None => {
-            slot.put(value_of(bytes), Ttl::Clear);
+            slot.put(New::string(bytes), Ttl::Clear, Event::Append);
             bytes.len()
         }
     };
@@ -39,7 +41,7 @@ pub fn setrange(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let offset = parse_i64(args.at(1)).ok_or(Error::NotInteger)?;
     let offset = usize::try_from(offset).map_err(|_| Error::OffsetOutOfRange)?;
     let bulk_max = db.settings().bulk_max;
-    let mut slot = db.edit(args.at(0));
+    let mut slot = db.edit(args.key(0));
     let before = match slot.entry() {
         Some(entry) => string_of(&entry)?.len(),
         None => 0,
@@ -50,7 +52,7 @@ pub fn setrange(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         return Ok(Effect::Read);
     }
     check_len(offset, bytes.len(), bulk_max)?;
-    reply.integer(slot.write_at(offset, bytes) as i64);
+    reply.integer(slot.write_at(offset, bytes, Event::SetRange) as i64);
     Ok(Effect::Wrote)
 }
 
@@ -65,7 +67,7 @@ fn check_len(offset: usize, len: usize, bulk_max: usize) -> Result<(), Error> {
 pub fn getrange(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let start = parse_i64(args.at(1)).ok_or(Error::NotInteger)?;
     let end = parse_i64(args.at(2)).ok_or(Error::NotInteger)?;
-    let Some(entry) = db.read(args.at(0)) else {
+    let Some(entry) = db.read(args.key(0)) else {
         reply.bulk(b"");
         return Ok(Effect::Read);
     };

@@ -3,10 +3,13 @@
 
 use super::string_of;
 use crate::base::error::Error;
+use crate::base::key::Key;
 use crate::base::number::parse_i64;
 use crate::command::{Across, Effect, Outcome, Write};
 use crate::resp::{Args, Reply};
-use crate::shard::db::{Db, Slot, Ttl, value_of};
+use crate::shard::db::{Db, KeyMut, Ttl};
+use crate::shard::event::Event;
+use crate::value::New;
 use crate::value::string::Digits;
 
 /// SET.
@@ -14,7 +17,7 @@ pub fn set(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     if args.len() > 2 {
         return set_with_options(db, args, reply);
     }
-    db.edit(args.at(0)).put(value_of(args.at(1)), Ttl::Clear);
+    db.edit(args.key(0)).put(New::string(args.at(1)), Ttl::Clear, Event::Set);
     reply.ok();
     Ok(Effect::Wrote)
 }
@@ -24,14 +27,14 @@ pub fn mset_one(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     if args.len() != 2 {
         return Err(Error::text("ERR wrong number of arguments for 'mset' command"));
     }
-    db.edit(args.at(0)).put(value_of(args.at(1)), Ttl::Clear);
+    db.edit(args.key(0)).put(New::string(args.at(1)), Ttl::Clear, Event::Set);
     reply.ok();
     Ok(Effect::Wrote)
 }
 
 fn set_with_options(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let options = Options::parse(&args.from(2), FOR_SET)?;
-    let (key, value) = (args.at(0), args.at(1));
+    let (key, value) = (args.key(0), args.at(1));
     let now_ms = db.now_ms();
     let expiry = options.expiry.resolve(now_ms, "set")?;
     let mut slot = db.edit(key);
@@ -59,12 +62,12 @@ fn set_with_options(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 
 /// SETNX.
 pub fn setnx(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let mut slot = db.edit(args.at(0));
+    let mut slot = db.edit(args.key(0));
     if slot.exists() {
         reply.integer(0);
         return Ok(Effect::Read);
     }
-    slot.put(value_of(args.at(1)), Ttl::Clear);
+    slot.put(New::string(args.at(1)), Ttl::Clear, Event::Set);
     reply.integer(1);
     Ok(Effect::Wrote)
 }
@@ -88,24 +91,24 @@ fn set_for(
 ) -> Outcome {
     let at_ms = time.resolve(db.now_ms(), command)?;
     reply.ok();
-    Ok(store(db, args.at(0), args.at(2), Ttl::At(at_ms)))
+    Ok(store(db, args.key(0), args.at(2), Ttl::At(at_ms)))
 }
 
 /// GETSET.
 pub fn getset(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let mut slot = db.edit(args.at(0));
+    let mut slot = db.edit(args.key(0));
     match slot.entry() {
         Some(entry) => reply.string(string_of(&entry)?),
         None => reply.null(),
     }
-    slot.put(value_of(args.at(1)), Ttl::Clear);
+    slot.put(New::string(args.at(1)), Ttl::Clear, Event::Set);
     Ok(Effect::Wrote)
 }
 
 /// GETEX.
 pub fn getex(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let options = Options::parse(&args.from(1), FOR_GETEX)?;
-    let (key, now_ms) = (args.at(0), db.now_ms());
+    let (key, now_ms) = (args.key(0), db.now_ms());
     let expiry = options.expiry.resolve(now_ms, "getex")?;
     // As a GET it is a use of the key, and found or not.
     let Some(entry) = db.read(key) else {
@@ -117,16 +120,15 @@ pub fn getex(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     match (options.expiry, expiry) {
         (Expiry::Persist, _) if before.is_some() => {
             db.edit(key).set_expiry(None);
-            db.effect(&[b"PERSIST", key]);
+            db.effect(&[b"PERSIST", key.bytes()]);
         }
         (Expiry::At(_), Ttl::At(at_ms)) if at_ms <= now_ms => {
-            db.remove(key);
-            db.count_expired();
-            db.effect(&[b"DEL", key]);
+            db.remove(key, Event::Expired);
+            db.effect(&[b"DEL", key.bytes()]);
         }
         (Expiry::At(_), Ttl::At(at_ms)) => {
             db.edit(key).set_expiry(Some(at_ms));
-            db.effect(&[b"PEXPIREAT", key, Digits::new().format(at_ms).as_bytes()]);
+            db.effect(&[b"PEXPIREAT", key.bytes(), Digits::new().format(at_ms).as_bytes()]);
         }
         _ => return Ok(Effect::Read),
     }
@@ -134,7 +136,7 @@ pub fn getex(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 }
 
 /// Stores a value and tells the journal.
-fn store(db: &mut Db, key: &[u8], value: &[u8], expiry: Ttl) -> Effect {
+fn store(db: &mut Db, key: Key, value: &[u8], expiry: Ttl) -> Effect {
     let now_ms = db.now_ms();
     let effect = put(&mut db.edit(key), value, expiry, now_ms);
     if effect == Effect::Wrote {
@@ -144,31 +146,36 @@ fn store(db: &mut Db, key: &[u8], value: &[u8], expiry: Ttl) -> Effect {
 }
 
 /// Stores a value. What has expired already is not stored; what was there goes.
-fn put(slot: &mut Slot, value: &[u8], expiry: Ttl, now_ms: i64) -> Effect {
+fn put(slot: &mut KeyMut, value: &[u8], expiry: Ttl, now_ms: i64) -> Effect {
     match expiry {
-        Ttl::At(at_ms) if at_ms <= now_ms => match slot.take() {
+        Ttl::At(at_ms) if at_ms <= now_ms => match slot.take(Event::Expired) {
             Some(_) => Effect::Wrote,
             None => Effect::Read,
         },
         _ => {
-            slot.put(value_of(value), expiry);
+            slot.put(New::string(value), expiry, Event::Set);
             Effect::Wrote
         }
     }
 }
 
 /// What [`put`] did, without the conditions and with the time it settled on.
-fn journal(db: &mut Db, key: &[u8], value: &[u8], expiry: Ttl) {
+fn journal(db: &mut Db, key: Key, value: &[u8], expiry: Ttl) {
     match expiry {
         Ttl::At(at_ms) if at_ms <= db.now_ms() => {
-            db.count_expired();
-            db.effect(&[b"DEL", key]);
+            db.effect(&[b"DEL", key.bytes()]);
         }
         Ttl::At(at_ms) => {
-            db.effect(&[b"SET", key, value, b"PXAT", Digits::new().format(at_ms).as_bytes()]);
+            db.effect(&[
+                b"SET",
+                key.bytes(),
+                value,
+                b"PXAT",
+                Digits::new().format(at_ms).as_bytes(),
+            ]);
         }
-        Ttl::Keep => db.effect(&[b"SET", key, value, b"KEEPTTL"]),
-        Ttl::Clear => db.effect(&[b"SET", key, value]),
+        Ttl::Keep => db.effect(&[b"SET", key.bytes(), value, b"KEEPTTL"]),
+        Ttl::Clear => db.effect(&[b"SET", key.bytes(), value]),
     }
 }
 
@@ -177,7 +184,7 @@ pub static MSETNX: Across = Across {
     together: msetnx,
     read: |db, args, key, reply| {
         check_pairs(args)?;
-        let there = db.edit(args.at(2 * key)).exists();
+        let there = db.edit(args.key(2 * key)).exists();
         reply.buf().extend(&[u8::from(there)]);
         Ok(Effect::Read)
     },
@@ -198,12 +205,12 @@ pub static MSETNX: Across = Across {
 
 fn msetnx(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     check_pairs(args)?;
-    if args.iter().step_by(2).any(|key| db.edit(key).exists()) {
+    if (0..args.len()).step_by(2).any(|key| db.edit(args.key(key)).exists()) {
         reply.integer(0);
         return Ok(Effect::Read);
     }
     for key in (0..args.len()).step_by(2) {
-        db.edit(args.at(key)).put(value_of(args.at(key + 1)), Ttl::Clear);
+        db.edit(args.key(key)).put(New::string(args.at(key + 1)), Ttl::Clear, Event::Set);
     }
     reply.integer(1);
     Ok(Effect::Wrote)
@@ -224,7 +231,7 @@ pub static MSETEX: Across = Across {
         let all = Several::parse(args)?;
         all.options.expiry.resolve(db.now_ms(), "msetex")?;
         // The time goes along: what is relative to it is the same for all keys.
-        let there = db.edit(args.at(1 + 2 * key)).exists();
+        let there = db.edit(args.key(1 + 2 * key)).exists();
         reply.buf().extend(&[u8::from(there)]);
         reply.buf().extend(&db.now_ms().to_le_bytes());
         Ok(Effect::Read)
@@ -258,7 +265,7 @@ pub static MSETEX: Across = Across {
 fn msetex(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let all = Several::parse(args)?;
     let expiry = all.options.expiry.resolve(db.now_ms(), "msetex")?;
-    let keys = (0..all.count).map(|key| args.at(1 + 2 * key));
+    let keys = (0..all.count).map(|key| args.key(1 + 2 * key));
     if !keys.clone().all(|key| all.options.condition.allows(db.edit(key).exists())) {
         reply.integer(0);
         return Ok(Effect::Read);
@@ -281,7 +288,7 @@ fn put_one(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         Some(at_ms) => Ttl::At(parse_i64(at_ms).ok_or(Error::NotInteger)?),
     };
     reply.ok();
-    Ok(store(db, args.at(0), args.at(1), expiry))
+    Ok(store(db, args.key(0), args.at(1), expiry))
 }
 
 /// MSETEX's arguments.
@@ -341,7 +348,7 @@ impl Condition<'_> {
         }
     }
 
-    fn holds(self, slot: &Slot) -> Result<bool, Error> {
+    fn holds(self, slot: &KeyMut) -> Result<bool, Error> {
         match (self, slot.entry()) {
             (Condition::Equal(bytes), Some(entry)) => {
                 Ok(string_of(&entry)?.bytes(&mut Digits::new()) == bytes)

@@ -158,7 +158,7 @@ impl World {
         let actors = actors
             .map(|(number, mail)| {
                 let mut node = Node::new(number, mail, Arc::clone(&instance));
-                node.shard().journal().set_on(true);
+                node.shard().set_journal_on(true);
                 Actor {
                     node,
                     at: At::Input,
