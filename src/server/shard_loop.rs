@@ -20,7 +20,7 @@ use super::connection::Connection;
 use super::door::Door;
 use super::listen;
 use super::pulse::Pulse;
-use super::ring::{Event, Received, Ring};
+use super::ring::{Event, Received, Ring, Wait};
 use crate::base::clock::{self, Now};
 use crate::base::doing;
 use crate::base::limits;
@@ -189,7 +189,8 @@ impl ShardLoop {
         while !self.instance.stopping() {
             let wait = !busy && self.may_wait();
             let began = if wait { clock::monotonic_ns() } else { 0 };
-            self.ring.turn(wait, &mut self.events)?;
+            let how = if wait { Wait::ForNews } else { Wait::No };
+            self.ring.turn(how, &mut self.events)?;
             let now = Now::read();
             if wait {
                 let exchange = self.node.mail().exchange();
@@ -334,15 +335,10 @@ impl ShardLoop {
         }
     }
 
-    fn accepted(&mut self, listener: usize, accepted: std::io::Result<RawFd>) {
-        let fd = match accepted {
-            Ok(fd) => fd,
-            // No descriptor is free, and clients wait in the backlog until one is; or the socket has
-            // closed.
-            Err(_) => return self.stuck.push(listener),
-        };
-        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
-        let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    fn accepted(&mut self, listener: usize, accepted: std::io::Result<OwnedFd>) {
+        // No descriptor is free, and clients wait in the backlog until one is; or the socket has
+        // closed.
+        let Ok(owned) = accepted else { return self.stuck.push(listener) };
         let most = self.instance.config().maxclients() as usize;
         if self.neighbours.connections() >= most {
             self.instance.metrics.shard(self.number).rejected.add(1);
@@ -636,7 +632,7 @@ impl ShardLoop {
     fn say_goodbye(&mut self) {
         self.send_replies();
         // Whatever the sockets take at once they get; nobody waits for the rest.
-        let _ = self.ring.turn(false, &mut self.events);
+        let _ = self.ring.turn(Wait::No, &mut self.events);
     }
 }
 
