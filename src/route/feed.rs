@@ -60,7 +60,8 @@ impl Node {
                 break fed;
             }
             let known = client.session.authenticated;
-            if self.input_waits || self.commands - before >= limits::COMMANDS_PER_FEED as u64 {
+            let has_had_its_share = self.commands - before >= limits::COMMANDS_PER_FEED as u64;
+            if self.input_waits || has_had_its_share || self.is_late() {
                 break Fed::More;
             }
             window.clear();
@@ -74,7 +75,7 @@ impl Node {
                 let start = ahead.start;
                 used = ahead.end;
                 self.dispatch(key, input, &spans, ahead);
-                let waits = self.input_waits;
+                let waits = self.input_waits || self.is_late();
                 let Some(client) = self.client_mut(key) else {
                     stopped = Some(Fed::Closed);
                     break;

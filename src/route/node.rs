@@ -75,6 +75,8 @@ pub struct Node {
     pub(super) commands: u64,
     /// The last reading of the counter that times commands.
     pub(super) lap: u64,
+    /// The reading at which no client's input goes on this turn.
+    deadline: u64,
     pub(super) lookout: Lookout,
     /// Clients that watch keys.
     pub(super) watching: u64,
@@ -134,6 +136,7 @@ impl Node {
             client_generation: 0,
             commands: 0,
             lap: 0,
+            deadline: u64::MAX,
             lookout,
             watching: 0,
             request: 0,
@@ -231,6 +234,19 @@ impl Node {
     /// The clients whose input may go on.
     pub fn take_resumed(&mut self) -> Vec<ClientKey> {
         std::mem::take(&mut self.resume)
+    }
+
+    /// Says until when clients are fed this turn, as a reading of [`crate::base::ticks`]. It is
+    /// compared with the readings that time commands, and so costs none of its own; without one,
+    /// as in tests, a turn lasts as long as it has input.
+    pub fn set_deadline(&mut self, ticks: u64) {
+        self.deadline = ticks;
+    }
+
+    /// Whether that is over.
+    #[inline]
+    pub fn is_late(&self) -> bool {
+        self.lap >= self.deadline
     }
 
     /// Ends a turn: posts what has been said to other shards and publishes it. Returns whether

@@ -5,7 +5,8 @@
 //!     ring.turn()        sends go out, completions come in: one call; here, and only here, it waits
 //!     read the clock
 //!     mail               what other shards ask and answer, up to the cut
-//!     feed               what clients have sent: run what is ours, batch what is not
+//!     feed               what clients have sent, as far as the turn's time allows: run what is
+//!                        ours, batch what is not
 //!     housekeeping       a bounded slice: freeing, expiry
 //!     end_turn           publish what other shards are to do; wake who sleeps
 //!     queue sends        one per connection with something to say
@@ -13,6 +14,7 @@
 //! ```
 
 mod departure;
+mod input;
 mod output;
 mod upkeep;
 
@@ -20,7 +22,7 @@ use super::connection::Connection;
 use super::door::Door;
 use super::listen;
 use super::pulse::Pulse;
-use super::ring::{Event, Received, Ring, Wait};
+use super::ring::{Event, Ring, Wait};
 use crate::base::clock::{self, Now};
 use crate::base::doing;
 use crate::base::limits;
@@ -29,10 +31,12 @@ use crate::instance::Instance;
 use crate::resp::ReplyBuf;
 use crate::route::batch::ClientKey;
 use crate::route::mailbox::{Mailbox, Waiting};
-use crate::route::{feed::Fed, node::Node};
+use crate::route::node::Node;
 use crate::session::About;
+use input::{Budget, Input};
 use rtrb::Consumer;
 use slab::Slab;
+use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -101,12 +105,11 @@ pub struct ShardLoop {
     stuck: Vec<usize>,
     arrivals: Consumer<Handover>,
     events: Vec<Event>,
-    /// Input of this turn: connection, bytes, whether more will come by itself.
-    arrived: Vec<(u32, Received)>,
+    /// What is to be fed, the first first.
+    input: VecDeque<Input>,
+    budget: Budget,
     /// Clients to be sent their replies this turn.
     dirty: Vec<ClientKey>,
-    /// Connections with input left from an earlier turn.
-    ready: Vec<u32>,
     /// Replies held back until their turn is published.
     unpublished: bool,
     pool: Vec<ReplyBuf>,
@@ -151,9 +154,9 @@ impl ShardLoop {
             stuck: Vec::new(),
             arrivals,
             events: Vec::new(),
-            arrived: Vec::new(),
+            input: VecDeque::new(),
+            budget: Budget::new(),
             dirty: Vec::new(),
-            ready: Vec::new(),
             unpublished: false,
             pool: Vec::new(),
             unix_path,
@@ -233,29 +236,19 @@ impl ShardLoop {
         let began = ticks::now();
         self.node.begin_turn(now);
         self.sort_events();
-        let mut busy = false;
+        let (mut busy, mut came_to_clients) = (false, began);
         if self.neighbours.rings.len() > 1 {
             self.adopt_arrivals();
             self.node.collect();
             busy |= self.node.run_mail();
             self.take_back();
+            came_to_clients = ticks::now();
         }
+        self.node.set_deadline(self.budget.deadline(began, came_to_clients));
         for client in self.node.take_resumed() {
             self.feed_kept(client);
         }
-        let mut arrived = std::mem::take(&mut self.arrived);
-        for (connection, received) in arrived.drain(..) {
-            self.feed(connection, received);
-        }
-        // Nothing arrives during a turn: the memory is kept for the next.
-        self.arrived = arrived;
-        for connection in std::mem::take(&mut self.ready) {
-            if let Some(state) = self.connections.get_mut(connection as usize) {
-                state.is_ready = false;
-                let client = state.client;
-                self.feed_kept(client);
-            }
-        }
+        self.feed_clients();
         for client in self.node.take_resumed() {
             self.feed_kept(client);
         }
@@ -272,7 +265,7 @@ impl ShardLoop {
             self.send_replies();
         }
         self.pulse.turned(&self.instance, &self.node, began);
-        busy || self.unpublished || !self.ready.is_empty()
+        busy || self.unpublished || !self.input.is_empty()
     }
 
     /// Publishes what is said to other shards, and wakes those that wait for it.
@@ -291,7 +284,7 @@ impl ShardLoop {
                     if !more {
                         self.receive_stopped(connection);
                     }
-                    self.arrived.push((connection, received));
+                    self.input.push_back(Input::Received(connection, received));
                 }
                 Event::ReceiveEnded(connection, how) => self.receive_ended(connection, how),
                 Event::Sent(connection, sent, outgoing) => self.sent(connection, sent, outgoing),
@@ -433,8 +426,7 @@ impl ShardLoop {
                 let pending = self.node.client(client).is_some_and(|client| {
                     client.held || !client.replies.is_empty() || client.replies.outstanding() > 0
                 });
-                let arriving = self.arrived.iter().any(|(other, _)| *other == at);
-                if !pending && !arriving && !self.connections[at as usize].is_sending {
+                if !pending && !self.is_arriving(at) && !self.connections[at as usize].is_sending {
                     self.close(at);
                 }
             }
@@ -463,128 +455,13 @@ impl ShardLoop {
 
     fn release(&mut self, at: u32) {
         if self.connections[at as usize].is_closing && self.connections[at as usize].is_released() {
-            let waits_here = self.arrived.iter().any(|(other, _)| *other == at);
-            if waits_here {
+            if self.is_arriving(at) {
                 return;
             }
             drop(self.connections.remove(at as usize));
             self.neighbours.loads[self.number].fetch_sub(1, Ordering::Relaxed);
             let connections = &self.instance.metrics.shard(self.number).connections;
             connections.set(connections.get().saturating_sub(1));
-        }
-    }
-
-    // ---- input -------------------------------------------------------------------------------
-
-    /// Executes what has just been received: in the buffer it came in, unless something waits
-    /// before it.
-    fn feed(&mut self, at: u32, received: Received) {
-        let Some(connection) = self.connections.get_mut(at as usize) else {
-            return self.ring.give_back(received);
-        };
-        let metrics = self.instance.metrics.shard(self.number);
-        metrics.reads.add(1);
-        metrics.received.add(received_len(&self.ring, &received) as u64);
-        if connection.is_closing {
-            self.ring.give_back(received);
-            return self.release(at);
-        }
-        let client = connection.client;
-        let bytes = self.ring.bytes(&received);
-        let now_ms = self.node.now().unix_ms;
-        if let Some(state) = self.node.client_mut(client) {
-            state.session.traffic.received += bytes.len() as u64;
-            state.session.active_ms = now_ms;
-        }
-        if connection.waiting() > 0 {
-            connection.keep(bytes);
-            self.ring.give_back(received);
-            if self.connections[at as usize].is_worth_feeding() {
-                self.feed_kept(client);
-            }
-            return self.after_feed(at, client);
-        }
-        if let Some(state) = self.node.client_mut(client)
-            && state.replies.out.capacity() == 0
-            && let Some(buffer) = self.pool.pop()
-        {
-            state.replies.out = buffer;
-        }
-        departure::offer_outlet(&mut self.node, at, connection);
-        let (used, fed) = self.node.feed(client, bytes);
-        if used < bytes.len() && fed != Fed::Closed {
-            connection.keep(&bytes[used..]);
-        }
-        self.ring.give_back(received);
-        self.follow(at, fed);
-        self.after_feed(at, client);
-    }
-
-    /// Executes what a client had sent earlier.
-    fn feed_kept(&mut self, client: ClientKey) {
-        let Some(&at) = self.of_client.get(client.index as usize) else {
-            return;
-        };
-        let Some(connection) = self.connections.get_mut(at as usize) else {
-            return;
-        };
-        if connection.client != client || connection.is_closing || connection.waiting() == 0 {
-            return self.maybe_finish(at);
-        }
-        let (input, executed) = connection.take_input();
-        departure::offer_outlet(&mut self.node, at, connection);
-        let (used, fed) = self.node.feed(client, &input[executed..]);
-        connection.put_input(input, executed + used);
-        self.follow(at, fed);
-        let Some(connection) = self.connections.get(at as usize) else {
-            return;
-        };
-        if connection.wants_input(BACKLOG) {
-            self.receive(at);
-        }
-        self.after_feed(at, client);
-    }
-
-    fn follow(&mut self, at: u32, fed: Fed) {
-        let connection = &mut self.connections[at as usize];
-        match fed {
-            Fed::Wants(wanted) => connection.set_wanted(wanted),
-            Fed::More => {
-                connection.set_wanted(0);
-                if !std::mem::replace(&mut connection.is_ready, true) {
-                    self.ready.push(at);
-                }
-            }
-            Fed::Held | Fed::Closed => connection.set_wanted(0),
-        }
-    }
-
-    /// Bounds what a client may keep here, and stops reading one whose input is not executed.
-    fn after_feed(&mut self, at: u32, client: ClientKey) {
-        let Some(connection) = self.connections.get_mut(at as usize) else {
-            return;
-        };
-        let waiting = connection.waiting();
-        let capacity = connection.input_capacity();
-        let most = self.node.query_limit();
-        let Some(state) = self.node.client_mut(client) else {
-            return;
-        };
-        state.session.traffic.query = waiting;
-        state.session.traffic.query_capacity = capacity;
-        let spans = state.parser.memory();
-        if (waiting + spans) as u64 > most {
-            self.instance.metrics.shard(self.number).query_closed.add(1);
-            return self.close(at);
-        }
-        self.account(at);
-        let connection = &mut self.connections[at as usize];
-        if !connection.wants_input(BACKLOG) && connection.is_receiving {
-            self.ring.cancel_receive(at);
-        }
-        if self.connections[at as usize].ended {
-            // Its end came with these bytes: what they lack will not come.
-            self.maybe_finish(at);
         }
     }
 
@@ -634,8 +511,4 @@ impl ShardLoop {
         // Whatever the sockets take at once they get; nobody waits for the rest.
         let _ = self.ring.turn(Wait::No, &mut self.events);
     }
-}
-
-fn received_len(ring: &Ring, received: &Received) -> usize {
-    ring.bytes(received).len()
 }
