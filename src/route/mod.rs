@@ -41,5 +41,6 @@ mod rules;
 mod session;
 #[cfg(test)]
 mod simulator;
+mod timers;
 mod txn;
 mod walk;

@@ -14,6 +14,7 @@ use super::mailbox::Mailbox;
 use super::observe::{Lookout, Seen};
 use super::order::{Deferred, Message};
 use super::rules::{Rule, broken};
+use super::timers::Timers;
 use super::txn::Txn;
 use crate::base::clock::Now;
 use crate::base::{doing, limits};
@@ -62,6 +63,7 @@ pub struct Node {
     kept: usize,
     /// Who has to wait, as of the last look.
     pub(super) pause: Pause,
+    pub(super) timers: Timers,
     /// Clients that do, in the order they came.
     pub(super) postponed: Vec<ClientKey>,
     /// Whether a command has to pass [`Node::attend`]: all that is rare, in one flag.
@@ -128,6 +130,7 @@ impl Node {
             untaken: u64::MAX,
             kept: 0,
             pause: Pause::default(),
+            timers: Timers::default(),
             postponed: Vec::new(),
             attention: false,
             taken: Vec::new(),
@@ -169,9 +172,7 @@ impl Node {
         }
         let limit = self.config.maxmemory();
         self.over_memory = limit != 0 && crate::base::memory::used() > limit;
-        if self.pause.is_over(now.unix_ms) {
-            self.follow_pause();
-        }
+        self.run_timers();
         self.judge_attention();
     }
 
@@ -186,6 +187,7 @@ impl Node {
         self.shard.set_settings(settings);
         self.follow_lookout();
         self.follow_pause();
+        self.follow_timeout();
     }
 
     /// Takes the mail of one shard, for [`Node::run_mail`].
@@ -352,7 +354,9 @@ impl Node {
             generation,
             is_dirty: false,
         });
-        ClientKey { index: index as u32, generation }
+        let key = ClientKey { index: index as u32, generation };
+        self.time_client(key);
+        key
     }
 
     /// A client has gone. What it had begun on other shards ends there; its replies are dropped.
@@ -361,6 +365,7 @@ impl Node {
             return;
         }
         let client = self.clients.remove(key.index as usize);
+        self.forget_client(key);
         if client.session.monitor {
             self.end_monitor(key);
         }
