@@ -93,6 +93,7 @@ impl Node {
             return;
         }
         let (crossed, number) = (self.crossed, key.index as usize);
+        let lends = self.lends_outlets();
         let Node { clients, mail, departures, .. } = self;
         let Some(client) = clients.get_mut(number).filter(|c| c.generation == key.generation)
         else {
@@ -102,7 +103,7 @@ impl Node {
             departures.is_eager |= client.replies.outstanding() > 1;
             return;
         }
-        let Some(to) = crossed else { return };
+        let Some(to) = crossed.filter(|_| lends) else { return };
         let batch = mail.batch(to);
         if let Some(outlet) = client.outlet
             && let Some(Item::Run(run)) = batch.items.last()

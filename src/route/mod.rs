@@ -30,6 +30,7 @@ pub mod departure;
 mod dispatch;
 mod exec;
 pub mod feed;
+pub mod gate;
 mod gather;
 pub mod mailbox;
 mod multi;

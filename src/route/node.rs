@@ -1,8 +1,8 @@
 //! One shard with its clients.
 //!
 //! A turn: [`Node::begin_turn`] with the time, [`Node::collect`] the mail and [`Node::run_mail`],
-//! [`Node::feed`] what clients have sent, [`Node::end_turn`]; then, if that says so, send what
-//! [`Node::take_dirty`] names.
+//! [`Node::feed`] what clients have sent, [`Node::end_turn`]; then, if the [`Gate`] is open, send
+//! what [`Node::take_dirty`] names, as far as [`Node::may_leave`] says.
 
 use super::batch::{Batch, ClientKey, Item, RunItem};
 use super::client::{Client, Replies};
@@ -10,6 +10,7 @@ use super::departure::Departures;
 use super::dispatch::{blocked, own_call};
 use super::exec::{self, Job};
 use super::feed::Ahead;
+use super::gate::Gate;
 use super::mailbox::Mailbox;
 use super::observe::{Lookout, Seen};
 use super::order::{Deferred, Message};
@@ -47,6 +48,7 @@ pub struct Node {
     /// Clients with something to send, or to be closed.
     dirty: Vec<ClientKey>,
     pub(super) departures: Departures,
+    pub(super) gate: Gate,
     /// The shard that the last command of this feed crossed to.
     pub(super) crossed: Option<usize>,
     pub(super) instance: Arc<Instance>,
@@ -120,6 +122,7 @@ impl Node {
             resume: Vec::new(),
             dirty: Vec::new(),
             departures: Departures::default(),
+            gate: Gate::default(),
             crossed: None,
             generation: 0,
             config,
@@ -251,16 +254,18 @@ impl Node {
         self.lap >= self.deadline
     }
 
-    /// Ends a turn: posts what has been said to other shards and publishes it. Returns whether
-    /// replies may go out; if not, some of it is not visible yet and this has to be called again.
-    pub fn end_turn(&mut self, stamp: u64) -> bool {
-        if self.mail.shards() == 1 || !self.mail.has_outgoing() {
-            return true;
+    /// Ends a turn: posts what has been said to other shards and publishes it. If the gate is not
+    /// open for publication afterwards, some of it is not visible yet and this has to be called
+    /// again.
+    pub fn end_turn(&mut self, stamp: u64) {
+        let mut is_visible = true;
+        if self.mail.shards() > 1 && self.mail.has_outgoing() {
+            for to in 0..self.mail.shards() {
+                self.post(to, stamp);
+            }
+            is_visible = self.mail.publish();
         }
-        for to in 0..self.mail.shards() {
-            self.post(to, stamp);
-        }
-        self.mail.publish()
+        self.gate.turn_ended(stamp, is_visible);
     }
 
     /// One step of [`Node::end_turn`]: posts, without publishing, what one shard will get.

@@ -432,7 +432,7 @@ impl Node {
         let mut works = Works::new(self.mail.shards());
         self.fill_round(&mut txn, &mut works);
         let release = txn.is_at_end();
-        let known = release && works.units().all(|unit| txn.is_known(unit));
+        let known = release && self.answers_early() && works.units().all(|unit| txn.is_known(unit));
         let mut missing = 0;
         let mut orders = Vec::with_capacity(txn.parties.len());
         for party in &mut txn.parties {

@@ -110,8 +110,6 @@ pub struct ShardLoop {
     budget: Budget,
     /// Clients to be sent their replies this turn.
     dirty: Vec<ClientKey>,
-    /// Replies held back until their turn is published.
-    unpublished: bool,
     pool: Vec<ReplyBuf>,
     unix_path: Option<PathBuf>,
     next_pass_ms: i64,
@@ -157,7 +155,6 @@ impl ShardLoop {
             input: VecDeque::new(),
             budget: Budget::new(),
             dirty: Vec::new(),
-            unpublished: false,
             pool: Vec::new(),
             unix_path,
             next_pass_ms: 0,
@@ -258,19 +255,20 @@ impl ShardLoop {
         }
         self.evict_clients();
         self.node.publish_metrics();
-        let stamp = if self.neighbours.rings.len() > 1 { clock::monotonic_ns() } else { 0 };
+        let is_stamped = self.neighbours.rings.len() > 1 || self.node.gate().waits_for_safety();
+        let stamp = if is_stamped { clock::monotonic_ns() } else { 0 };
         self.end_turn(stamp);
-        if !self.unpublished {
+        if self.node.gate().is_published() {
             self.depart(stamp);
             self.send_replies();
         }
         self.pulse.turned(&self.instance, &self.node, began);
-        busy || self.unpublished || !self.input.is_empty()
+        busy || !self.node.gate().is_published() || !self.input.is_empty()
     }
 
     /// Publishes what is said to other shards, and wakes those that wait for it.
     fn end_turn(&mut self, stamp: u64) {
-        self.unpublished = !self.node.end_turn(stamp);
+        self.node.end_turn(stamp);
         for shard in self.node.mail().wakes().collect::<smallvec::SmallVec<[usize; 16]>>() {
             self.ring.wake(self.neighbours.rings[shard].load(Ordering::Acquire));
         }

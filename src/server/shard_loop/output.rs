@@ -40,8 +40,12 @@ impl ShardLoop {
             return;
         };
         let is_last = state.session.close != Close::No;
-        if let Some(outgoing) = self.connections[at as usize].load(&mut state.replies.out) {
-            let connection = &mut self.connections[at as usize];
+        let connection = &mut self.connections[at as usize];
+        let upto = self.node.may_leave(client, &mut connection.exit);
+        let Some(state) = self.node.client_mut(client) else {
+            return;
+        };
+        if let Some(outgoing) = connection.load(&mut state.replies.out, upto) {
             connection.is_sending = true;
             connection.in_flight = outgoing.replies.len();
             let is_news = is_last || connection.ended || connection.in_flight > PROMPT_BYTES;
