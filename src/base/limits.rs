@@ -88,6 +88,13 @@ pub const HOUSEKEEPING_STEP: usize = 256;
 /// Time one housekeeping slice may take, in microseconds: well below the 1 ms a client may notice.
 pub const HOUSEKEEPING_SLICE_US: u64 = 400;
 
+/// Time that a server that stops gives what is under way, and again what is being written in the
+/// background, in milliseconds. Both take far less unless a shard is held up.
+pub const STOP_PHASE_MS: u64 = 10_000;
+
+/// Time that it gives clients to take their replies, in milliseconds.
+pub const STOP_FLUSH_MS: u64 = 2_000;
+
 /// Connections that the admin port serves at a time; where there are more, the oldest goes.
 pub const ADMIN_CONNECTIONS: usize = 32;
 

@@ -47,6 +47,11 @@ impl Departures {
         self.ready.push(batch);
     }
 
+    /// Whether nothing is lent or about to leave.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lent == 0 && self.ready.is_empty() && self.returned.is_empty()
+    }
+
     #[cfg(test)]
     pub(super) fn lent(&self) -> usize {
         self.lent

@@ -91,6 +91,8 @@ pub struct Node {
     /// Whether somebody monitors: then every command is shown.
     pub(super) is_monitored: bool,
     pub(super) hops_out: u64,
+    parts_sent: u64,
+    pub(super) parts_run: u64,
     hops_in: u64,
     batch_max: u64,
     batches: u64,
@@ -150,6 +152,8 @@ impl Node {
             monitors_generation: 0,
             is_monitored: false,
             hops_out: 0,
+            parts_sent: 0,
+            parts_run: 0,
             hops_in: 0,
             batch_max: 0,
             batches: 0,
@@ -205,6 +209,22 @@ impl Node {
         }
     }
 
+    /// Whether nothing is under way here: no command over several shards, nobody who waits for a
+    /// lock, no outlet that is lent, no mail that has been taken and not run.
+    pub fn is_at_rest(&self) -> bool {
+        self.txns.is_empty()
+            && self.locks.is_idle()
+            && self.locks.waiting() == 0
+            && self.departures.is_idle()
+            && self.taken.is_empty()
+            && self.local.is_empty()
+    }
+
+    /// Parts of multi-shard commands that this shard has sent out, and that it has run.
+    pub fn parts(&self) -> (u64, u64) {
+        (self.parts_sent, self.parts_run)
+    }
+
     /// Takes everybody's mail.
     pub fn collect(&mut self) {
         for from in 0..self.mail.shards() {
@@ -254,10 +274,9 @@ impl Node {
         self.lap >= self.deadline
     }
 
-    /// Ends a turn: posts what has been said to other shards and publishes it. If the gate is not
-    /// open for publication afterwards, some of it is not visible yet and this has to be called
-    /// again.
-    pub fn end_turn(&mut self, stamp: u64) {
+    /// Ends a turn: posts what has been said to other shards and publishes it. Returns whether
+    /// replies may go out; if not, some of it is not visible yet and this has to be called again.
+    pub fn end_turn(&mut self, stamp: u64) -> bool {
         let mut is_visible = true;
         if self.mail.shards() > 1 && self.mail.has_outgoing() {
             for to in 0..self.mail.shards() {
@@ -266,6 +285,7 @@ impl Node {
             is_visible = self.mail.publish();
         }
         self.gate.turn_ended(stamp, is_visible);
+        is_visible
     }
 
     /// One step of [`Node::end_turn`]: posts, without publishing, what one shard will get.
@@ -421,6 +441,7 @@ impl Node {
 
     /// Says something to a shard, this one included.
     pub(super) fn say(&mut self, to: usize, message: Message) {
+        self.parts_sent += u64::from(matches!(message, Message::Do(_)));
         if to == self.number {
             self.local.push_back(message);
         } else {

@@ -247,6 +247,7 @@ impl Node {
     }
 
     fn told(&mut self, from: usize, order: Do) {
+        self.parts_run += 1;
         let results = self.run_work(order.txn, &order.work);
         if order.release {
             self.locks.release(order.txn);

@@ -2,14 +2,19 @@
 
 mod admin;
 mod apply;
+mod background;
 pub mod boot;
 mod connection;
 mod crash;
 mod door;
+mod drill;
+mod files;
 pub mod listen;
 pub mod logs;
+mod neighbours;
 mod process;
 mod pulse;
+mod quiescence;
 mod ring;
 mod shard_loop;
 mod supervise;

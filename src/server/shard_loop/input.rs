@@ -43,6 +43,9 @@ impl Budget {
 impl ShardLoop {
     /// Feeds clients, each once at most, until all have been or the turn's time is over.
     pub(super) fn feed_clients(&mut self) {
+        if self.is_stopping() {
+            return self.drop_input();
+        }
         // What is put off meanwhile is the next turn's.
         for _ in 0..self.input.len() {
             if self.node.is_late() {
@@ -52,6 +55,25 @@ impl ShardLoop {
                 Some(Input::Received(at, received)) => self.feed(at, received),
                 Some(Input::More(at)) => self.feed_more(at),
                 None => return,
+            }
+        }
+    }
+
+    /// Lets go of what will not be run any more.
+    fn drop_input(&mut self) {
+        for input in std::mem::take(&mut self.input) {
+            match input {
+                Input::Received(at, received) => {
+                    self.ring.give_back(received);
+                    if self.connections.contains(at as usize) {
+                        self.release(at);
+                    }
+                }
+                Input::More(at) => {
+                    if let Some(connection) = self.connections.get_mut(at as usize) {
+                        connection.is_ready = false;
+                    }
+                }
             }
         }
     }
@@ -121,7 +143,11 @@ impl ShardLoop {
         let Some(connection) = self.connections.get_mut(at as usize) else {
             return;
         };
-        if connection.client != client || connection.is_closing || connection.waiting() == 0 {
+        if connection.client != client
+            || connection.is_closing
+            || connection.waiting() == 0
+            || self.stop.is_some()
+        {
             return self.maybe_finish(at);
         }
         let (input, executed) = connection.take_input();
