@@ -79,6 +79,26 @@ fn what_the_disk_refuses_is_reported() {
     c.check("PING", simple("PONG"));
 }
 
+#[test]
+fn a_stop_does_not_wait_for_all_of_a_file() {
+    if reference().is_some() {
+        return;
+    }
+    let mut server = start(2);
+    let mut c = server.client();
+    // More than any disk takes in the time that a stop has.
+    c.check(&format!("DEBUG FILE {}", 1_000_000 * MIB), ok());
+    let files = || fs::read_dir(server.dir()).expect("list the directory").flatten();
+    let is_there = || files().any(|file| file.file_name().to_string_lossy().starts_with("drill"));
+    wait_until("the file is there", is_there);
+    server.signal(15);
+    let dir = server.dir().to_owned();
+    assert_eq!(server.wait_exit().code(), Some(0));
+    let left = fs::read_dir(dir).expect("list the directory").flatten();
+    assert_eq!(left.filter(|file| file.file_name() != "server.log").count(), 0);
+    assert!(!server.log().contains("gives up"), "{}", server.log());
+}
+
 /// A client that leaves others waiting for as long as its own pipeline takes would be seen here: between two of its
 /// commands, which are slow, somebody else sees how far it has got.
 #[test]

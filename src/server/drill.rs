@@ -70,7 +70,7 @@ impl Drill {
     pub fn turn(&mut self) -> Option<String> {
         for _ in 0..CHUNKS_PER_TURN {
             let left = self.bytes - self.made;
-            if left == 0 {
+            if left == 0 || self.shared.is_cut_short.get() {
                 self.shared.to_file.end();
                 break;
             }

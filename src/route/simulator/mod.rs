@@ -331,7 +331,7 @@ fn safety(seed: u64, broken: Option<Break>) -> Result<Counts, String> {
                     }
                     _ => vec!["SET".to_owned(), one, value.clone()],
                 };
-                open.push((words.len() > 2).then(|| (value, words.len() / 2)));
+                open.push((words.len() > 2).then_some((value, words.len() / 2)));
                 world.send(*connection, &command(&words), false);
             }
         }
