@@ -49,7 +49,8 @@
 //! # Invariants
 //!
 //! 1. Nothing below `server` names glommio, io_uring, a socket or a file descriptor.
-//! 2. No borrow of a shard crosses an `.await`: there is none (`server/shard_loop.rs` says why).
+//! 2. No borrow of a shard crosses an `.await`: there is one, between two turns
+//!    (`server/shard_loop.rs`), and background tasks never see a shard.
 //! 3. A handler never knows which shard runs it.
 //! 4. A reply is written once, in its final bytes.
 //! 5. Nothing on the hot path allocates per command, beyond what the data keeps.

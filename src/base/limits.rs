@@ -52,6 +52,16 @@ pub const GATHER_BYTES: usize = 16 * 1024;
 /// Commands of one client that run before its neighbours get their turn again.
 pub const COMMANDS_PER_FEED: usize = 4_096;
 
+/// Time of a turn that clients' input may take, in microseconds, counted from the turn's beginning:
+/// what is left is the next turn's. A turn is how long another shard, a background task or a client
+/// that has just spoken waits for this shard at most, if no single command takes longer. 50 deep
+/// pipelines were turns of 40 ms without it.
+pub const TURN_BUDGET_US: u64 = 500;
+
+/// What clients' input has of that at least, in microseconds: other shards' mail, which runs first
+/// and has a bound of its own, must not starve it.
+pub const TURN_BUDGET_LEAST_US: u64 = 100;
+
 /// Most unprocessed input of one client, whatever `client-query-buffer-limit` says: spans count 32
 /// bits, and a received piece may come on top before anybody looks.
 pub const QUERY_BUFFER_CEILING: u64 = (1 << 32) - (1 << 20);
@@ -77,6 +87,13 @@ pub const HOUSEKEEPING_STEP: usize = 256;
 
 /// Time one housekeeping slice may take, in microseconds: well below the 1 ms a client may notice.
 pub const HOUSEKEEPING_SLICE_US: u64 = 400;
+
+/// Time that a server that stops gives what is under way, and again what is being written in the
+/// background, in milliseconds. Both take far less unless a shard is held up.
+pub const STOP_PHASE_MS: u64 = 10_000;
+
+/// Time that it gives clients to take their replies, in milliseconds.
+pub const STOP_FLUSH_MS: u64 = 2_000;
 
 /// Connections that the admin port serves at a time; where there are more, the oldest goes.
 pub const ADMIN_CONNECTIONS: usize = 32;

@@ -14,3 +14,4 @@ pub mod number;
 pub mod proc;
 pub mod slot;
 pub mod ticks;
+pub mod wheel;

@@ -76,6 +76,19 @@ fn here(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Out
             let on = number::parse_i64(args.at(1)).is_some_and(|n| n != 0);
             env.instance.set_active_expire(on);
         }
+        (b"FILE", 1) => {
+            reply.verbatim("txt", &env.instance.drill().report());
+            return Ok(Effect::Read);
+        }
+        (b"FILE", 2) => {
+            let bytes = number::parse_i64(args.at(1)).and_then(|bytes| u64::try_from(bytes).ok());
+            let bytes = bytes
+                .filter(|bytes| *bytes > 0)
+                .ok_or(Error::text("ERR value is out of range, must be positive"))?;
+            if !env.instance.drill().ask(bytes) {
+                return Err(Error::text("ERR A drill of the disk is already in progress"));
+            }
+        }
         (b"CONFIG-REWRITE-FORCE-ALL", 1) => {
             super::server::rewrite_config(env, Extent::Everything)?;
         }
@@ -358,6 +371,9 @@ fn debug_help(reply: &mut Reply) -> Outcome {
             "    Signatures of the values of these keys.",
             "ERROR <string>",
             "    Reply with an error of this text.",
+            "FILE [<bytes>]",
+            "    Write <bytes> to a file beside all clients, and read them back; then, without",
+            "    <bytes>, tell how fast that was.",
             "HTSTATS <dbid>",
             "    How large the tables of a database are.",
             "LOG <message>",

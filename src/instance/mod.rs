@@ -1,10 +1,12 @@
 //! Floor 3: the process as its shards share it: configuration, counters, who monitors, who pauses,
 //! and requests to stop. Nothing on the path of a data command touches its locks.
 
+mod drill;
 mod host;
 pub mod monitors;
 mod pause;
 
+pub use drill::Drill;
 pub use host::Host;
 pub use pause::Pause;
 
@@ -43,6 +45,7 @@ pub struct Instance {
     /// Asked to stop: 0 no, 1 yes.
     stop: AtomicU64,
     next_client: AtomicU64,
+    drill: Drill,
     /// CLIENT PAUSE.
     pause: Mutex<Pause>,
     /// Who brings sockets and files in line with the configuration.
@@ -77,6 +80,7 @@ impl Instance {
             active_expire: AtomicBool::new(true),
             stop: AtomicU64::new(0),
             next_client: AtomicU64::new(1),
+            drill: Drill::default(),
             pause: Mutex::default(),
             applier: OnceLock::new(),
             host: OnceLock::new(),

@@ -20,12 +20,6 @@ impl Pause {
         self.until_ms > now_ms
     }
 
-    /// Whether it was on and its time is over.
-    #[inline]
-    pub fn is_over(self, now_ms: i64) -> bool {
-        self.until_ms != 0 && self.until_ms <= now_ms
-    }
-
     /// Whether everybody waits, and not only who writes.
     pub fn is_for_all(self) -> bool {
         self.all
@@ -66,9 +60,9 @@ mod tests {
         let pause = Pause::default().with(1_200, true, 1_000).with(1_020, false, 1_000);
         assert!(pause.is_for_all());
         assert_eq!(pause.left_ms(1_050), 150);
-        assert!(pause.is_on(1_199) && !pause.is_on(1_200) && pause.is_over(1_200));
+        assert!(pause.is_on(1_199) && !pause.is_on(1_200));
         // What is over has no say any more.
         assert!(!pause.with(2_000, false, 1_300).is_for_all());
-        assert!(!Pause::default().is_on(0) && !Pause::default().is_over(i64::MAX));
+        assert!(!Pause::default().is_on(0));
     }
 }

@@ -79,6 +79,13 @@ impl Clients {
         self.slab.len()
     }
 
+    /// The names of all of them.
+    pub(super) fn keys(&self) -> impl Iterator<Item = ClientKey> {
+        self.slab
+            .iter()
+            .map(|(index, client)| ClientKey { index: index as u32, generation: client.generation })
+    }
+
     /// All of them.
     #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = &Client> {

@@ -48,6 +48,11 @@ impl Departures {
         self.ready.push(batch);
     }
 
+    /// Whether nothing is lent or about to leave.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lent == 0 && self.ready.is_empty() && self.returned.is_empty()
+    }
+
     #[cfg(test)]
     pub(super) fn lent(&self) -> usize {
         self.lent
@@ -95,7 +100,7 @@ impl Node {
         if self.crossed.is_none() && self.departures.lent == 0 {
             return;
         }
-        let crossed = self.crossed;
+        let (crossed, lends) = (self.crossed, self.lends_outlets());
         let Node { clients, post, departures, .. } = self;
         let Some(client) = clients.get_mut(key) else {
             return;
@@ -104,7 +109,7 @@ impl Node {
             departures.is_eager |= client.replies.outstanding() > 1;
             return;
         }
-        let Some(to) = crossed else { return };
+        let Some(to) = crossed.filter(|_| lends) else { return };
         let batch = post.mail.batch(to);
         if let Some(outlet) = client.outlet
             && let Some(Message::Run(run)) = batch.items.last()

@@ -60,9 +60,9 @@ impl Node {
                 break fed;
             }
             let known = client.session.authenticated;
-            if self.post.input_waits
-                || self.observer.commands - before >= limits::COMMANDS_PER_FEED as u64
-            {
+            let commands = self.observer.commands - before;
+            let has_had_its_share = commands >= limits::COMMANDS_PER_FEED as u64;
+            if self.post.input_waits || has_had_its_share || self.is_late() {
                 break Fed::More;
             }
             window.clear();
@@ -76,7 +76,7 @@ impl Node {
                 let start = ahead.start;
                 used = ahead.end;
                 self.dispatch(key, input, &spans, ahead);
-                let waits = self.post.input_waits;
+                let waits = self.post.input_waits || self.is_late();
                 let Some(client) = self.clients.get_mut(key) else {
                     stopped = Some(Fed::Closed);
                     break;

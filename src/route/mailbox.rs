@@ -90,6 +90,8 @@ pub struct Mailbox {
     per_turn: usize,
     /// Allocations to reuse.
     spare: Vec<Box<Batch>>,
+    /// Batches posted and taken, in all.
+    moved: u64,
     /// Whom this turn's batches go to, to be woken, and whether all of them are quiet.
     posted: Vec<(usize, bool)>,
 }
@@ -120,6 +122,7 @@ pub fn exchange(shards: usize, batches: usize) -> Vec<Mailbox> {
             turn: 1,
             per_turn: batches / PART,
             spare: Vec::new(),
+            moved: 0,
             posted: Vec::new(),
         })
         .collect();
@@ -184,6 +187,7 @@ impl Mailbox {
         for mut batch in out.answers.drain(..).chain(out.batch.take()) {
             (batch.stamp, batch.turn) = (stamp, self.turn);
             posted = true;
+            self.moved += 1;
             is_quiet &= batch.is_quiet;
             out.spill.push_back(batch);
         }
@@ -240,6 +244,7 @@ impl Mailbox {
                 _ => return None,
             }
             taken.push(queue.pop().expect("just seen"));
+            self.moved += 1;
             room -= 1;
         }
     }
@@ -258,6 +263,12 @@ impl Mailbox {
     pub fn depths(&self) -> (usize, usize) {
         let waiting = self.incoming.iter().flatten().map(Consumer::slots).sum();
         (waiting, self.outgoing.iter().flatten().map(|out| out.spill.len()).sum())
+    }
+
+    /// How many batches have been posted and taken here, in all: where that stands still, nothing
+    /// has been said and nothing heard.
+    pub fn moved(&self) -> u64 {
+        self.moved
     }
 
     /// How many shards there are.

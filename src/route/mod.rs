@@ -47,6 +47,7 @@ pub mod departure;
 mod dispatch;
 mod exec;
 pub mod feed;
+pub mod gate;
 mod gather;
 pub mod mailbox;
 pub mod message;
@@ -62,4 +63,5 @@ mod rules;
 mod session;
 #[cfg(test)]
 mod simulator;
+mod timers;
 mod walk;

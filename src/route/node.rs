@@ -1,8 +1,8 @@
 //! One shard with its clients.
 //!
 //! A turn: [`Node::begin_turn`] with the time, [`Node::collect`] the mail and [`Node::run_mail`],
-//! [`Node::feed`] what clients have sent, [`Node::end_turn`]; then, if that says so, send what
-//! [`Node::take_dirty`] names.
+//! [`Node::feed`] what clients have sent, [`Node::end_turn`]; then, if the [`Gate`] is open, send
+//! what [`Node::take_dirty`] names, as far as [`Node::may_leave`] says.
 
 use super::batch::{Batch, ClientKey};
 use super::client::Client;
@@ -12,11 +12,13 @@ use super::departure::Departures;
 use super::dispatch::own_call;
 use super::exec::{self, Job};
 use super::feed::Ahead;
+use super::gate::Gate;
 use super::mailbox::Mailbox;
 use super::message::{Message, Pending, RunItem};
 use super::observer::{Measured, Observer};
 use super::participant::{Context, Participant};
 use super::post::Post;
+use super::timers::Timers;
 use crate::base::clock::Now;
 use crate::base::slot::Layout;
 use crate::base::{doing, limits};
@@ -42,6 +44,8 @@ pub struct Node {
     pub(super) post: Post,
     pub(super) observer: Observer,
     pub(super) departures: Departures,
+    pub(super) gate: Gate,
+    pub(super) timers: Timers,
     pub(super) instance: Arc<Instance>,
     pub(super) layout: Arc<Layout>,
     pub(super) config: Arc<Config>,
@@ -81,6 +85,8 @@ impl Node {
             post: Post::new(number, mail),
             observer: Observer::new(number, Arc::clone(&instance), &config),
             departures: Departures::default(),
+            gate: Gate::default(),
+            timers: Timers::default(),
             instance,
             layout,
             config,
@@ -114,9 +120,7 @@ impl Node {
         if self.monitors_generation != self.instance.monitors.generation() {
             self.follow_monitors();
         }
-        if self.pause.is_over(now.unix_ms) {
-            self.follow_pause();
-        }
+        self.run_timers();
     }
 
     fn follow_config(&mut self) {
@@ -131,6 +135,7 @@ impl Node {
         self.participant.set_memory_max(self.config.maxmemory());
         self.observer.follow(&self.config, self.generation);
         self.follow_pause();
+        self.follow_timeout();
     }
 
     /// Takes the mail of one shard, for [`Node::run_mail`].
@@ -162,16 +167,47 @@ impl Node {
         self.clients.take_resumed()
     }
 
+    /// Whether nothing is under way here: no command over several shards, nobody who waits for a
+    /// lock, no outlet that is lent, no mail that has been taken and not run.
+    pub fn is_at_rest(&self) -> bool {
+        let locks = &self.participant.locks;
+        self.coordinator.len() == 0
+            && locks.is_idle()
+            && locks.waiting() == 0
+            && self.departures.is_idle()
+            && self.post.is_idle()
+    }
+
+    /// Parts of multi-shard commands that this shard has sent out, and that it has run.
+    pub fn parts(&self) -> (u64, u64) {
+        (self.post.parts_sent, self.participant.parts_run)
+    }
+
+    /// Says until when clients are fed this turn, as a reading of [`crate::base::ticks`]. It is
+    /// compared with the readings that time commands, and so costs none of its own; without one,
+    /// as in tests, a turn lasts as long as it has input.
+    pub fn set_deadline(&mut self, ticks: u64) {
+        self.observer.set_deadline(ticks);
+    }
+
+    /// Whether that is over.
+    #[inline]
+    pub fn is_late(&self) -> bool {
+        self.observer.is_late()
+    }
+
     /// Ends a turn: posts what has been said to other shards and publishes it. Returns whether
     /// replies may go out; if not, some of it is not visible yet and this has to be called again.
     pub fn end_turn(&mut self, stamp: u64) -> bool {
-        if self.post.shards() == 1 || !self.post.mail.has_outgoing() {
-            return true;
+        let mut is_visible = true;
+        if self.post.shards() > 1 && self.post.mail.has_outgoing() {
+            for to in 0..self.post.shards() {
+                self.post(to, stamp);
+            }
+            is_visible = self.post.mail.publish();
         }
-        for to in 0..self.post.shards() {
-            self.post(to, stamp);
-        }
-        self.post.mail.publish()
+        self.gate.turn_ended(stamp, is_visible);
+        is_visible
     }
 
     /// One step of [`Node::end_turn`]: posts, without publishing, what one shard will get.
@@ -246,7 +282,9 @@ impl Node {
             self.follow_config();
         }
         let id = self.instance.next_client();
-        self.clients.insert(Session::new(id, self.now, &self.config, about))
+        let key = self.clients.insert(Session::new(id, self.now, &self.config, about));
+        self.time_client(key);
+        key
     }
 
     /// A client has gone. What it had begun on other shards ends there; its replies are dropped.
@@ -254,6 +292,7 @@ impl Node {
         let Some(client) = self.clients.remove(key) else {
             return;
         };
+        self.forget_client(key);
         if client.session.monitor {
             self.end_monitor(key);
         }
@@ -295,9 +334,10 @@ impl Node {
     }
 
     fn lend(&mut self) -> (&mut Participant, &mut Coordinator, Context<'_>) {
+        let answers_early = self.answers_early();
         let Node { participant, coordinator, clients, post, observer, config, .. } = self;
         let env = Env { config, instance: &self.instance, now: self.now };
-        let cx = Context { clients, post, observer, env, touched_sessions: false };
+        let cx = Context { clients, post, observer, env, answers_early, touched_sessions: false };
         (participant, coordinator, cx)
     }
 

@@ -124,6 +124,8 @@ pub(super) struct Observer {
     now: Now,
     /// The last reading of the counter that times commands.
     last_ticks: u64,
+    /// The reading of that counter at which no client's input goes on this turn.
+    deadline: u64,
     /// Bytes of the request at hand.
     pub(super) request: u64,
     /// Commands of clients here.
@@ -149,6 +151,7 @@ impl Observer {
             generation: 0,
             now: Now::default(),
             last_ticks: 0,
+            deadline: u64::MAX,
             request: 0,
             commands: 0,
             hops_out: 0,
@@ -162,6 +165,17 @@ impl Observer {
     /// A turn begins.
     pub(super) fn begin_turn(&mut self, now: Now) {
         self.now = now;
+    }
+
+    /// Says until when clients are fed this turn.
+    pub(super) fn set_deadline(&mut self, ticks: u64) {
+        self.deadline = ticks;
+    }
+
+    /// Whether that is over, as of the last reading.
+    #[inline]
+    pub(super) fn is_late(&self) -> bool {
+        self.last_ticks >= self.deadline
     }
 
     /// Publishes what has been counted.

@@ -36,6 +36,8 @@ pub(super) struct Context<'a> {
     pub(super) observer: &'a mut Observer,
     /// The configuration, the instance, the time.
     pub(super) env: Env<'a>,
+    /// Whether a reply that is known may be given before its command has run everywhere.
+    pub(super) answers_early: bool,
     /// Set where the work was on sessions: the node follows what they may have changed.
     pub(super) touched_sessions: bool,
 }
@@ -46,6 +48,8 @@ pub(super) struct Participant {
     number: usize,
     pub(super) shard: Shard,
     pub(super) locks: Locks<Waiter>,
+    /// Parts of transactions that have run after their locks were granted ([`Message::Do`]).
+    pub(super) parts_run: u64,
     /// Allocated bytes from which on commands that may take memory are refused (`maxmemory`).
     memory_max: u64,
 }
@@ -53,7 +57,8 @@ pub(super) struct Participant {
 impl Participant {
     /// The participant of a shard.
     pub(super) fn new(number: usize, shard: Shard) -> Participant {
-        Participant { number, shard, locks: Locks::default(), memory_max: u64::MAX }
+        let locks = Locks::default();
+        Participant { number, shard, locks, parts_run: 0, memory_max: u64::MAX }
     }
 
     /// Follows `maxmemory`, in bytes; 0 is no limit.
@@ -131,6 +136,7 @@ impl Participant {
 
     /// A transaction of shard `from`, which holds locks here, goes on.
     pub(super) fn told(&mut self, from: usize, order: &Do, cx: &mut Context) {
+        self.parts_run += 1;
         let results = self.run(order.txn, &order.work, cx);
         if order.release {
             self.locks.release(order.txn);

@@ -56,6 +56,7 @@ impl Node {
         let now_ms = self.now.unix_ms;
         let is_on = pause.is_on(now_ms);
         let pause = if is_on { pause } else { Pause::default() };
+        self.time_pause(pause.left_ms(now_ms));
         let changed = std::mem::replace(&mut self.pause, pause) != pause;
         let mut settings = *self.participant.shard.settings();
         settings.expiry_paused = is_on;

@@ -20,6 +20,8 @@ pub(super) struct Post {
     kept: usize,
     /// The oldest mail of this turn that could not be taken: nothing later runs.
     untaken: u64,
+    /// Parts of transactions that have been sent out, to be run ([`Message::Do`]).
+    pub(super) parts_sent: u64,
     /// Whether nobody's input goes on this turn: some shard is asked for so much already, or not all
     /// mail that may be a cause of it has run.
     pub(super) input_waits: bool,
@@ -35,6 +37,7 @@ impl Post {
             taken: Vec::new(),
             kept: 0,
             untaken: u64::MAX,
+            parts_sent: 0,
             input_waits: false,
         }
     }
@@ -47,6 +50,7 @@ impl Post {
 
     /// Says something to a shard, this one included.
     pub(super) fn say(&mut self, to: usize, message: Message) {
+        self.parts_sent += u64::from(matches!(message, Message::Do(_)));
         if to == self.number {
             self.local.push_back(message);
         } else {
@@ -74,6 +78,11 @@ impl Post {
     /// Whether mail has been taken that has not run.
     pub(super) fn has_taken(&self) -> bool {
         !self.taken.is_empty()
+    }
+
+    /// Whether no mail has been taken that has not run, nor anything said to itself.
+    pub(super) fn is_idle(&self) -> bool {
+        self.taken.is_empty() && self.local.is_empty()
     }
 
     /// What has been taken, in the order it runs in, and how much of it runs now; what is left is to

@@ -3,11 +3,12 @@
 use super::apply::{Listeners, SocketsAndFiles};
 use super::door::Door;
 use super::listen::{self, ListenError, Listener};
+use super::neighbours::Neighbours;
 use super::process::{self, PidFile};
 use super::ring::{self, Ring};
-use super::shard_loop::{Neighbours, ShardLoop};
+use super::shard_loop::ShardLoop;
 use super::supervise::{self, Supervisor};
-use super::{admin, crash, host, logs, title};
+use super::{admin, background, crash, host, logs, title};
 use crate::base::limits;
 use crate::command;
 use crate::config::parse::VERSION;
@@ -26,9 +27,9 @@ use std::sync::Arc;
 const RESERVED_FILES: u64 = 64;
 /// Locked memory glommio needs per process, in bytes.
 const LOCKED_BYTES: u64 = 512 * 1024;
-/// A shard's loop is the only task of its executor and must not be asked to make way: glommio 0.9
-/// parks an executor that is asked before its first task ran, and with the default of 100 ms a
-/// machine under load starts a shard that never wakes.
+/// A shard's executor must not be asked to make way before its loop runs: glommio 0.9 parks one that
+/// is asked before its first task ran, and with the default of 100 ms a machine under load starts a
+/// shard that never wakes. What runs beside the loop later is [`background`]'s business.
 const NEVER: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
 /// Connections on their way to a shard that has not taken them yet.
 const ARRIVALS: usize = 1024;
@@ -165,7 +166,7 @@ fn run_shards(
         // More shards than cores run wherever there is room.
         let placement =
             if shards <= cpus.len() { Placement::Fixed(cpus[number]) } else { Placement::Unbound };
-        let stop = Arc::clone(&instance);
+        let (stop, others) = (Arc::clone(&instance), Arc::clone(&neighbours));
         let thread = LocalExecutorBuilder::new(placement)
             .name(&format!("shard-{number}"))
             .io_memory(64 << 10)
@@ -174,16 +175,14 @@ fn run_shards(
             .spawn(move || async move {
                 let shard = ShardLoop::new(number, mail, instance, neighbours, door, arrivals);
                 let result = match shard {
-                    Ok(shard) => shard.run(),
+                    Ok(shard) => background::in_the_foreground(shard.run()).await,
                     Err(error) => Err(error),
                 };
                 if let Err(error) = &result {
                     // One shard that cannot go on ends all: half a keyspace is none.
                     tracing::error!("Shard {number} cannot go on: {error}");
+                    others.fail();
                     stop.give_up();
-                }
-                if number == 0 {
-                    supervise::stopping();
                 }
                 result
             });

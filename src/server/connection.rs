@@ -4,6 +4,7 @@
 use super::ring::Outgoing;
 use crate::resp::ReplyBuf;
 use crate::route::batch::ClientKey;
+use crate::route::gate::{self, Exit};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// See the module's head. About 150 bytes, and no buffer while idle.
@@ -20,6 +21,8 @@ pub struct Connection {
     wanted: usize,
     /// What is ready for the next send, while none is in flight.
     pub idle_send: Option<Box<Outgoing>>,
+    /// How far its replies may leave, once they wait for more than publication.
+    pub exit: Option<Box<Exit>>,
     /// Whether a send is in flight.
     pub is_sending: bool,
     /// Whether a receive is armed.
@@ -52,6 +55,7 @@ impl Connection {
             executed: 0,
             wanted: 0,
             idle_send: None,
+            exit: None,
             is_sending: false,
             is_receiving: false,
             is_closing: false,
@@ -158,15 +162,22 @@ impl Connection {
         }
     }
 
-    /// Takes replies to be sent, if no send is in flight.
-    pub fn load(&mut self, replies: &mut ReplyBuf) -> Option<Box<Outgoing>> {
-        if self.is_sending || replies.is_empty() {
+    /// Takes replies to be sent, up to a mark, if no send is in flight.
+    pub fn load(&mut self, replies: &mut ReplyBuf, upto: usize) -> Option<Box<Outgoing>> {
+        if self.is_sending || upto == 0 {
             return None;
         }
         let mut outgoing =
             self.idle_send.take().unwrap_or_else(|| Box::new(Outgoing::new(ReplyBuf::default())));
         outgoing.sent = 0;
-        std::mem::swap(&mut outgoing.replies, replies);
+        if upto == replies.mark() {
+            std::mem::swap(&mut outgoing.replies, replies);
+        } else {
+            outgoing.replies = gate::cut(replies, upto);
+        }
+        if let Some(exit) = &mut self.exit {
+            exit.left(upto);
+        }
         Some(outgoing)
     }
 }

@@ -2,15 +2,20 @@
 
 mod admin;
 mod apply;
+mod background;
 pub mod boot;
 mod connection;
 mod crash;
 mod door;
+mod drill;
+mod files;
 mod host;
 pub mod listen;
 pub mod logs;
+mod neighbours;
 mod process;
 mod pulse;
+mod quiescence;
 mod ring;
 mod shard_loop;
 mod supervise;

@@ -13,21 +13,31 @@
 //! makes one such wait too long by one completion; the tick ends it, at most [`TICK_MS`] later. So a
 //! send whose end something waits for, or that may take more than one, is not among the *k*.
 //!
+//! **The tick** is a timeout of one shot, handed in again when it has fired: one entry in 10 ms beside
+//! the sends. A multishot timeout would spare that, but the kernel knows it from 6.4 on only, and
+//! one that is refused completes at once, and so would every wait. A tick that is refused all the
+//! same is an error of the turn: a shard that cannot wait must not look as if it worked.
+//!
 //! # What the unsafe blocks rest on
 //! 1. A buffer handed to the kernel stays where it is until its completion: send buffers live in
-//!    boxed [`Outgoing`]s that the ring itself owns while a send is in flight; provided buffers and
-//!    the ring of them live as long as the ring and are freed after it.
+//!    boxed [`Outgoing`]s that the ring itself owns while a send is in flight; provided buffers, the
+//!    ring of them and the tick's time live as long as the ring. Closing a ring does not end its
+//!    requests, the kernel does so later in its own time; so before any of that memory is freed the
+//!    ring cancels all its requests and waits until each has completed ([`Ring::in_flight`] counts
+//!    them), and if the kernel refuses that, the memory is not freed at all.
 //! 2. A provided buffer belongs to the kernel from `provide` until a completion names it, and to us
 //!    from then until the next `provide`; `Received` is consumed by `give_back`, and each id exists
 //!    once.
 //! 3. The ring is used by the thread that made it, and by no other.
 
 use crate::resp::ReplyBuf;
-use io_uring::types::{BufRingEntry, Fd, Timespec};
+use io_uring::types::{BufRingEntry, CancelBuilder, Fd, SubmitArgs, TimeoutFlags, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use slab::Slab;
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Time between two ticks while a shard waits, in milliseconds.
@@ -53,16 +63,29 @@ enum Tag {
     Send = 2,
     Tick = 3,
     Wake = 4,
-    Ignore = 5,
+    Cancel = 5,
+    /// A wake of another ring that has failed; one that succeeds is silent.
+    Unwoken = 6,
 }
 
 const TAG_BITS: u32 = 3;
+
+/// How long [`Ring::turn`] waits when nothing has happened yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// Until something does, the tick if nothing else.
+    ForNews,
+    /// The same, but so many microseconds at most.
+    AtMostUs(u32),
+}
 
 /// A completion, put into words.
 #[derive(Debug)]
 pub enum Event {
     /// Listener number `usize` has a new connection, or cannot accept (then it has stopped).
-    Accepted(usize, io::Result<RawFd>),
+    Accepted(usize, io::Result<OwnedFd>),
     /// Bytes for a connection, which go on coming if `bool`.
     Received(u32, Received, bool),
     /// A connection's receiving has ended: with an error, with the end of input (`Ok`), or because
@@ -134,14 +157,26 @@ impl Outgoing {
 /// See the module's head.
 pub struct Ring {
     ring: IoUring,
+    memory: ManuallyDrop<Memory>,
+    /// The tail of the kernel's ring of free buffers.
+    tail: u16,
+    /// Sends handed in since the last call whose end is no news.
+    fresh_sends: usize,
+    /// Requests that have found no room and that the kernel did not take at once either: they are
+    /// the next turn's, in their order.
+    postponed: VecDeque<squeue::Entry>,
+    /// Requests that will complete and have not done so, those of `postponed` included.
+    in_flight: usize,
+    tick: TimeoutFlags,
+}
+
+/// What the kernel may read and write while requests are in flight (fact 1).
+struct Memory {
     /// The provided buffers, and the kernel's ring of free ones.
     buffers: Box<[u8]>,
     entries: Entries,
-    tail: u16,
     /// Replies being sent, by the number their completion bears.
     sending: Slab<(u32, Box<Outgoing>)>,
-    /// Sends handed in since the last call whose end is no news.
-    fresh_sends: usize,
     tick: Box<Timespec>,
 }
 
@@ -178,27 +213,44 @@ impl Ring {
     /// # Errors
     /// When the kernel or a filter refuses; [`explain`] says what to change.
     pub fn new() -> io::Result<Ring> {
-        let ring = IoUring::builder()
+        let ring = Ring::builder().build(SUBMISSIONS)?;
+        Ring::on(ring, TimeoutFlags::empty())
+    }
+
+    fn builder() -> io_uring::Builder {
+        let mut builder = IoUring::builder();
+        builder
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_coop_taskrun()
             .setup_taskrun_flag()
-            .setup_cqsize(COMPLETIONS)
-            .build(SUBMISSIONS)?;
+            .setup_cqsize(COMPLETIONS);
+        builder
+    }
+
+    /// On a ring of the kernel's, with a tick that asks for more than it needs if a test wants it
+    /// refused.
+    fn on(ring: IoUring, tick: TimeoutFlags) -> io::Result<Ring> {
         let entries = Entries::new();
         // SAFETY: fact 1: `entries` lives as long as the ring; it is page-aligned and has room for
         // `BUFFERS` entries.
         unsafe {
             ring.submitter().register_buf_ring_with_flags(entries.0 as u64, BUFFERS, 0, 0)?;
         }
-        let mut ring = Ring {
-            ring,
+        let memory = Memory {
             buffers: vec![0; BUFFER_BYTES * BUFFERS as usize].into(),
             entries,
-            tail: 0,
             sending: Slab::new(),
-            fresh_sends: 0,
             tick: Box::new(Timespec::new().nsec(TICK_MS * 1_000_000)),
+        };
+        let mut ring = Ring {
+            ring,
+            memory: ManuallyDrop::new(memory),
+            tail: 0,
+            fresh_sends: 0,
+            postponed: VecDeque::new(),
+            in_flight: 0,
+            tick,
         };
         for buffer in 0..BUFFERS {
             ring.provide(buffer);
@@ -216,41 +268,50 @@ impl Ring {
     /// `events`.
     ///
     /// # Errors
-    /// When the kernel refuses the call as such.
-    pub fn turn(&mut self, wait: bool, events: &mut Vec<Event>) -> io::Result<()> {
-        let want = if wait { self.fresh_sends + 1 } else { 0 };
+    /// When the kernel refuses the call as such, or the tick.
+    pub fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
+        let is_behind = !self.hand_over_postponed();
+        // What is not handed in yet cannot end a wait.
+        let wait = if is_behind { Wait::No } else { wait };
+        let want = if wait == Wait::No { 0 } else { self.fresh_sends + 1 };
         self.fresh_sends = 0;
         let queue = self.ring.submission();
         let is_idle = queue.is_empty() && !queue.taskrun() && !queue.cq_overflow();
         drop(queue);
         if want == 0 && is_idle {
             // Nothing to hand in, and nothing that the kernel waits to be called for.
-            self.reap(events);
-            return Ok(());
+            return self.reap(events);
         }
-        match self.ring.submit_and_wait(want) {
+        let handed_in = match wait {
+            Wait::AtMostUs(us) => {
+                let most = Timespec::new().nsec(us * 1000);
+                let args = SubmitArgs::new().timespec(&most);
+                self.ring.submitter().submit_with_args(want, &args)
+            }
+            Wait::No | Wait::ForNews => self.ring.submit_and_wait(want),
+        };
+        match handed_in {
             Ok(_) => {}
-            // A signal, or completions that do not fit: both are over once we have looked.
-            Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
-                ) => {}
+            Err(error) if is_passing(&error) => {}
             Err(error) => return Err(error),
         }
-        self.reap(events);
-        Ok(())
+        self.reap(events)
     }
 
-    fn reap(&mut self, events: &mut Vec<Event>) {
-        let mut ended_tick = false;
-        let Ring { ring, sending, .. } = self;
+    fn reap(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        let (mut ticked, mut refused) = (false, None);
+        let Ring { ring, memory, in_flight, .. } = self;
         for completion in ring.completion() {
             let (data, result, flags) =
                 (completion.user_data(), completion.result(), completion.flags());
             let number = (data >> TAG_BITS) as u32;
             let more = cqueue::more(flags);
-            match data & ((1 << TAG_BITS) - 1) {
+            let tag = data & ((1 << TAG_BITS) - 1);
+            // Those two are not of our requests, or of one that completes only if it fails.
+            let is_counted = tag != Tag::Wake as u64 && tag != Tag::Unwoken as u64;
+            *in_flight -= usize::from(is_counted && !more);
+            debug_assert!(result != -libc::EBADF, "a request on a descriptor that was closed");
+            match tag {
                 tag if tag == Tag::Receive as u64 => {
                     let buffer = cqueue::buffer_select(flags);
                     match (result, buffer) {
@@ -262,50 +323,86 @@ impl Ring {
                     }
                 }
                 tag if tag == Tag::Send as u64 => {
-                    let (connection, outgoing) = sending.remove(number as usize);
+                    let (connection, outgoing) = memory.sending.remove(number as usize);
                     events.push(Event::Sent(connection, length(result), outgoing));
                 }
                 tag if tag == Tag::Accept as u64 => {
-                    let descriptor = length(result).map(|fd| fd as RawFd);
-                    if descriptor.is_ok() && !more {
-                        // The last of this multishot: report it, then its end.
-                        events.push(Event::Accepted(number as usize, descriptor));
+                    // SAFETY: the kernel has just made this descriptor for us, and nobody else
+                    // knows it.
+                    let own = |fd: usize| unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+                    let descriptor = length(result).map(own);
+                    let is_last = descriptor.is_ok() && !more;
+                    events.push(Event::Accepted(number as usize, descriptor));
+                    if is_last {
                         let stopped = io::Error::from(io::ErrorKind::WouldBlock);
                         events.push(Event::Accepted(number as usize, Err(stopped)));
-                    } else {
-                        events.push(Event::Accepted(number as usize, descriptor));
                     }
                 }
-                tag if tag == Tag::Tick as u64 => {
-                    ended_tick |= !more;
-                    events.push(Event::Tick);
-                }
+                tag if tag == Tag::Tick as u64 => match -result {
+                    libc::ETIME => {
+                        ticked = true;
+                        events.push(Event::Tick);
+                    }
+                    // The end of the ring.
+                    libc::ECANCELED => {}
+                    error => refused = Some(io::Error::from_raw_os_error(error)),
+                },
                 tag if tag == Tag::Wake as u64 => events.push(Event::Woken),
                 _ => {}
             }
         }
-        if ended_tick {
+        if ticked {
             self.start_tick();
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        self.in_flight += 1;
+        self.push_uncounted(entry);
+    }
+
+    /// Hands in a request that completes only if it fails.
+    fn push_uncounted(&mut self, entry: squeue::Entry) {
+        if !self.hand_over_postponed() || !self.hand_over(&entry) {
+            self.postponed.push_back(entry);
         }
     }
 
-    fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: facts 1 and 3: what the entry points to outlives its completion.
-        while unsafe { self.ring.submission().push(entry) }.is_err() {
-            // Full: hand in what is there. If even that fails, the next turn reports it.
+    /// Hands over what found no room earlier. Returns whether that was all.
+    fn hand_over_postponed(&mut self) -> bool {
+        while let Some(entry) = self.postponed.front().cloned() {
+            if !self.hand_over(&entry) {
+                return false;
+            }
+            self.postponed.pop_front();
+        }
+        true
+    }
+
+    /// Hands a request over, after those that are there if there is no room. Returns whether the
+    /// kernel lets us: if not, the turn's own call will tell why, or it passes once completions have
+    /// been taken.
+    fn hand_over(&mut self, entry: &squeue::Entry) -> bool {
+        for _ in 0..2 {
+            // SAFETY: facts 1 and 3: what the entry points to outlives its completion.
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+                return true;
+            }
             if self.ring.submit().is_err() {
-                std::thread::yield_now();
+                return false;
             }
         }
+        false
     }
 
     fn start_tick(&mut self) {
-        let entry = opcode::Timeout::new(std::ptr::from_ref(&*self.tick))
+        let entry = opcode::Timeout::new(std::ptr::from_ref(&*self.memory.tick))
             .count(0)
-            .flags(io_uring::types::TimeoutFlags::MULTISHOT)
+            .flags(self.tick)
             .build()
             .user_data(Tag::Tick as u64);
-        self.push(&entry);
+        self.push(entry);
     }
 
     /// Accepts on a listening socket until an [`Event::Accepted`] with an error.
@@ -314,7 +411,7 @@ impl Ring {
             .flags(libc::SOCK_CLOEXEC)
             .build()
             .user_data((listener as u64) << TAG_BITS | Tag::Accept as u64);
-        self.push(&entry);
+        self.push(entry);
     }
 
     /// Receives on a connection until an [`Event::ReceiveEnded`], or an [`Event::Received`] that
@@ -323,14 +420,14 @@ impl Ring {
         let entry = opcode::RecvMulti::new(Fd(descriptor), 0)
             .build()
             .user_data(u64::from(connection) << TAG_BITS | Tag::Receive as u64);
-        self.push(&entry);
+        self.push(entry);
     }
 
     /// Ends a connection's receiving; an [`Event::ReceiveEnded`] follows.
     pub fn cancel_receive(&mut self, connection: u32) {
         let target = u64::from(connection) << TAG_BITS | Tag::Receive as u64;
-        let entry = opcode::AsyncCancel::new(target).build().user_data(Tag::Ignore as u64);
-        self.push(&entry);
+        let entry = opcode::AsyncCancel::new(target).build().user_data(Tag::Cancel as u64);
+        self.push(entry);
     }
 
     /// Sends the rest of some replies; an [`Event::Sent`] gives them back. `is_news` says that
@@ -342,7 +439,7 @@ impl Ring {
         mut outgoing: Box<Outgoing>,
         is_news: bool,
     ) {
-        let number = self.sending.vacant_key();
+        let number = self.memory.sending.vacant_key();
         let data = (number as u64) << TAG_BITS | Tag::Send as u64;
         let flags = libc::MSG_NOSIGNAL;
         let entry = if outgoing.replies.attached().is_empty() {
@@ -354,9 +451,9 @@ impl Ring {
             let header = std::ptr::from_ref(&outgoing.header);
             opcode::SendMsg::new(Fd(descriptor), header).flags(flags as u32).build()
         };
-        self.sending.insert((connection, outgoing));
+        self.memory.sending.insert((connection, outgoing));
         self.fresh_sends += usize::from(!is_news);
-        self.push(&entry.user_data(data));
+        self.push(entry.user_data(data));
     }
 
     /// Wakes the shard whose ring this is the descriptor of.
@@ -364,14 +461,14 @@ impl Ring {
         let entry = opcode::MsgRingData::new(Fd(ring), 0, Tag::Wake as u64, None)
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS)
-            .user_data(Tag::Ignore as u64);
-        self.push(&entry);
+            .user_data(Tag::Unwoken as u64);
+        self.push_uncounted(entry);
     }
 
     /// The bytes that were received.
     pub fn bytes(&self, received: &Received) -> &[u8] {
         let at = received.buffer as usize * BUFFER_BYTES;
-        &self.buffers[at..at + received.len]
+        &self.memory.buffers[at..at + received.len]
     }
 
     /// Gives a buffer back to the kernel.
@@ -381,19 +478,50 @@ impl Ring {
 
     fn provide(&mut self, buffer: u16) {
         let place = usize::from(self.tail & (BUFFERS - 1));
-        let start = &mut self.buffers[usize::from(buffer) * BUFFER_BYTES..][..BUFFER_BYTES];
+        let Memory { buffers, entries, .. } = &mut *self.memory;
+        let start = &mut buffers[usize::from(buffer) * BUFFER_BYTES..][..BUFFER_BYTES];
         // SAFETY: fact 2: the kernel does not own this buffer now; `place` is within the ring of
         // entries, whose tail lies in the padding of its first entry, as the kernel defines it.
         unsafe {
-            let entry = &mut *self.entries.0.add(place);
+            let entry = &mut *entries.0.add(place);
             entry.set_addr(start.as_mut_ptr() as u64);
             entry.set_len(BUFFER_BYTES as u32);
             entry.set_bid(buffer);
             self.tail = self.tail.wrapping_add(1);
-            let tail = BufRingEntry::tail(self.entries.0).cast_mut();
+            let tail = BufRingEntry::tail(entries.0).cast_mut();
             AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
         }
     }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let everything = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+        self.push(everything.user_data(Tag::Cancel as u64));
+        let mut events = Vec::new();
+        for _ in 0..ENDING_WAITS {
+            if self.in_flight == 0 {
+                // SAFETY: fact 1: no request is left, nothing uses it after this, and this is once.
+                return unsafe { ManuallyDrop::drop(&mut self.memory) };
+            }
+            // A tick may just have been due; handed in again, it ends the wait.
+            let _ = self.turn(Wait::AtMostUs(ENDING_WAIT_US), &mut events);
+            // Descriptors that were accepted meanwhile close with their events.
+            events.clear();
+        }
+    }
+}
+
+/// How often and how long, in microseconds, the end of a ring waits for its requests to end. What is
+/// cancelled ends at once; only a kernel that refuses every call gets this far.
+const ENDING_WAITS: usize = 100;
+const ENDING_WAIT_US: u32 = 10_000;
+
+/// Whether the ring's one call has failed for a reason that is over once completions have been
+/// taken: a signal, completions that do not fit, or the time being up.
+fn is_passing(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    matches!(number, Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ETIME))
 }
 
 fn length(result: i32) -> io::Result<usize> {
@@ -434,4 +562,89 @@ pub fn explain(error: &io::Error) -> String {
         _ => "io_uring cannot be set up",
     };
     format!("{advice} ({error})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Turns, of which each waits, until so many ticks have come.
+    fn turns_until(ring: &mut Ring, ticks: usize) -> usize {
+        let (mut turns, mut seen, mut events) = (0, 0, Vec::new());
+        while seen < ticks {
+            ring.turn(Wait::ForNews, &mut events).expect("a turn");
+            turns += 1;
+            seen += events.drain(..).filter(|event| matches!(event, Event::Tick)).count();
+        }
+        turns
+    }
+
+    #[test]
+    fn a_wait_waits() {
+        let mut ring = Ring::new().expect("a ring");
+        // Nothing else happens: each wait ends with its tick. (A signal may end one early.)
+        let turns = turns_until(&mut ring, 10);
+        assert!((10..=12).contains(&turns), "{turns} turns for 10 ticks");
+    }
+
+    #[test]
+    fn a_tick_that_is_refused_is_an_error() {
+        // As a kernel refuses what it does not know yet.
+        let unknown = TimeoutFlags::from_bits_retain(1 << 31);
+        let kernel = Ring::builder().build(SUBMISSIONS).expect("a ring");
+        let mut ring = Ring::on(kernel, unknown).expect("a ring");
+        let refused = ring.turn(Wait::ForNews, &mut Vec::new());
+        let refused = refused.expect_err("the kernel knows no such timeout");
+        assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn a_kernel_that_takes_nothing_ends_the_turn() {
+        // A ring that has not been enabled refuses every call.
+        let kernel = Ring::builder().setup_r_disabled().build(SUBMISSIONS).expect("a ring");
+        let mut ring = Ring::on(kernel, TimeoutFlags::empty()).expect("a ring");
+        let (more, itself) = (3 * SUBMISSIONS as usize, ring.descriptor());
+        (0..more).for_each(|_| ring.wake(itself));
+        // The tick was the first that found room.
+        assert_eq!(ring.postponed.len(), 1 + more - SUBMISSIONS as usize);
+        ring.turn(Wait::ForNews, &mut Vec::new()).expect_err("it is still refused");
+        // Enabled, it takes all of them.
+        ring.ring.submitter().register_enable_rings().expect("enable the ring");
+        let (mut woken, mut events) = (0, Vec::new());
+        while woken < more {
+            ring.turn(Wait::ForNews, &mut events).expect("a turn");
+            woken += events.drain(..).filter(|event| matches!(event, Event::Woken)).count();
+        }
+        assert!(ring.postponed.is_empty());
+    }
+
+    #[test]
+    fn a_ring_ends_with_its_requests() {
+        use std::io::{Read, Write};
+        let (socket, mut other) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+        let mut ring = Ring::new().expect("a ring");
+        ring.receive(7, socket.as_raw_fd());
+        // More than the socket takes: it takes a part, and the rest stays under way.
+        let mut replies = ReplyBuf::default();
+        replies.extend(&vec![b'x'; 8 << 20]);
+        ring.send(7, socket.as_raw_fd(), Box::new(Outgoing::new(replies)), true);
+        let mut events = Vec::new();
+        ring.turn(Wait::No, &mut events).expect("a turn");
+        let Some(Event::Sent(7, Ok(some), mut outgoing)) = events.pop() else {
+            panic!("{events:?}")
+        };
+        outgoing.sent += some;
+        ring.send(7, socket.as_raw_fd(), outgoing, true);
+        ring.turn(Wait::No, &mut events).expect("a turn");
+        assert_eq!((ring.in_flight, events.len()), (3, 0), "a receive, a send and the tick");
+        other.write_all(b"hello").expect("write to it");
+        ring.turn(Wait::ForNews, &mut events).expect("a turn");
+        assert!(matches!(events[0], Event::Received(7, ..)), "{events:?}");
+        drop(ring);
+        // Nothing reads or writes on the socket any more: what is sent now stays there.
+        other.write_all(b"hello again").expect("write to it");
+        let mut left = [0; 11];
+        (&socket).read_exact(&mut left).expect("nobody else has read it");
+        assert_eq!(&left, b"hello again");
+    }
 }

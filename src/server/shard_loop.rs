@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! loop {
+//!     make way           while background work is outstanding: the one `.await`
 //!     ring.turn()        sends go out, completions come in: one call; here, and only here, it waits
 //!     read the clock
 //!     mail               what other shards ask and answer, up to the cut
-//!     feed               what clients have sent: run what is ours, batch what is not
+//!     feed               what clients have sent, as far as the turn's time allows: run what is
+//!                        ours, batch what is not
 //!     housekeeping       a bounded slice: freeing, expiry
 //!     end_turn           publish what other shards are to do; wake who sleeps
 //!     queue sends        one per connection with something to say
@@ -13,14 +15,19 @@
 //! ```
 
 mod departure;
+mod input;
 mod output;
+mod stop;
 mod upkeep;
 
+use super::background::{self, Background};
 use super::connection::Connection;
 use super::door::Door;
+use super::drill::Drill;
 use super::listen;
+use super::neighbours::Neighbours;
 use super::pulse::Pulse;
-use super::ring::{Event, Received, Ring};
+use super::ring::{Event, Ring, Wait};
 use crate::base::clock::{self, Now};
 use crate::base::doing;
 use crate::base::limits;
@@ -29,14 +36,16 @@ use crate::instance::Instance;
 use crate::resp::ReplyBuf;
 use crate::route::batch::ClientKey;
 use crate::route::mailbox::{Mailbox, Waiting};
-use crate::route::{feed::Fed, node::Node};
+use crate::route::node::Node;
 use crate::session::About;
+use input::{Budget, Input};
 use rtrb::Consumer;
 use slab::Slab;
+use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use stop::{Stop, Stopped};
 
 /// Input that waits behind a held client before its socket is no longer read.
 const BACKLOG: usize = 64 * 1024;
@@ -49,39 +58,6 @@ const PROMPT_BYTES: usize = 64 * 1024;
 const PASS_MS: i64 = 128;
 /// Ticks between two measurements of the tables' own memory, which walk all segments.
 const TICKS_PER_MEASURE: u32 = 100;
-
-/// What the shards of one process share on this floor.
-#[derive(Debug)]
-pub struct Neighbours {
-    /// Each shard's ring, to be woken; -1 until it is there.
-    rings: Vec<AtomicI32>,
-    /// Connections each shard has or is about to get.
-    loads: Vec<AtomicUsize>,
-}
-
-impl Neighbours {
-    /// For so many shards.
-    pub fn new(shards: usize) -> Neighbours {
-        Neighbours {
-            rings: (0..shards).map(|_| AtomicI32::new(-1)).collect(),
-            loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
-        }
-    }
-
-    /// Whether some shard has not made its ring yet.
-    fn is_assembling(&self) -> bool {
-        self.rings.iter().any(|ring| ring.load(Ordering::Acquire) < 0)
-    }
-
-    fn connections(&self) -> usize {
-        self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
-    }
-
-    fn least_loaded(&self) -> usize {
-        let loads = self.loads.iter().map(|load| load.load(Ordering::Relaxed));
-        loads.enumerate().min_by_key(|(_, load)| *load).map_or(0, |(shard, _)| shard)
-    }
-}
 
 /// A connection on its way from the shard that accepted it.
 pub type Handover = (RawFd, usize);
@@ -101,14 +77,14 @@ pub struct ShardLoop {
     stuck: Vec<usize>,
     arrivals: Consumer<Handover>,
     events: Vec<Event>,
-    /// Input of this turn: connection, bytes, whether more will come by itself.
-    arrived: Vec<(u32, Received)>,
+    /// What is to be fed, the first first.
+    input: VecDeque<Input>,
+    budget: Budget,
+    background: Background,
+    drill: Option<Drill>,
+    stop: Option<Stop>,
     /// Clients to be sent their replies this turn.
     dirty: Vec<ClientKey>,
-    /// Connections with input left from an earlier turn.
-    ready: Vec<u32>,
-    /// Replies held back until their turn is published.
-    unpublished: bool,
     pool: Vec<ReplyBuf>,
     unix_path: Option<PathBuf>,
     next_pass_ms: i64,
@@ -135,7 +111,7 @@ impl ShardLoop {
         arrivals: Consumer<Handover>,
     ) -> std::io::Result<ShardLoop> {
         let ring = Ring::new()?;
-        neighbours.rings[number].store(ring.descriptor(), Ordering::Release);
+        neighbours.arrive(number, &ring);
         let unix_path = instance.config().unixsocket().map(std::path::Path::to_owned);
         let mut node = Node::new(number, mail, Arc::clone(&instance));
         node.begin_turn(Now::read());
@@ -151,10 +127,12 @@ impl ShardLoop {
             stuck: Vec::new(),
             arrivals,
             events: Vec::new(),
-            arrived: Vec::new(),
+            input: VecDeque::new(),
+            budget: Budget::new(),
+            background: Background::new(),
+            drill: None,
+            stop: None,
             dirty: Vec::new(),
-            ready: Vec::new(),
-            unpublished: false,
             pool: Vec::new(),
             unix_path,
             next_pass_ms: 0,
@@ -166,16 +144,17 @@ impl ShardLoop {
         })
     }
 
-    /// Runs until the server is asked to stop, as the only task of its executor.
+    /// Runs until the server is asked to stop.
     ///
-    /// Nothing here yields to glommio, on purpose: it has nothing else to run, and an executor that
-    /// is asked to preempt before a queue ran anything parks as if it were idle (glommio 0.9), with
-    /// this task runnable and all its clients waiting. Whoever starts a second task has to arm a
-    /// glommio timer that bounds that sleep, and to yield only while such a task is outstanding.
+    /// While background work is outstanding it makes way for that between two turns, and nowhere
+    /// else: there nothing of the shard is borrowed. Without such work nothing here yields to
+    /// glommio, on purpose: there is nothing else to run, and an executor that is asked to make way
+    /// at the wrong moment sleeps, with this task runnable and all its clients waiting (glommio 0.9;
+    /// see [`super::background`]).
     ///
     /// # Errors
     /// When the kernel refuses the ring's one call: the shard cannot go on.
-    pub fn run(mut self) -> std::io::Result<()> {
+    pub async fn run(mut self) -> std::io::Result<()> {
         doing::shard(self.number);
         if let Some(door) = &self.door {
             // Nobody is let in before every shard is there to serve its keys.
@@ -186,23 +165,52 @@ impl ShardLoop {
             self.follow_listeners();
         }
         let mut busy = true;
-        while !self.instance.stopping() {
-            let wait = !busy && self.may_wait();
-            let began = if wait { clock::monotonic_ns() } else { 0 };
-            self.ring.turn(wait, &mut self.events)?;
-            let now = Now::read();
-            if wait {
-                let exchange = self.node.mail().exchange();
-                if self.neighbours.rings.len() > 1 {
-                    exchange.set_waiting(self.number, Waiting::No);
-                }
-                let metrics = self.instance.metrics.shard(self.number);
-                metrics.waited_ns.add(now.monotonic_ns.saturating_sub(began));
+        let result = loop {
+            let stopped = if self.instance.stopping() {
+                self.stop()
+            } else {
+                self.wait_and_turn(busy).map(|more| {
+                    busy = more;
+                    Stopped::No
+                })
+            };
+            match stopped {
+                Ok(Stopped::No) => {}
+                Ok(Stopped::Orderly) => return Ok(()),
+                Ok(Stopped::GivenUp) => break Ok(()),
+                Err(error) => break Err(error),
             }
-            busy = self.turn(now);
+            if self.background.is_outstanding() {
+                let now_ns = self.node.now().monotonic_ns;
+                self.background.make_way(now_ns).await;
+            }
+        };
+        // Others may still be using what is this shard's: it goes with the process.
+        std::mem::forget(self);
+        result
+    }
+
+    /// Waits for news, unless there is more to do at once, and does what there is to do. Returns
+    /// whether there is more.
+    fn wait_and_turn(&mut self, busy: bool) -> std::io::Result<bool> {
+        let waits = !busy && self.may_wait();
+        let began = if waits { clock::monotonic_ns() } else { 0 };
+        let wait = match waits {
+            false => Wait::No,
+            true if self.background.is_outstanding() => Wait::AtMostUs(background::WAIT_US),
+            true => Wait::ForNews,
+        };
+        self.ring.turn(wait, &mut self.events)?;
+        let now = Now::read();
+        if waits {
+            let exchange = self.node.mail().exchange();
+            if self.neighbours.count() > 1 {
+                exchange.set_waiting(self.number, Waiting::No);
+            }
+            let metrics = self.instance.metrics.shard(self.number);
+            metrics.waited_ns.add(now.monotonic_ns.saturating_sub(began));
         }
-        self.say_goodbye();
-        Ok(())
+        Ok(self.turn(now))
     }
 
     /// Whether nothing of ours is left to do. Tells the other shards that we are about to wait.
@@ -213,7 +221,7 @@ impl ShardLoop {
     /// (the kernel's `min_wait_usec`), of 50 clients without a pipeline, paid from 100 microseconds
     /// on only, which a client would notice.
     fn may_wait(&mut self) -> bool {
-        if self.neighbours.rings.len() == 1 {
+        if self.neighbours.count() == 1 {
             return true;
         }
         let (number, waiting) = (self.number, self.node.waiting());
@@ -232,53 +240,47 @@ impl ShardLoop {
         let began = ticks::now();
         self.node.begin_turn(now);
         self.sort_events();
-        let mut busy = false;
-        if self.neighbours.rings.len() > 1 {
+        let (mut busy, mut came_to_clients) = (false, began);
+        if self.neighbours.count() > 1 {
             self.adopt_arrivals();
             self.node.collect();
             busy |= self.node.run_mail();
             self.take_back();
+            came_to_clients = ticks::now();
         }
+        self.node.set_deadline(self.budget.deadline(began, came_to_clients));
         for client in self.node.take_resumed() {
             self.feed_kept(client);
         }
-        let mut arrived = std::mem::take(&mut self.arrived);
-        for (connection, received) in arrived.drain(..) {
-            self.feed(connection, received);
-        }
-        // Nothing arrives during a turn: the memory is kept for the next.
-        self.arrived = arrived;
-        for connection in std::mem::take(&mut self.ready) {
-            if let Some(state) = self.connections.get_mut(connection as usize) {
-                state.is_ready = false;
-                let client = state.client;
-                self.feed_kept(client);
-            }
-        }
+        self.feed_clients();
         for client in self.node.take_resumed() {
             self.feed_kept(client);
         }
-        busy |= self.housekeep(now);
+        if !self.is_stopping() {
+            busy |= self.housekeep(now);
+        }
         if self.door.as_ref().is_some_and(Door::is_behind) {
             self.follow_listeners();
         }
         self.evict_clients();
+        self.drill();
         self.node.publish_metrics();
-        let stamp = if self.neighbours.rings.len() > 1 { clock::monotonic_ns() } else { 0 };
+        let is_stamped = self.neighbours.count() > 1 || self.node.gate().waits_for_safety();
+        let stamp = if is_stamped { clock::monotonic_ns() } else { 0 };
         self.end_turn(stamp);
-        if !self.unpublished {
+        if self.node.gate().is_published() {
             self.depart(stamp);
             self.send_replies();
         }
         self.pulse.turned(&self.instance, &self.node, began);
-        busy || self.unpublished || !self.ready.is_empty()
+        busy || !self.node.gate().is_published() || !self.input.is_empty()
     }
 
     /// Publishes what is said to other shards, and wakes those that wait for it.
     fn end_turn(&mut self, stamp: u64) {
-        self.unpublished = !self.node.end_turn(stamp);
+        self.node.end_turn(stamp);
         for shard in self.node.mail().wakes().collect::<smallvec::SmallVec<[usize; 16]>>() {
-            self.ring.wake(self.neighbours.rings[shard].load(Ordering::Acquire));
+            self.neighbours.wake(shard, &mut self.ring);
         }
     }
 
@@ -290,7 +292,7 @@ impl ShardLoop {
                     if !more {
                         self.receive_stopped(connection);
                     }
-                    self.arrived.push((connection, received));
+                    self.input.push_back(Input::Received(connection, received));
                 }
                 Event::ReceiveEnded(connection, how) => self.receive_ended(connection, how),
                 Event::Sent(connection, sent, outgoing) => self.sent(connection, sent, outgoing),
@@ -317,12 +319,28 @@ impl ShardLoop {
             self.arm(listener);
         }
         self.look_after_clients();
+        if !self.is_stopping()
+            && let Some(bytes) = self.instance.drill().take()
+        {
+            self.drill = Some(Drill::begin(bytes, &self.background));
+        }
+    }
+
+    /// This shard's part of a drill of the disk, while there is one.
+    fn drill(&mut self) {
+        if let Some(report) = self.drill.as_mut().and_then(Drill::turn) {
+            tracing::info!("Drill of the disk: {}", report.trim_end().replace("\r\n", ", "));
+            self.instance.drill().end(report);
+            self.drill = None;
+        }
     }
 
     // ---- connections -------------------------------------------------------------------------
 
     fn arm(&mut self, listener: usize) {
-        if let Some(descriptor) = self.door.as_mut().and_then(|door| door.again(listener)) {
+        if !self.is_stopping()
+            && let Some(descriptor) = self.door.as_mut().and_then(|door| door.again(listener))
+        {
             self.ring.accept(listener, descriptor);
         }
     }
@@ -334,33 +352,31 @@ impl ShardLoop {
         }
     }
 
-    fn accepted(&mut self, listener: usize, accepted: std::io::Result<RawFd>) {
-        let fd = match accepted {
-            Ok(fd) => fd,
-            // No descriptor is free, and clients wait in the backlog until one is; or the socket has
-            // closed.
-            Err(_) => return self.stuck.push(listener),
-        };
-        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
-        let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    fn accepted(&mut self, listener: usize, accepted: std::io::Result<OwnedFd>) {
+        // No descriptor is free, and clients wait in the backlog until one is; or the socket has
+        // closed.
+        let Ok(owned) = accepted else { return self.stuck.push(listener) };
+        if self.is_stopping() {
+            return;
+        }
         let most = self.instance.config().maxclients() as usize;
         if self.neighbours.connections() >= most {
             self.instance.metrics.shard(self.number).rejected.add(1);
             return upkeep::say(&owned, b"-ERR max number of clients reached\r\n");
         }
         let shard = self.neighbours.least_loaded();
-        self.neighbours.loads[shard].fetch_add(1, Ordering::Relaxed);
+        self.neighbours.add_connection(shard);
         let Some(door) = &mut self.door else { return };
         if let Some(way) = &mut door.ways[shard] {
             if way.push((owned.as_raw_fd(), listener)).is_ok() {
                 // It is the other shard's from here on.
                 let _ = std::os::fd::IntoRawFd::into_raw_fd(owned);
-                self.ring.wake(self.neighbours.rings[shard].load(Ordering::Acquire));
+                self.neighbours.wake(shard, &mut self.ring);
                 return;
             }
             // That shard does not keep up with its arrivals: this one takes it.
-            self.neighbours.loads[shard].fetch_sub(1, Ordering::Relaxed);
-            self.neighbours.loads[self.number].fetch_add(1, Ordering::Relaxed);
+            self.neighbours.remove_connection(shard);
+            self.neighbours.add_connection(self.number);
         }
         self.adopt(owned);
     }
@@ -369,13 +385,17 @@ impl ShardLoop {
         while let Ok((fd, _)) = self.arrivals.pop() {
             // SAFETY: `accepted` on the first shard gave up its ownership when it sent this here.
             let owned = unsafe { OwnedFd::from_raw_fd(fd) };
-            self.adopt(owned);
+            if self.is_stopping() {
+                drop(owned);
+            } else {
+                self.adopt(owned);
+            }
         }
     }
 
     fn adopt(&mut self, fd: OwnedFd) {
         if self.is_protected_from(&fd) {
-            self.neighbours.loads[self.number].fetch_sub(1, Ordering::Relaxed);
+            self.neighbours.remove_connection(self.number);
             self.instance.metrics.shard(self.number).rejected.add(1);
             return upkeep::say(&fd, upkeep::DENIED.as_bytes());
         }
@@ -396,8 +416,9 @@ impl ShardLoop {
     }
 
     fn receive(&mut self, at: u32) {
+        let is_stopping = self.is_stopping();
         let connection = &mut self.connections[at as usize];
-        if !connection.is_receiving && !connection.is_closing && !connection.ended {
+        if !is_stopping && !connection.is_receiving && !connection.is_closing && !connection.ended {
             connection.is_receiving = true;
             self.ring.receive(at, connection.descriptor());
         }
@@ -437,8 +458,7 @@ impl ShardLoop {
                 let pending = self.node.client(client).is_some_and(|client| {
                     client.held || !client.replies.is_empty() || client.replies.outstanding() > 0
                 });
-                let arriving = self.arrived.iter().any(|(other, _)| *other == at);
-                if !pending && !arriving && !self.connections[at as usize].is_sending {
+                if !pending && !self.is_arriving(at) && !self.connections[at as usize].is_sending {
                     self.close(at);
                 }
             }
@@ -467,128 +487,13 @@ impl ShardLoop {
 
     fn release(&mut self, at: u32) {
         if self.connections[at as usize].is_closing && self.connections[at as usize].is_released() {
-            let waits_here = self.arrived.iter().any(|(other, _)| *other == at);
-            if waits_here {
+            if self.is_arriving(at) {
                 return;
             }
             drop(self.connections.remove(at as usize));
-            self.neighbours.loads[self.number].fetch_sub(1, Ordering::Relaxed);
+            self.neighbours.remove_connection(self.number);
             let connections = &self.instance.metrics.shard(self.number).connections;
             connections.set(connections.get().saturating_sub(1));
-        }
-    }
-
-    // ---- input -------------------------------------------------------------------------------
-
-    /// Executes what has just been received: in the buffer it came in, unless something waits
-    /// before it.
-    fn feed(&mut self, at: u32, received: Received) {
-        let Some(connection) = self.connections.get_mut(at as usize) else {
-            return self.ring.give_back(received);
-        };
-        let metrics = self.instance.metrics.shard(self.number);
-        metrics.reads.add(1);
-        metrics.received.add(received_len(&self.ring, &received) as u64);
-        if connection.is_closing {
-            self.ring.give_back(received);
-            return self.release(at);
-        }
-        let client = connection.client;
-        let bytes = self.ring.bytes(&received);
-        let now_ms = self.node.now().unix_ms;
-        if let Some(state) = self.node.client_mut(client) {
-            state.session.traffic.received += bytes.len() as u64;
-            state.session.active_ms = now_ms;
-        }
-        if connection.waiting() > 0 {
-            connection.keep(bytes);
-            self.ring.give_back(received);
-            if self.connections[at as usize].is_worth_feeding() {
-                self.feed_kept(client);
-            }
-            return self.after_feed(at, client);
-        }
-        if let Some(state) = self.node.client_mut(client)
-            && state.replies.out.capacity() == 0
-            && let Some(buffer) = self.pool.pop()
-        {
-            state.replies.out = buffer;
-        }
-        departure::offer_outlet(&mut self.node, at, connection);
-        let (used, fed) = self.node.feed(client, bytes);
-        if used < bytes.len() && fed != Fed::Closed {
-            connection.keep(&bytes[used..]);
-        }
-        self.ring.give_back(received);
-        self.follow(at, fed);
-        self.after_feed(at, client);
-    }
-
-    /// Executes what a client had sent earlier.
-    fn feed_kept(&mut self, client: ClientKey) {
-        let Some(&at) = self.of_client.get(client.index as usize) else {
-            return;
-        };
-        let Some(connection) = self.connections.get_mut(at as usize) else {
-            return;
-        };
-        if connection.client != client || connection.is_closing || connection.waiting() == 0 {
-            return self.maybe_finish(at);
-        }
-        let (input, executed) = connection.take_input();
-        departure::offer_outlet(&mut self.node, at, connection);
-        let (used, fed) = self.node.feed(client, &input[executed..]);
-        connection.put_input(input, executed + used);
-        self.follow(at, fed);
-        let Some(connection) = self.connections.get(at as usize) else {
-            return;
-        };
-        if connection.wants_input(BACKLOG) {
-            self.receive(at);
-        }
-        self.after_feed(at, client);
-    }
-
-    fn follow(&mut self, at: u32, fed: Fed) {
-        let connection = &mut self.connections[at as usize];
-        match fed {
-            Fed::Wants(wanted) => connection.set_wanted(wanted),
-            Fed::More => {
-                connection.set_wanted(0);
-                if !std::mem::replace(&mut connection.is_ready, true) {
-                    self.ready.push(at);
-                }
-            }
-            Fed::Held | Fed::Closed => connection.set_wanted(0),
-        }
-    }
-
-    /// Bounds what a client may keep here, and stops reading one whose input is not executed.
-    fn after_feed(&mut self, at: u32, client: ClientKey) {
-        let Some(connection) = self.connections.get_mut(at as usize) else {
-            return;
-        };
-        let waiting = connection.waiting();
-        let capacity = connection.input_capacity();
-        let most = self.node.query_limit();
-        let Some(state) = self.node.client_mut(client) else {
-            return;
-        };
-        state.session.traffic.query = waiting;
-        state.session.traffic.query_capacity = capacity;
-        let spans = state.parser.memory();
-        if (waiting + spans) as u64 > most {
-            self.instance.metrics.shard(self.number).query_closed.add(1);
-            return self.close(at);
-        }
-        self.account(at);
-        let connection = &mut self.connections[at as usize];
-        if !connection.wants_input(BACKLOG) && connection.is_receiving {
-            self.ring.cancel_receive(at);
-        }
-        if self.connections[at as usize].ended {
-            // Its end came with these bytes: what they lack will not come.
-            self.maybe_finish(at);
         }
     }
 
@@ -631,15 +536,4 @@ impl ShardLoop {
             }
         }
     }
-
-    /// Sends what is ready once more before the process ends.
-    fn say_goodbye(&mut self) {
-        self.send_replies();
-        // Whatever the sockets take at once they get; nobody waits for the rest.
-        let _ = self.ring.turn(false, &mut self.events);
-    }
-}
-
-fn received_len(ring: &Ring, received: &Received) -> usize {
-    ring.bytes(received).len()
 }

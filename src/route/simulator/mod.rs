@@ -1,12 +1,14 @@
 //! The simulator: four shards in one thread, turns cut into steps, and dice that pause a shard
-//! wherever it hurts. Two workloads look for what must not happen:
+//! wherever it hurts. Four workloads look for what must not happen:
 //!
 //! - *histories*: a few clients with commands of every plan over shared keys; some serial order,
 //!   true to real time, has to explain everything they were told ([`serial`]);
 //! - *pipelines*: whoever has seen a later command of a pipeline, or has been told by somebody who
-//!   has, must see the earlier ones.
+//!   has, must see the earlier ones;
+//! - *strangers*: what is on its way to a client that hangs up must not reach who comes after it;
+//! - *safety*: where clients are promised to be told of nothing that is not safe, nobody is.
 //!
-//! Both end with everybody answered, no lock held, nobody waiting and nothing left behind, and the
+//! All end with everybody answered, no lock held, nobody waiting and nothing left behind, and the
 //! journals replay to the same data. And each rule of order, broken, has to be found out: a
 //! simulator that cannot is too weak.
 //!
@@ -279,6 +281,75 @@ fn strangers(seed: u64, broken: Option<Break>) -> Result<Counts, String> {
     Ok(world.counts)
 }
 
+// ---- safety ------------------------------------------------------------------------------------
+
+/// Writes of one world.
+const WRITES: i64 = 12;
+
+/// What a writer has asked and not been told yet: a value it writes to so many keys, or none if it
+/// reads.
+type Asked = Option<(String, usize)>;
+
+/// Clients that have been promised to be told of nothing that is not safe: what one has been told it
+/// wrote, or reads, is looked for in what is safe of the journals.
+fn safety(seed: u64, broken: Option<Break>) -> Result<Counts, String> {
+    let mut world = World::new(SHARDS, seed, broken);
+    world.promise_safety();
+    let names = names("d", 2 * SHARDS, 0, SHARDS);
+    let mut writers: Vec<(usize, Vec<u8>, Vec<Asked>)> = (0..CLIENTS)
+        .map(|_| {
+            let shard = world.random.below(SHARDS as u64) as usize;
+            (world.connect(shard), Vec::new(), Vec::new())
+        })
+        .collect();
+    let (mut written, mut early) = (0, None);
+    run(&mut world, |world, lively| {
+        let which = world.random.below(CLIENTS as u64) as usize;
+        let (connection, received, open) = &mut writers[which];
+        world.receive(*connection, received);
+        while let Some((answer, used)) = parse(received) {
+            received.drain(..used);
+            let (value, keys) = match (open.remove(0), answer) {
+                (Some(written), _) => written,
+                (None, Answer::Text(seen)) => (value_of(seen), 1),
+                (None, _) => continue,
+            };
+            let safe = world.safe_copies(&value);
+            if safe < keys {
+                early = Some(format!("told of {value} when {safe} of {keys} keys have it safely"));
+            }
+        }
+        if lively && open.is_empty() && written < WRITES {
+            for _ in 0..=world.random.below(2) {
+                written += 1;
+                let mut name = || names[world.random.below(names.len() as u64) as usize].clone();
+                let (one, other, value) = (name(), name(), value_of(written));
+                let words = match world.random.below(3) {
+                    0 => vec!["GET".to_owned(), one],
+                    1 if one != other => {
+                        vec!["MSET".to_owned(), one, value.clone(), other, value.clone()]
+                    }
+                    _ => vec!["SET".to_owned(), one, value.clone()],
+                };
+                open.push((words.len() > 2).then_some((value, words.len() / 2)));
+                world.send(*connection, &command(&words), false);
+            }
+        }
+        let idle = writers.iter().all(|(_, _, open)| open.is_empty());
+        early.is_some() || (idle && (written >= WRITES || !lively))
+    })?;
+    if let Some(early) = early {
+        return Err(early);
+    }
+    settle(&mut world, CLIENTS, &names)?;
+    Ok(world.counts)
+}
+
+/// A value that is found in no other word of a journal.
+fn value_of(number: i64) -> String {
+    (1_000_000 + number % 1_000_000).to_string()
+}
+
 // ---- the tests ---------------------------------------------------------------------------------
 
 type Workload = fn(u64, Option<Break>) -> Result<Counts, String>;
@@ -319,9 +390,14 @@ fn no_reply_reaches_a_stranger() {
 }
 
 #[test]
+fn nobody_is_told_of_what_is_not_safe() {
+    over_seeds("safety", safety, 1_500);
+}
+
+#[test]
 fn every_rule_is_needed() {
     // Each with the workload that it matters to.
-    let rules: [(Break, Workload); 13] = [
+    let rules: [(Break, Workload); 16] = [
         (Break::Router(Rule::Locks), history),
         (Break::Router(Rule::Queues), history),
         (Break::Router(Rule::HoldBack), history),
@@ -335,6 +411,9 @@ fn every_rule_is_needed() {
         (Break::Router(Rule::Lone), history),
         (Break::PublishBeforeDepartures, pipelines),
         (Break::ReleaseLent, strangers),
+        (Break::Gate, safety),
+        (Break::Router(Rule::SafeAnswers), safety),
+        (Break::Router(Rule::SafeDepartures), safety),
     ];
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));

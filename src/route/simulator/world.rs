@@ -3,6 +3,7 @@
 
 use super::super::batch::{ClientKey, Outlet};
 use super::super::feed::Fed;
+use super::super::gate::{self, Exit};
 use super::super::mailbox;
 use super::super::node::Node;
 use super::super::rules::{self, Rule};
@@ -29,6 +30,8 @@ pub enum Break {
     ReleaseLent,
     /// Own-shard commands of a pipeline wait until what comes back has been taken.
     OwnAtOnce,
+    /// Replies go out before what they tell of is safe, though that has been promised.
+    Gate,
 }
 
 /// What has happened, in numbers.
@@ -89,9 +92,9 @@ struct Actor {
     ready: Vec<usize>,
     /// Clients still to be sent their replies this turn.
     dirty: Vec<ClientKey>,
+    /// When the turn began, and its stamp.
+    began: u64,
     stamp: u64,
-    /// Whether the turn is not visible as a whole.
-    unpublished: bool,
 }
 
 /// A client's connection, with the bytes under way in both directions.
@@ -109,6 +112,7 @@ struct Connection {
     kept: Vec<u8>,
     /// Sent by the shard and not received.
     outbound: Vec<u8>,
+    exit: Option<Box<Exit>>,
     /// Its shard has noticed that it hung up while its outlet was lent: the number may not be used
     /// again before that is back.
     is_lent: bool,
@@ -126,6 +130,8 @@ pub struct World {
     actors: Vec<Actor>,
     connections: Vec<Connection>,
     clock: u64,
+    /// The stamp up to which everything is safe, if clients are promised to be told of nothing else.
+    safe: Option<u64>,
     broken: Option<Break>,
     /// One step in so many is followed by a pause.
     stall_one_in: u64,
@@ -167,8 +173,8 @@ impl World {
                     feeds: VecDeque::new(),
                     ready: Vec::new(),
                     dirty: Vec::new(),
+                    began: 0,
                     stamp: 0,
-                    unpublished: false,
                 }
             })
             .collect();
@@ -181,6 +187,7 @@ impl World {
             actors,
             connections: Vec::new(),
             clock: 1,
+            safe: None,
             broken,
             stall_one_in,
             stall_most,
@@ -203,6 +210,37 @@ impl World {
         self.clock
     }
 
+    // ---- what is safe -------------------------------------------------------------------------
+
+    /// Promises clients that what they are told of is safe, from now on.
+    pub fn promise_safety(&mut self) {
+        self.safe = Some(0);
+        self.actors.iter_mut().for_each(|actor| actor.node.gate().ask_for_safety());
+    }
+
+    /// Everything that can be is safe now: what no shard can still add to.
+    fn make_safe(&mut self) {
+        let Some(safe) = &mut self.safe else { return };
+        let clock = self.clock;
+        let bounds = self.actors.iter().map(|actor| match actor.at {
+            At::Input | At::Begin => clock,
+            _ => actor.began - 1,
+        });
+        *safe = bounds.min().unwrap_or(clock);
+    }
+
+    /// How many keys have a value that is safe, as the journals tell.
+    pub fn safe_copies(&mut self, value: &str) -> usize {
+        let (safe, word) = (self.safe.unwrap_or(u64::MAX), format!("\r\n{value}\r\n"));
+        let copies = |actor: &mut Actor| {
+            let journal = actor.node.shard().journal();
+            let frames = journal.frames().iter().filter(|frame| frame.stamp <= safe);
+            let texts = frames.map(|frame| &journal.bytes()[frame.command.clone()]);
+            texts.map(|text| memchr::memmem::find_iter(text, &word).count()).sum::<usize>()
+        };
+        self.actors.iter_mut().map(copies).sum()
+    }
+
     // ---- clients' side -----------------------------------------------------------------------
 
     /// A client connects to a shard.
@@ -216,6 +254,7 @@ impl World {
             withheld: Vec::new(),
             kept: Vec::new(),
             outbound: Vec::new(),
+            exit: None,
             is_lent: false,
         });
         self.connections.len() - 1
@@ -273,6 +312,9 @@ impl World {
 
     /// One step of a shard, and perhaps a pause after it.
     pub fn step(&mut self, shard: usize) {
+        if self.safe.is_some() && self.random.below(60) == 0 {
+            self.make_safe();
+        }
         self.advance(shard);
         if self.random.below(self.stall_one_in) == 0 {
             self.counts.stalls += 1;
@@ -283,6 +325,7 @@ impl World {
 
     /// A whole turn of a shard, or the rest of the one it is in.
     pub fn turn(&mut self, shard: usize) {
+        self.make_safe();
         loop {
             self.advance(shard);
             if self.actors[shard].at == At::Input {
@@ -303,7 +346,7 @@ impl World {
         let actor = &mut self.actors[shard];
         received
             || actor.at != At::Input
-            || actor.unpublished
+            || !actor.node.gate().is_published()
             || !actor.ready.is_empty()
             || actor.node.mail().has_mail()
     }
@@ -321,6 +364,7 @@ impl World {
                 let monotonic_ns = self.read_clock();
                 let now = Now { unix_ms: 1_000_000, monotonic_ns };
                 self.actors[shard].node.begin_turn(now);
+                self.actors[shard].began = monotonic_ns;
                 self.shuffle_peers(shard);
                 At::Collect
             }
@@ -406,7 +450,8 @@ impl World {
     fn published(&mut self, shard: usize, visible: bool) -> At {
         // Whom to wake is the ring's business; here everybody looks for himself.
         self.actors[shard].node.mail().wakes().for_each(drop);
-        self.actors[shard].unpublished = !visible;
+        let actor = &mut self.actors[shard];
+        actor.node.gate().turn_ended(actor.stamp, visible);
         self.counts.spilled += u64::from(!visible);
         if !visible && self.broken == Some(Break::PublishBeforeDepartures) {
             return At::Depart;
@@ -421,7 +466,7 @@ impl World {
     fn depart(&mut self, shard: usize) -> At {
         let departures = self.actors[shard].node.take_departures();
         if departures.is_empty() {
-            if self.actors[shard].unpublished {
+            if !self.actors[shard].node.gate().is_published() {
                 return At::Input;
             }
             self.gather_dirty(shard);
@@ -461,7 +506,15 @@ impl World {
 
     fn gather_dirty(&mut self, shard: usize) {
         let mut dirty = Vec::new();
-        self.actors[shard].node.take_dirty(&mut dirty);
+        let actor = &mut self.actors[shard];
+        actor.node.take_dirty(&mut dirty);
+        if let Some(safe) = self.safe {
+            for key in actor.node.gate().is_safe_to(safe) {
+                if !dirty.contains(&key) {
+                    dirty.push(key);
+                }
+            }
+        }
         for i in (1..dirty.len()).rev() {
             dirty.swap(i, self.random.below(i as u64 + 1) as usize);
         }
@@ -533,14 +586,22 @@ impl World {
         let Some(number) = self.connection_of(shard, key) else {
             return;
         };
-        let Some(client) = self.actors[shard].node.client_mut(key) else {
+        let (node, connection) = (&mut self.actors[shard].node, &mut self.connections[number]);
+        let has_no_gate = matches!(self.broken, Some(Break::PublishBeforeReplies | Break::Gate));
+        let upto = match has_no_gate {
+            true => usize::MAX,
+            false => node.may_leave(key, &mut connection.exit),
+        };
+        let Some(client) = node.client_mut(key) else {
             return;
         };
-        let connection = &mut self.connections[number];
+        let leaving = gate::cut(&mut client.replies.out, upto);
         if !connection.hung_up {
-            connection.outbound.extend_from_slice(client.replies.out.bytes());
+            connection.outbound.extend_from_slice(leaving.bytes());
         }
-        client.replies.out.clear();
+        if let Some(exit) = &mut connection.exit {
+            exit.left(leaving.mark());
+        }
     }
 
     // ---- the end -----------------------------------------------------------------------------

@@ -40,7 +40,10 @@ impl ShardLoop {
                     }
                     Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM) => 0,
                     // The connection is over, as its own shard is about to find out.
-                    Err(_) => reply.len(),
+                    Err(error) => {
+                        debug_assert!(error != Errno::BADF, "a reply to a socket that was closed");
+                        reply.len()
+                    }
                 }
             });
             self.node.departed(batch);

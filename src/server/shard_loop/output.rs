@@ -1,6 +1,6 @@
 //! From replies to sends: one in flight per connection, and what follows when it is over.
 
-use super::{BACKLOG, POOL, POOLED_BYTES, PROMPT_BYTES, ShardLoop};
+use super::{POOL, POOLED_BYTES, PROMPT_BYTES, ShardLoop};
 use crate::route::batch::ClientKey;
 use crate::server::ring::Outgoing;
 use crate::session::Close;
@@ -40,8 +40,12 @@ impl ShardLoop {
             return;
         };
         let is_last = state.session.close != Close::No;
-        if let Some(outgoing) = self.connections[at as usize].load(&mut state.replies.out) {
-            let connection = &mut self.connections[at as usize];
+        let connection = &mut self.connections[at as usize];
+        let upto = self.node.may_leave(client, &mut connection.exit);
+        let Some(state) = self.node.client_mut(client) else {
+            return;
+        };
+        if let Some(outgoing) = connection.load(&mut state.replies.out, upto) {
             connection.is_sending = true;
             connection.in_flight = outgoing.replies.len();
             let is_news = is_last || connection.ended || connection.in_flight > PROMPT_BYTES;
@@ -110,16 +114,6 @@ impl ShardLoop {
         }
         // What waits may also be the beginning of a command whose end will not come.
         self.maybe_finish(at);
-    }
-
-    pub(super) fn feed_later(&mut self, at: u32) {
-        let connection = &mut self.connections[at as usize];
-        if connection.is_worth_feeding() && !std::mem::replace(&mut connection.is_ready, true) {
-            self.ready.push(at);
-        }
-        if connection.wants_input(BACKLOG) {
-            self.receive(at);
-        }
     }
 
     /// Closes a connection that has nothing left to say and was to be closed then.

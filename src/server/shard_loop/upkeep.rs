@@ -1,9 +1,9 @@
-//! What a shard does about clients that take too much, say nothing for too long, or should not be
-//! here.
+//! What a shard does about clients that take too much or should not be here. (Who says nothing for
+//! too long is the node's business, which has timers for that.)
 //!
-//! What a client owes and is owed is counted when it changes. Time is looked at in slices: at each
-//! tick a hundredth of the clients, so that every client is looked at about once a second, however
-//! many there are.
+//! What a client owes and is owed is counted when it changes. What only time brings about is looked
+//! at in slices: at each tick a hundredth of the clients, so that every client is looked at about
+//! once a second, however many there are.
 
 use super::{ShardLoop, listen};
 use crate::base::limits;
@@ -103,7 +103,6 @@ impl ShardLoop {
         let Some(connection) = self.connections.get_mut(at as usize) else {
             return;
         };
-        let timeout_ms = i64::from(self.node.config().timeout()) * 1000;
         let now_ms = self.node.now().unix_ms;
         let Some(state) = self.node.client_mut(connection.client) else {
             return;
@@ -114,12 +113,6 @@ impl ShardLoop {
         metrics.input_max.set(metrics.input_max.get().max(input as u64));
         metrics.output_max.set(metrics.output_max.get().max(output as u64));
         let idle_ms = now_ms - session.active_ms;
-        let waits_for_us = session.postponed || state.held;
-        let may_end = session.class == ClientClass::Normal && !waits_for_us;
-        if timeout_ms != 0 && idle_ms > timeout_ms && may_end {
-            tracing::debug!("Closing idle client id={} addr={}", session.id, session.about.addr);
-            return self.close(at);
-        }
         if idle_ms >= limits::IDLE_INPUT_MS {
             connection.shrink_input();
             session.traffic.query_capacity = connection.input_capacity();

@@ -1,0 +1,280 @@
+//! What runs beside a shard's loop, in the same thread: tasks of glommio's that read and write files.
+//!
+//! The loop runs in a queue of its own, and while a [`Guard`] says that background work is
+//! outstanding it makes way between two turns, and waits for its clients no longer than
+//! [`WAIT_US`] at a time. When there is none, glommio is not asked anything, and costs nothing.
+//!
+//! A task never sees the shard. It takes chunks from a bounded [`Chunks`] that the loop fills as far
+//! as there is room, or fills one that the loop empties; whoever finds it full or empty does
+//! something else, and the task sleeps meanwhile.
+//!
+//! What glommio 0.9 does that one would not expect, and what is done about it:
+//! - asked to make way before any queue has run, its executor goes to sleep as if it were idle,
+//!   whatever could run. So a [metronome](METRONOME_US) ends that sleep while work is outstanding;
+//! - while some queue can always run, it looks for completions of I/O only when its timer says so,
+//!   and what it sets that timer to depends on which queues happen to be able to run when it has just
+//!   looked; it may be never. So the loop does not rely on it: when work begins, and then every
+//!   [`LATENCY_US`], it lets go of the processor for a moment ([`Background::make_way`]), and the
+//!   executor has nothing else to do than look;
+//! - a task that is dropped or cancelled leaks: tasks are detached, and told to end;
+//! - a panic in a task ends the thread: tasks return errors.
+
+use super::files::{Access, AtomicFile, Source};
+use bytes::Bytes;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// How soon the other of the two queues, and I/O, is thought of while one runs, in microseconds.
+const LATENCY_US: u64 = 1_000;
+/// The moment for which the loop lets go of the processor, in microseconds.
+const MOMENT_US: u64 = 1;
+/// The loop's share of the processor, and that of all background work.
+const LOOP_SHARES: usize = 1000;
+const BACKGROUND_SHARES: usize = 50;
+/// The longest sleep of an executor that believes it is idle, in microseconds.
+const METRONOME_US: u64 = 500;
+/// The longest wait of the loop while background work is outstanding, in microseconds.
+pub const WAIT_US: u32 = 200;
+
+/// Runs a shard's loop in its queue, as the only thing its executor is started for.
+pub async fn in_the_foreground<T: 'static>(shard: impl Future<Output = T> + 'static) -> T {
+    let (shares, latency) = (
+        glommio::Shares::Static(LOOP_SHARES),
+        glommio::Latency::Matters(Duration::from_micros(LATENCY_US)),
+    );
+    let queue = glommio::executor().create_task_queue(shares, latency, "loop");
+    match glommio::spawn_local_into(shard, queue) {
+        Ok(task) => task.await,
+        Err(_) => unreachable!("the queue has just been made, and is never removed"),
+    }
+}
+
+/// One shard's background work.
+pub struct Background {
+    queue: glommio::TaskQueueHandle,
+    outstanding: Rc<Cell<usize>>,
+    /// When the loop has to let go of the processor, by the monotonic clock.
+    lets_go_ns: Cell<u64>,
+    /// Whether the metronome beats.
+    beats: Rc<Cell<bool>>,
+}
+
+/// Background work that is outstanding for as long as this exists.
+pub struct Guard(Rc<Cell<usize>>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl Background {
+    /// Of the executor that this runs in.
+    pub fn new() -> Background {
+        let shares = glommio::Shares::Static(BACKGROUND_SHARES);
+        let latency = glommio::Latency::Matters(Duration::from_micros(LATENCY_US));
+        Background {
+            queue: glommio::executor().create_task_queue(shares, latency, "background"),
+            outstanding: Rc::default(),
+            lets_go_ns: Cell::default(),
+            beats: Rc::default(),
+        }
+    }
+
+    /// Whether any work is outstanding.
+    #[inline]
+    pub fn is_outstanding(&self) -> bool {
+        self.outstanding.get() > 0
+    }
+
+    /// Lets background work run, as far as it can: what the loop awaits between two turns, of which
+    /// the last began at `now_ns`.
+    pub fn make_way(&self, now_ns: u64) -> impl Future<Output = ()> + use<> {
+        let lets_go = now_ns >= self.lets_go_ns.get();
+        if lets_go {
+            self.lets_go_ns.set(now_ns + LATENCY_US * 1000);
+        }
+        async move {
+            if lets_go {
+                glommio::timer::sleep(Duration::from_micros(MOMENT_US)).await;
+            } else {
+                glommio::executor().yield_task_queue_now().await;
+            }
+        }
+    }
+
+    /// Starts a task, which is outstanding until it ends.
+    pub fn start(&self, work: impl Future<Output = ()> + 'static) {
+        self.lets_go_ns.set(0);
+        self.outstanding.set(self.outstanding.get() + 1);
+        let guard = Guard(Rc::clone(&self.outstanding));
+        let work = async move {
+            work.await;
+            drop(guard);
+        };
+        if let Ok(task) = glommio::spawn_local_into(work, self.queue) {
+            task.detach();
+        }
+        if !self.beats.replace(true) {
+            let (outstanding, beats) = (Rc::clone(&self.outstanding), Rc::clone(&self.beats));
+            let metronome = async move {
+                while outstanding.get() > 0 {
+                    glommio::timer::sleep(Duration::from_micros(METRONOME_US)).await;
+                }
+                beats.set(false);
+            };
+            if let Ok(task) = glommio::spawn_local_into(metronome, self.queue) {
+                task.detach();
+            }
+        }
+    }
+}
+
+/// A bounded queue of chunks between the loop and a task of the same thread: one side adds, the
+/// other takes, and one of the two is the task.
+#[derive(Default)]
+pub struct Chunks {
+    queue: RefCell<VecDeque<Bytes>>,
+    bytes: Cell<usize>,
+    has_ended: Cell<bool>,
+    /// The task, when it waits for room or for chunks.
+    waiter: Cell<Option<Waker>>,
+}
+
+/// Bytes that a queue holds before it is full.
+const CHUNKS_BYTES: usize = 1024 * 1024;
+
+impl Chunks {
+    fn is_full(&self) -> bool {
+        self.bytes.get() >= CHUNKS_BYTES
+    }
+
+    fn wake(&self) {
+        if let Some(waiter) = self.waiter.take() {
+            waiter.wake();
+        }
+    }
+
+    fn push(&self, chunk: Bytes) {
+        self.bytes.set(self.bytes.get() + chunk.len());
+        self.queue.borrow_mut().push_back(chunk);
+    }
+
+    fn pop(&self) -> Option<Bytes> {
+        let chunk = self.queue.borrow_mut().pop_front()?;
+        self.bytes.set(self.bytes.get() - chunk.len());
+        Some(chunk)
+    }
+
+    /// The loop adds a chunk, if there is room. What `make` is for is made only then.
+    pub fn offer(&self, make: impl FnOnce() -> Bytes) -> bool {
+        if self.is_full() {
+            return false;
+        }
+        self.push(make());
+        self.wake();
+        true
+    }
+
+    /// The loop takes a chunk, if there is one.
+    pub fn take(&self) -> Option<Bytes> {
+        let chunk = self.pop();
+        if chunk.is_some() && !self.is_full() {
+            self.wake();
+        }
+        chunk
+    }
+
+    /// Nothing more will be added, or nothing more taken.
+    pub fn end(&self) {
+        self.has_ended.set(true);
+        self.wake();
+    }
+
+    /// Whether nothing more will come.
+    pub fn is_over(&self) -> bool {
+        self.has_ended.get() && self.queue.borrow().is_empty()
+    }
+
+    /// The task takes the next chunk; `None` when there will be none.
+    pub async fn next(&self) -> Option<Bytes> {
+        poll_fn(|context| match self.pop() {
+            Some(chunk) => Poll::Ready(Some(chunk)),
+            None if self.has_ended.get() => Poll::Ready(None),
+            None => {
+                self.waiter.set(Some(context.waker().clone()));
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    /// The task adds a chunk when there is room.
+    pub async fn send(&self, chunk: Bytes) {
+        poll_fn(|context| {
+            if self.is_full() && !self.has_ended.get() {
+                self.waiter.set(Some(context.waker().clone()));
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        self.push(chunk);
+    }
+}
+
+/// Why work has not been finished that was told to end before its time.
+pub fn cut_short() -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, "cut short by the end of the server")
+}
+
+/// Writes chunks to what becomes the file at a path, complete or not at all, and leaves the
+/// processor to the loop after each.
+///
+/// # Errors
+/// When the system refuses, or when the chunks have ended before their time, as `is_cut_short` says:
+/// the file is absent then.
+pub async fn write_file(
+    path: &Path,
+    chunks: &Chunks,
+    is_cut_short: &Cell<bool>,
+) -> io::Result<Access> {
+    let mut file = AtomicFile::create(path).await?;
+    while let Some(chunk) = chunks.next().await {
+        file.append(&chunk).await?;
+        glommio::yield_if_needed().await;
+    }
+    if is_cut_short.get() {
+        return Err(cut_short());
+    }
+    let access = file.access();
+    file.commit().await?;
+    Ok(access)
+}
+
+/// Reads a file into chunks of a size, until its end or until nobody wants more.
+///
+/// # Errors
+/// When the system refuses.
+pub async fn read_file(path: &Path, chunks: &Chunks, size: usize) -> io::Result<()> {
+    let mut file = Source::open(path).await?;
+    while !chunks.has_ended.get() {
+        let mut chunk = vec![0; size];
+        let filled = file.fill(&mut chunk).await?;
+        chunk.truncate(filled);
+        if filled > 0 {
+            chunks.send(Bytes::from(chunk)).await;
+        }
+        if filled < size {
+            break;
+        }
+        glommio::yield_if_needed().await;
+    }
+    Ok(())
+}

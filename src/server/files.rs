@@ -1,0 +1,265 @@
+//! Files as background tasks write and read them: through glommio's streams, past the page cache
+//! where the file system allows it.
+//!
+//! glommio's direct files take for granted that `statfs` works and that O_DIRECT is granted; where
+//! that is not so ([`is_direct`] tries it), the buffered ones do the same. Nothing here panics: what
+//! the system refuses comes back as an error.
+//!
+//! An [`AtomicFile`] is complete or absent: it is written under another name, and only when its
+//! bytes and then its name are on the disk has [`AtomicFile::commit`] succeeded.
+
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use glommio::io::{
+    BufferedFile, Directory, DmaFile, DmaStreamReaderBuilder, DmaStreamWriterBuilder,
+    StreamReaderBuilder, StreamWriterBuilder,
+};
+use rustix::fs::{Mode, OFlags};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+
+/// One buffer of a stream, in bytes: what one request to the disk moves.
+const BUFFER_BYTES: usize = 256 * 1024;
+/// Requests under way at a time.
+const DEPTH: usize = 4;
+
+/// How a file is accessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Past the page cache.
+    Direct,
+    /// Through it.
+    Buffered,
+}
+
+impl Access {
+    /// What is possible at a path, where a file is that can be read.
+    fn of(path: &Path) -> Access {
+        let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+        let is_granted = rustix::fs::open(path, flags, Mode::empty()).is_ok();
+        match is_granted && rustix::fs::statfs(path).is_ok() {
+            true => Access::Direct,
+            false => Access::Buffered,
+        }
+    }
+}
+
+/// A file that is complete or absent: see the module's head.
+pub struct AtomicFile {
+    path: PathBuf,
+    temporary: Temporary,
+    access: Access,
+    stream: Pin<Box<dyn AsyncWrite>>,
+}
+
+/// The file under its other name, which goes if it does not get its own.
+struct Temporary(Option<PathBuf>);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // What is wrong has been said already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl AtomicFile {
+    /// Begins to write what will be the file at a path, beside it.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub async fn create(path: &Path) -> io::Result<AtomicFile> {
+        // glommio opens nothing by a name that is relative to the working directory.
+        let path = &std::path::absolute(path)?;
+        let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+        name.push(format!(".{}.tmp", std::process::id()));
+        let temporary = path.with_file_name(name);
+        std::fs::File::create(&temporary)?;
+        let access = Access::of(&temporary);
+        AtomicFile::create_as(path, temporary, access).await
+    }
+
+    async fn create_as(path: &Path, at: PathBuf, access: Access) -> io::Result<AtomicFile> {
+        let temporary = Temporary(Some(at.clone()));
+        let stream: Pin<Box<dyn AsyncWrite>> = match access {
+            Access::Direct => {
+                let file = DmaStreamWriterBuilder::new(DmaFile::create(&at).await?);
+                Box::pin(file.with_buffer_size(BUFFER_BYTES).with_write_behind(DEPTH).build())
+            }
+            Access::Buffered => {
+                let file = StreamWriterBuilder::new(BufferedFile::create(&at).await?);
+                Box::pin(file.with_buffer_size(BUFFER_BYTES).build())
+            }
+        };
+        Ok(AtomicFile { path: path.to_owned(), temporary, access, stream })
+    }
+
+    /// How it is written.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// When the system refuses, perhaps because of bytes that were appended earlier.
+    pub async fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    /// Gives the file its name, in place of what may have had it before, when all of it is on the
+    /// disk; then puts the name there too.
+    ///
+    /// # Errors
+    /// When the system refuses. The old file is still there then, unless it was the very last step
+    /// that failed.
+    pub async fn commit(mut self) -> io::Result<()> {
+        // This writes what is left and syncs all of it.
+        self.stream.close().await?;
+        let Some(temporary) = self.temporary.0.take() else { return Ok(()) };
+        let renamed = rustix::fs::rename(&temporary, &self.path);
+        if let Err(error) = renamed {
+            self.temporary.0 = Some(temporary);
+            return Err(error.into());
+        }
+        let parent = self.path.parent().unwrap_or(Path::new("/"));
+        let directory = Directory::open(parent).await?;
+        directory.sync().await?;
+        Ok(directory.close().await?)
+    }
+}
+
+/// A file that is read from its beginning to its end.
+pub struct Source {
+    stream: Pin<Box<dyn AsyncRead>>,
+}
+
+impl Source {
+    /// Begins to read.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub async fn open(path: &Path) -> io::Result<Source> {
+        let path = &std::path::absolute(path)?;
+        let access = Access::of(path);
+        let stream: Pin<Box<dyn AsyncRead>> = match access {
+            Access::Direct => {
+                let file = DmaStreamReaderBuilder::new(DmaFile::open(path).await?);
+                Box::pin(file.with_buffer_size(BUFFER_BYTES).with_read_ahead(DEPTH).build())
+            }
+            Access::Buffered => {
+                let file = StreamReaderBuilder::new(BufferedFile::open(path).await?);
+                Box::pin(file.with_buffer_size(BUFFER_BYTES).build())
+            }
+        };
+        Ok(Source { stream })
+    }
+
+    /// Fills a buffer as far as there are bytes. Returns how far: less than all of it at the end.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub async fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.stream.read(&mut buffer[filled..]).await? {
+                0 => break,
+                some => filled += some,
+            }
+        }
+        Ok(filled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs on an executor of its own, in a directory of its own.
+    fn run<F: Future<Output = ()> + 'static>(
+        name: &str,
+        test: impl FnOnce(PathBuf) -> F + Send + 'static,
+    ) {
+        let place = format!("redshard-files-{}-{name}", std::process::id());
+        let place = std::env::temp_dir().join(place);
+        std::fs::create_dir_all(&place).expect("a directory");
+        let executor = glommio::LocalExecutorBuilder::default().io_memory(64 << 10);
+        let (inside, at) = (place.clone(), place.clone());
+        let thread = executor.spawn(move || test(inside)).expect("an executor");
+        thread.join().expect("the test");
+        std::fs::remove_dir_all(at).expect("remove the directory");
+    }
+
+    fn names(place: &Path) -> Vec<String> {
+        let list = std::fs::read_dir(place).expect("list the directory");
+        list.map(|entry| entry.expect("an entry").file_name().into_string().unwrap()).collect()
+    }
+
+    async fn write_and_read(place: &Path, access: Access) {
+        let path = place.join("dump");
+        let bytes: Vec<u8> = (0..3_000_001u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
+        let mut file =
+            AtomicFile::create_as(&path, place.join("dump.tmp"), access).await.expect("a file");
+        for part in bytes.chunks(70_001) {
+            file.append(part).await.expect("append");
+        }
+        assert_eq!(names(place), ["dump.tmp"]);
+        file.commit().await.expect("commit");
+        assert_eq!(names(place), ["dump"]);
+        assert!(std::fs::read(&path).expect("read it") == bytes);
+        let (mut source, mut read) = (Source::open(&path).await.expect("open it"), Vec::new());
+        let mut buffer = vec![0; 100_003];
+        loop {
+            let some = source.fill(&mut buffer).await.expect("read");
+            read.extend_from_slice(&buffer[..some]);
+            if some < buffer.len() {
+                break;
+            }
+        }
+        assert!(read == bytes);
+    }
+
+    #[test]
+    fn a_file_is_written_and_read_past_the_page_cache() {
+        run("direct", |place| async move {
+            std::fs::write(place.join("probe"), "").expect("a file");
+            let access = Access::of(&place.join("probe"));
+            std::fs::remove_file(place.join("probe")).expect("remove it");
+            write_and_read(&place, access).await;
+        });
+    }
+
+    #[test]
+    fn a_file_is_written_through_the_page_cache() {
+        run("buffered", |place| async move { write_and_read(&place, Access::Buffered).await });
+    }
+
+    #[test]
+    fn a_file_that_is_not_committed_is_absent() {
+        run("absent", |place| async move {
+            std::fs::write(place.join("dump"), "old").expect("an old file");
+            let mut file = AtomicFile::create(&place.join("dump")).await.expect("a file");
+            file.append(b"new").await.expect("append");
+            drop(file);
+            assert_eq!(names(&place), ["dump"]);
+            assert_eq!(std::fs::read(place.join("dump")).expect("read it"), b"old");
+        });
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_an_error() {
+        run("refused", |place| async move {
+            let nowhere = place.join("nowhere/dump");
+            let error = AtomicFile::create(&nowhere).await.err().expect("no such directory");
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+            assert!(Source::open(&nowhere).await.is_err());
+            // A name that a directory has.
+            std::fs::create_dir_all(place.join("dump/inside")).expect("a directory");
+            let mut file = AtomicFile::create(&place.join("dump")).await.expect("a file");
+            file.append(b"new").await.expect("append");
+            file.commit().await.expect_err("a directory is in the way");
+            assert_eq!(names(&place), ["dump"]);
+        });
+    }
+}

@@ -1,0 +1,122 @@
+//! What the shards of one process share on this floor: whom to wake, who has how many connections,
+//! and how far they have come in ending together.
+
+use super::quiescence::Votes;
+use super::ring::Ring;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+
+/// No ring: not there yet, or closed.
+const NONE: RawFd = -1;
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Neighbours {
+    /// Each shard's ring, to be woken.
+    rings: Vec<AtomicI32>,
+    /// Connections each shard has or is about to get.
+    loads: Vec<AtomicUsize>,
+    /// The end: whether anything is under way,
+    pub votes: Votes,
+    /// whether some shard has ended without the others,
+    has_failed: AtomicBool,
+    /// how many have said all they will say and let go of what is others',
+    gone: AtomicUsize,
+    /// and the parts of multi-shard commands that they have sent out and that they have run.
+    parts: [AtomicU64; 2],
+}
+
+impl Neighbours {
+    /// For so many shards.
+    pub fn new(shards: usize) -> Neighbours {
+        Neighbours {
+            rings: (0..shards).map(|_| AtomicI32::new(NONE)).collect(),
+            loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            votes: Votes::new(shards),
+            has_failed: AtomicBool::new(false),
+            gone: AtomicUsize::new(0),
+            parts: Default::default(),
+        }
+    }
+
+    /// How many shards there are.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.rings.len()
+    }
+
+    // ---- whom to wake ------------------------------------------------------------------------
+
+    /// A shard has its ring.
+    pub fn arrive(&self, shard: usize, ring: &Ring) {
+        self.rings[shard].store(ring.descriptor(), Ordering::Release);
+    }
+
+    /// Whether some shard has not made its ring yet.
+    pub fn is_assembling(&self) -> bool {
+        self.rings.iter().any(|ring| ring.load(Ordering::Acquire) == NONE)
+    }
+
+    /// Wakes a shard, through the ring of the one that calls.
+    pub fn wake(&self, shard: usize, ring: &mut Ring) {
+        let other = self.rings[shard].load(Ordering::Acquire);
+        debug_assert!(other != NONE, "a wake of a shard whose ring is closed");
+        if other != NONE {
+            ring.wake(other);
+        }
+    }
+
+    // ---- who has how many connections --------------------------------------------------------
+
+    /// A shard has a connection, or is about to get one.
+    pub fn add_connection(&self, shard: usize) {
+        self.loads[shard].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has it no more, or does not get it.
+    pub fn remove_connection(&self, shard: usize) {
+        self.loads[shard].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// All connections.
+    pub fn connections(&self) -> usize {
+        self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The shard with the fewest.
+    pub fn least_loaded(&self) -> usize {
+        let loads = self.loads.iter().map(|load| load.load(Ordering::Relaxed));
+        loads.enumerate().min_by_key(|(_, load)| *load).map_or(0, |(shard, _)| shard)
+    }
+
+    // ---- the end -----------------------------------------------------------------------------
+
+    /// A shard has ended, or was never there: nobody waits for it any more.
+    pub fn fail(&self) {
+        self.has_failed.store(true, Ordering::Release);
+    }
+
+    /// Whether one has.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// A shard will not be woken any more and uses nothing that is another's. `parts`: those of
+    /// multi-shard commands that it has sent out, and those that it has run.
+    pub fn leave(&self, shard: usize, parts: (u64, u64)) {
+        self.rings[shard].store(NONE, Ordering::Release);
+        self.parts[0].fetch_add(parts.0, Ordering::AcqRel);
+        self.parts[1].fetch_add(parts.1, Ordering::AcqRel);
+        self.gone.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether all have left.
+    pub fn have_left(&self) -> bool {
+        self.gone.load(Ordering::Acquire) == self.count()
+    }
+
+    /// Once all have left: whether each multi-shard command has run on all of its shards.
+    pub fn all_parts_have_run(&self) -> bool {
+        self.parts[0].load(Ordering::Acquire) == self.parts[1].load(Ordering::Acquire)
+    }
+}
