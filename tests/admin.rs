@@ -336,7 +336,7 @@ fn the_page_in_a_browser() {
             });
             // The browser's clock runs ahead while it has nothing to wait for: so many seconds of it are a few of ours.
             let page =
-                dump(&browser, watched.admin, &["--dump-dom", "--virtual-time-budget=700000"]);
+                dump(&browser, watched.admin, &["--dump-dom", "--virtual-time-budget=300000"]);
             stop.store(true, Ordering::Relaxed);
 
             let text = |id: &str| -> String {
@@ -420,8 +420,8 @@ fn the_page_begins_with_the_past() {
     let busy = history.split("\"busy\":").nth(1).expect("shards");
     assert_eq!(busy.matches('[').count(), 1 + 2, "{history}");
 
-    // A browser that looks once, for a moment: its charts have the load that was before it came.
-    let page = dump(&browser, watched.admin, &["--dump-dom", "--timeout=100"]);
+    // A browser that looks once, before it can have seen a second sample: its charts have the load that was before it came.
+    let page = dump(&browser, watched.admin, &["--dump-dom", "--virtual-time-budget=500"]);
     let svg = &page[page.find("id=\"chart-ops\"").expect("a chart")..];
     let svg = &svg[..svg.find("</svg>").expect("its end")];
     assert!(svg.matches('L').count() >= 3, "no past: {svg}");
