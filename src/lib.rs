@@ -59,6 +59,7 @@
 //! 8. Every input is hostile: bounded, checked, answered by an error; nothing panics on it, and
 //!    should something panic all the same, the process ends (`server/crash.rs`).
 //! 9. Memory that a client can make the server use is bounded before it is used.
+//! 10. Every change of a key passes one door (`shard/change.rs`), before and after.
 
 pub mod base;
 pub mod command;

@@ -349,9 +349,9 @@ fn populate(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         if size > 0 {
             value.resize(size, 0);
         }
-        let mut slot = db.edit(Key::new(&key));
-        if !slot.exists() {
-            slot.put(New::string(&value), Ttl::Clear, Event::Set);
+        let mut opened = db.edit(Key::new(&key));
+        if !opened.exists() {
+            opened.put(New::string(&value), Ttl::Clear, Event::Set);
             effect = Effect::Wrote;
         }
     }

@@ -428,8 +428,8 @@ mod tests {
         let mut shard = shard();
         let key = Key::new(b"k");
         let first = shard.watch(0, key);
-        type Change = fn(&mut Shard);
-        let changes: [(&str, Change); 9] = [
+        type Change = (&'static str, fn(&mut Shard));
+        let changes: [Change; 9] = [
             ("put", |s| s.db(0).edit(Key::new(b"k")).put(New::Int(1), Ttl::Clear, Event::Set)),
             ("put over", |s| s.db(0).edit(Key::new(b"k")).put(New::Int(2), Ttl::Keep, Event::Set)),
             ("number", |s| _ = s.db(0).edit(Key::new(b"k")).set_int(3, Event::IncrBy)),

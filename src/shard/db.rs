@@ -459,12 +459,12 @@ mod tests {
     fn strings_grow_from_number_to_block_to_their_own_allocation() {
         let mut shard = shard();
         let mut db = shard.db(0);
-        let mut slot = db.edit(Key::new(b"k"));
-        slot.put(New::string(b"12"), Ttl::Clear, Event::Set);
-        assert_eq!(slot.write_at(2, b"ab", Event::SetRange), 4);
-        assert_eq!(slot.write_at(6, b"!", Event::SetRange), 7);
-        assert_eq!(slot.write_at(7, &[b'x'; 20_000], Event::SetRange), 20_007);
-        assert_eq!(slot.write_at(0, b"9", Event::SetRange), 20_007);
+        let mut opened = db.edit(Key::new(b"k"));
+        opened.put(New::string(b"12"), Ttl::Clear, Event::Set);
+        assert_eq!(opened.write_at(2, b"ab", Event::SetRange), 4);
+        assert_eq!(opened.write_at(6, b"!", Event::SetRange), 7);
+        assert_eq!(opened.write_at(7, &[b'x'; 20_000], Event::SetRange), 20_007);
+        assert_eq!(opened.write_at(0, b"9", Event::SetRange), 20_007);
         let whole = text(&mut db, b"k").unwrap();
         assert_eq!((&whole[..8], whole.len()), (&b"92ab\0\0!x"[..], 20_007));
     }

@@ -47,18 +47,18 @@ fn set_expiry(
         .and_then(|ms| ms.checked_add(base_ms))
         .ok_or(Error::InvalidExpire(command))?;
     let (key, now_ms) = (args.key(0), db.now_ms());
-    let mut slot = db.edit(key);
-    let before = slot.entry().map(|entry| entry.expiry());
+    let mut opened = db.edit(key);
+    let before = opened.entry().map(|entry| entry.expiry());
     if !before.is_some_and(|before| condition.holds(before, at_ms)) {
         reply.integer(0);
         return Ok(Effect::Read);
     }
     reply.integer(1);
     if at_ms <= now_ms {
-        drop(slot.take(Event::Expired));
+        drop(opened.take(Event::Expired));
         db.effect(&[b"DEL", key.bytes()]);
     } else {
-        slot.set_expiry(Some(at_ms));
+        opened.set_expiry(Some(at_ms));
         db.effect(&[b"PEXPIREAT", key.bytes(), Digits::new().format(at_ms).as_bytes()]);
     }
     Ok(Effect::Wrote)
@@ -117,13 +117,13 @@ impl Condition {
 
 /// PERSIST.
 pub fn persist(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let mut slot = db.edit(args.key(0));
-    let volatile = slot.entry().is_some_and(|entry| entry.expiry().is_some());
+    let mut opened = db.edit(args.key(0));
+    let volatile = opened.entry().is_some_and(|entry| entry.expiry().is_some());
     reply.integer(i64::from(volatile));
     if !volatile {
         return Ok(Effect::Read);
     }
-    slot.set_expiry(None);
+    opened.set_expiry(None);
     Ok(Effect::Wrote)
 }
 

@@ -80,8 +80,8 @@ fn rename_writes(args: &Args, from: &[u8], writes: &mut Vec<Write>) -> Result<()
 /// What RENAME, RENAMENX and COPY have to know of their keys: all of the first, and whether the
 /// second is there.
 fn read(db: &mut Db, args: &Args, key: usize, reply: &mut Reply) -> Outcome {
-    let slot = db.edit(args.key(key));
-    match slot.entry() {
+    let opened = db.edit(args.key(key));
+    match opened.entry() {
         Some(entry) if key == 0 => dump(&entry, reply.buf()),
         Some(_) => reply.buf().extend(&[PRESENT]),
         None => reply.buf().extend(&[ABSENT]),

@@ -234,15 +234,15 @@ fn strlen(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 /// GETDEL.
 fn getdel(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let key = args.key(0);
-    let mut slot = db.edit(key);
-    match slot.entry() {
+    let mut opened = db.edit(key);
+    match opened.entry() {
         Some(entry) => reply.string(string_of(&entry)?),
         None => {
             reply.null();
             return Ok(Effect::Read);
         }
     }
-    drop(slot.take(Event::Del));
+    drop(opened.take(Event::Del));
     db.effect(&[b"DEL", key.bytes()]);
     Ok(Effect::Wrote)
 }
@@ -250,8 +250,8 @@ fn getdel(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 /// DELIFEQ.
 fn delifeq(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let key = args.key(0);
-    let mut slot = db.edit(key);
-    let equal = match slot.entry() {
+    let mut opened = db.edit(key);
+    let equal = match opened.entry() {
         Some(entry) => string_of(&entry)?.bytes(&mut Digits::new()) == args.at(1),
         None => false,
     };
@@ -259,7 +259,7 @@ fn delifeq(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     if !equal {
         return Ok(Effect::Read);
     }
-    drop(slot.take(Event::Del));
+    drop(opened.take(Event::Del));
     db.effect(&[b"DEL", key.bytes()]);
     Ok(Effect::Wrote)
 }

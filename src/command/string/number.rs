@@ -38,8 +38,8 @@ pub fn decrby(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 
 #[inline]
 fn add(db: &mut Db, key: Key, amount: i64, reply: &mut Reply) -> Outcome {
-    let mut slot = db.edit(key);
-    let (before, in_place) = match slot.entry() {
+    let mut opened = db.edit(key);
+    let (before, in_place) = match opened.entry() {
         Some(entry) => match string_of(&entry)? {
             Str::Int(n) => (n, true),
             // Digits that an APPEND or INCRBYFLOAT left are a number to a client all the same.
@@ -48,8 +48,8 @@ fn add(db: &mut Db, key: Key, amount: i64, reply: &mut Reply) -> Outcome {
         None => (0, false),
     };
     let after = before.checked_add(amount).ok_or(Error::Overflow)?;
-    if !in_place || !slot.set_int(after, Event::IncrBy) {
-        slot.put(New::Int(after), Ttl::Keep, Event::IncrBy);
+    if !in_place || !opened.set_int(after, Event::IncrBy) {
+        opened.put(New::Int(after), Ttl::Keep, Event::IncrBy);
     }
     reply.integer(after);
     Ok(Effect::Wrote)
@@ -58,8 +58,8 @@ fn add(db: &mut Db, key: Key, amount: i64, reply: &mut Reply) -> Outcome {
 /// INCRBYFLOAT.
 pub fn incrbyfloat(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let key = args.key(0);
-    let mut slot = db.edit(key);
-    let before = match slot.entry() {
+    let mut opened = db.edit(key);
+    let before = match opened.entry() {
         Some(entry) => LongDouble::parse(string_of(&entry)?.bytes(&mut Digits::new())),
         None => LongDouble::parse(b"0"),
     };
@@ -72,7 +72,7 @@ pub fn incrbyfloat(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let mut text = Vec::with_capacity(40);
     after.write(&mut text);
     // Kept as text even where it reads as an integer, which is what OBJECT ENCODING shows.
-    slot.put(New::Inline(&text), Ttl::Keep, Event::IncrByFloat);
+    opened.put(New::Inline(&text), Ttl::Keep, Event::IncrByFloat);
     reply.bulk(&text);
     // Whoever replays this need not add in the same precision.
     db.effect(&[b"SET", key.bytes(), &text, b"KEEPTTL"]);

@@ -15,19 +15,19 @@ use crate::value::string::Digits;
 pub fn append(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let bytes = args.at(1);
     let bulk_max = db.settings().bulk_max;
-    let mut slot = db.edit(args.key(0));
-    let before = match slot.entry() {
+    let mut opened = db.edit(args.key(0));
+    let before = match opened.entry() {
         Some(entry) => Some(string_of(&entry)?.len()),
         None => None,
     };
     let len = match before {
         Some(before) => {
             check_len(before, bytes.len(), bulk_max)?;
-            slot.write_at(before, bytes, Event::Append)
+            opened.write_at(before, bytes, Event::Append)
         }
         // Nothing is changed in place, so this is a SET, and digits become a number.
         None => {
-            slot.put(New::string(bytes), Ttl::Clear, Event::Append);
+            opened.put(New::string(bytes), Ttl::Clear, Event::Append);
             bytes.len()
         }
     };
@@ -41,8 +41,8 @@ pub fn setrange(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let offset = parse_i64(args.at(1)).ok_or(Error::NotInteger)?;
     let offset = usize::try_from(offset).map_err(|_| Error::OffsetOutOfRange)?;
     let bulk_max = db.settings().bulk_max;
-    let mut slot = db.edit(args.key(0));
-    let before = match slot.entry() {
+    let mut opened = db.edit(args.key(0));
+    let before = match opened.entry() {
         Some(entry) => string_of(&entry)?.len(),
         None => 0,
     };
@@ -52,7 +52,7 @@ pub fn setrange(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         return Ok(Effect::Read);
     }
     check_len(offset, bytes.len(), bulk_max)?;
-    reply.integer(slot.write_at(offset, bytes, Event::SetRange) as i64);
+    reply.integer(opened.write_at(offset, bytes, Event::SetRange) as i64);
     Ok(Effect::Wrote)
 }
 

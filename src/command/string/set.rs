@@ -37,14 +37,14 @@ fn set_with_options(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let (key, value) = (args.key(0), args.at(1));
     let now_ms = db.now_ms();
     let expiry = options.expiry.resolve(now_ms, "set")?;
-    let mut slot = db.edit(key);
+    let mut opened = db.edit(key);
     if options.get {
-        match slot.entry() {
+        match opened.entry() {
             Some(entry) => reply.string(string_of(&entry)?),
             None => reply.null(),
         }
     }
-    if !options.condition.holds(&slot)? {
+    if !options.condition.holds(&opened)? {
         if !options.get {
             reply.null();
         }
@@ -53,7 +53,7 @@ fn set_with_options(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     if !options.get {
         reply.ok();
     }
-    let effect = put(&mut slot, value, expiry, now_ms);
+    let effect = put(&mut opened, value, expiry, now_ms);
     if effect == Effect::Wrote {
         journal(db, key, value, expiry);
     }
@@ -62,12 +62,12 @@ fn set_with_options(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 
 /// SETNX.
 pub fn setnx(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let mut slot = db.edit(args.key(0));
-    if slot.exists() {
+    let mut opened = db.edit(args.key(0));
+    if opened.exists() {
         reply.integer(0);
         return Ok(Effect::Read);
     }
-    slot.put(New::string(args.at(1)), Ttl::Clear, Event::Set);
+    opened.put(New::string(args.at(1)), Ttl::Clear, Event::Set);
     reply.integer(1);
     Ok(Effect::Wrote)
 }
@@ -96,12 +96,12 @@ fn set_for(
 
 /// GETSET.
 pub fn getset(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let mut slot = db.edit(args.key(0));
-    match slot.entry() {
+    let mut opened = db.edit(args.key(0));
+    match opened.entry() {
         Some(entry) => reply.string(string_of(&entry)?),
         None => reply.null(),
     }
-    slot.put(New::string(args.at(1)), Ttl::Clear, Event::Set);
+    opened.put(New::string(args.at(1)), Ttl::Clear, Event::Set);
     Ok(Effect::Wrote)
 }
 
@@ -146,14 +146,14 @@ fn store(db: &mut Db, key: Key, value: &[u8], expiry: Ttl) -> Effect {
 }
 
 /// Stores a value. What has expired already is not stored; what was there goes.
-fn put(slot: &mut KeyMut, value: &[u8], expiry: Ttl, now_ms: i64) -> Effect {
+fn put(opened: &mut KeyMut, value: &[u8], expiry: Ttl, now_ms: i64) -> Effect {
     match expiry {
-        Ttl::At(at_ms) if at_ms <= now_ms => match slot.take(Event::Expired) {
+        Ttl::At(at_ms) if at_ms <= now_ms => match opened.take(Event::Expired) {
             Some(_) => Effect::Wrote,
             None => Effect::Read,
         },
         _ => {
-            slot.put(New::string(value), expiry, Event::Set);
+            opened.put(New::string(value), expiry, Event::Set);
             Effect::Wrote
         }
     }
@@ -348,8 +348,8 @@ impl Condition<'_> {
         }
     }
 
-    fn holds(self, slot: &KeyMut) -> Result<bool, Error> {
-        match (self, slot.entry()) {
+    fn holds(self, opened: &KeyMut) -> Result<bool, Error> {
+        match (self, opened.entry()) {
             (Condition::Equal(bytes), Some(entry)) => {
                 Ok(string_of(&entry)?.bytes(&mut Digits::new()) == bytes)
             }
