@@ -12,3 +12,4 @@ pub mod memory;
 pub mod number;
 pub mod slot;
 pub mod ticks;
+pub mod version;

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::parse::VERSION;
 use super::table::{Opt, TABLE};
+use crate::base::version::VERSION;
 
 /// Columns up to which a flag shares its line with its explanation.
 const FLAG_COLUMNS: usize = 40;

@@ -17,6 +17,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::base::version::VERSION;
 use crate::base::{glob, limits};
 use table::{Change, TABLE};
 use typed::{
@@ -53,7 +54,7 @@ pub enum ConfigError {
         reason: Reason,
     },
     /// A line of a configuration file, or a flag, can't be followed.
-    #[error("*** FATAL CONFIG FILE ERROR (Redshard {version}) ***\n{place}\n>>> '{line}'\n{reason}", version = parse::VERSION)]
+    #[error("*** FATAL CONFIG FILE ERROR (Redshard {version}) ***\n{place}\n>>> '{line}'\n{reason}", version = VERSION)]
     Fatal {
         /// Which line of which file.
         place: String,

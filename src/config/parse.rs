@@ -17,9 +17,6 @@ use super::words::{quote, split_args};
 use super::{Config, ConfigError};
 use crate::base::glob;
 
-/// The version of this server.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
 /// How deep files may include files: enough for any real layout, and an end for a file that
 /// includes itself.
 const INCLUDE_DEPTH_MAX: usize = 16;
@@ -319,6 +316,7 @@ fn expand(dir: &Path, pattern: &[u8]) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::version::VERSION;
 
     fn serve(arguments: &[&str]) -> Result<Config, String> {
         let arguments: Vec<Vec<u8>> = arguments.iter().map(|argument| (*argument).into()).collect();

@@ -9,7 +9,7 @@ use super::shard_loop::{Neighbours, ShardLoop};
 use super::supervise::{self, Supervisor};
 use super::{admin, crash, logs, title};
 use crate::base::limits;
-use crate::config::parse::VERSION;
+use crate::base::version::VERSION;
 use crate::config::value::io_reason;
 use crate::config::{Config, ConfigError};
 use crate::instance::{Identity, Instance};
