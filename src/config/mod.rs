@@ -11,14 +11,13 @@ pub mod rewrite;
 pub mod table;
 pub mod typed;
 pub mod value;
-pub mod words;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::base::version::VERSION;
-use crate::base::{glob, limits};
+use crate::base::{glob, limits, words};
 use table::{Change, TABLE};
 use typed::{
     Appendfsync, ClientClass, KeyspaceEvents, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy,

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use super::help;
 use super::table::{self, OBSOLETE, TABLE};
 use super::value::{Kind, Reason, io_reason};
-use super::words::{quote, split_args};
 use super::{Config, ConfigError};
 use crate::base::glob;
+use crate::base::words::{quote, split_args};
 
 /// How deep files may include files: enough for any real layout, and an end for a file that
 /// includes itself.
