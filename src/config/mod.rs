@@ -1,11 +1,12 @@
 //! What the server is configured to do.
 //!
 //! [`table`] declares every option once; [`value`] reads and writes what an option can hold, and
-//! [`typed`] is the form the server uses it in; [`parse`] reads the start line and configuration files. A [`Config`] is a plain value without globals: CONFIG SET
-//! makes a changed copy, the server puts into effect what changed, and only then takes the copy for
-//! its own. So a change happens whole or not at all.
+//! [`typed`] is the form the server uses it in; [`cli`] is what a shell sees of it, and [`parse`]
+//! reads the start line and configuration files. A [`Config`] is a plain value without globals:
+//! CONFIG SET makes a changed copy, the server puts into effect what changed, and only then takes
+//! the copy for its own. So a change happens whole or not at all.
 
-pub mod help;
+pub mod cli;
 pub mod parse;
 pub mod rewrite;
 pub mod table;
