@@ -1,9 +1,9 @@
 //! Arguments to a configuration, and on to [`redshard::server::boot`].
 
 use redshard::base::memory::Counting;
-use redshard::config::parse::{self, Start};
+use redshard::config::cli::{self, Start};
 use redshard::server::{boot, logs};
-use std::os::unix::ffi::OsStringExt;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use tikv_jemallocator::Jemalloc;
 
@@ -21,12 +21,14 @@ static ALLOCATOR: Counting<Jemalloc> = Counting(Jemalloc);
 pub static MALLOC_CONF: &[u8; 11] = b"thp:always\0";
 
 fn main() -> ExitCode {
-    let arguments: Vec<Vec<u8>> = std::env::args_os().skip(1).map(OsStringExt::into_vec).collect();
-    let config = match parse::start_line(&arguments) {
+    let config = match cli::read(std::env::args_os().collect()) {
         Ok(Start::Serve(config)) => *config,
         Ok(Start::Print(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
+            return match io::stdout().write_all(text.as_bytes()) {
+                // Whoever pipes it into `head` has read enough.
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+                _ => ExitCode::SUCCESS,
+            };
         }
         Err(error) => {
             eprintln!("{error}");

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use redshard::base::hash::Random;
-use redshard::config::parse::{self, Start};
+use redshard::config::parse;
 use redshard::config::rewrite::{self, Extent};
 use redshard::config::{Config, ConfigError};
 use support::*;
@@ -49,10 +49,7 @@ fn real_file() -> Option<String> {
 
 fn serve(arguments: &[&str]) -> Result<Config, ConfigError> {
     let arguments: Vec<Vec<u8>> = arguments.iter().map(|argument| (*argument).into()).collect();
-    match parse::start_line(&arguments)? {
-        Start::Serve(config) => Ok(*config),
-        Start::Print(text) => panic!("printed instead: {text}"),
-    }
+    Ok(parse::start_line(&arguments)?.expect("a configuration, not the help"))
 }
 
 fn get(client: &mut Client, name: &str) -> String {
@@ -541,29 +538,6 @@ impl Drop for Ended {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-#[test]
-fn help_and_version() {
-    if reference().is_some() {
-        return;
-    }
-    let print = |flag: &str| {
-        let output = Command::new(env!("CARGO_BIN_EXE_redshard")).arg(flag).output();
-        let output = output.expect("run the server");
-        assert!(output.status.success() && output.stderr.is_empty(), "{flag}");
-        String::from_utf8(output.stdout).expect("text")
-    };
-    assert_eq!(print("-h"), print("--help"));
-    let help = print("--help");
-    for part in
-        ["Usage: redshard [FILE | -]", "--maxmemory <bytes>", "-v, --version", "[default: 6379]"]
-    {
-        assert!(help.contains(part), "no {part} in:\n{help}");
-    }
-    // Tools take the number behind `v=`.
-    let version = print("--version");
-    assert!(version.contains(&format!(" v={} ", env!("CARGO_PKG_VERSION"))), "{version}");
 }
 
 // ---- CONFIG --------------------------------------------------------------------------------------------------------

@@ -122,8 +122,6 @@ const UNSAFE_ROOMS: &[(&str, Option<usize>)] = &[
     ("src/base/memory.rs", None),
     // The allocator's settings are a symbol that it looks for.
     ("src/main.rs", Some(1)),
-    // Reading the processor's counter.
-    ("src/base/ticks.rs", Some(2)),
     ("src/shard/entry.rs", None),
     // A long string borrowed from a block: a promise, and a test's way to keep it.
     ("src/value/string.rs", Some(2)),

@@ -2,43 +2,25 @@
 //!
 //! Redis adds in x87 `long double` (a sign, 64 bits of mantissa, 15 of exponent) and prints the sum
 //! with 17 decimals, trailing zeros removed. That is visible: 5.0e3 + 2.0e2 is `5200`, and
-//! 3.0 + 1.1 is `4.1`, where `f64` would say 4.0999999999999996447. Rust has no such type, so
-//! [`LongDouble`] does this little arithmetic in integers: every operation computes the exact result
-//! (or enough of it, and whether something is left over) and rounds once, to nearest, ties to even,
-//! as the C library and the processor do.
+//! 3.0 + 1.1 is `4.1`, where `f64` would say 4.0999999999999996447. Rust has no such type;
+//! `rustc_apfloat` has its arithmetic, rounded as the processor rounds. What is left to do here is
+//! the grammar of C's `strtold` and the printing.
 
 use num_bigint::BigUint;
+use rustc_apfloat::ieee::X87DoubleExtended;
+use rustc_apfloat::{Float, Round, Status};
 
 use super::number;
 
 /// Bytes from which on Redis refuses to read a text as a long double, whatever it says.
 const TEXT_MAX: usize = 5 * 1024;
 
-/// The exponent of the last mantissa bit, in the smallest and in the largest numbers. At the
-/// smallest the mantissa may begin with zeros (denormal numbers).
-const EXPONENT_MIN: i32 = -16445;
-const EXPONENT_MAX: i32 = 16320;
-
 /// Decimal places printed.
 const DECIMALS: u32 = 17;
 
 /// An x87 extended-precision number: never NaN, possibly infinite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LongDouble {
-    negative: bool,
-    magnitude: Magnitude,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Magnitude {
-    /// `mantissa × 2^exponent`. The mantissa's top bit is set, unless the exponent is the smallest
-    /// or the number zero.
-    Finite {
-        mantissa: u64,
-        exponent: i32,
-    },
-    Infinite,
-}
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LongDouble(X87DoubleExtended);
 
 impl LongDouble {
     /// Reads what C's `strtold` reads, if that is the whole text: decimal or hexadecimal notation,
@@ -48,78 +30,45 @@ impl LongDouble {
         if text.len() >= TEXT_MAX {
             return None;
         }
-        let (negative, body) = match text {
-            [b'-', body @ ..] => (true, body),
-            [b'+', body @ ..] => (false, body),
-            body => (false, body),
+        let text = std::str::from_utf8(text).ok()?;
+        let (negative, body) = match text.strip_prefix('-') {
+            Some(body) => (true, body),
+            None => (false, text.strip_prefix('+').unwrap_or(text)),
         };
-        let magnitude = match body {
-            [b'0', b'x' | b'X', hexadecimal @ ..] => parse_hexadecimal(hexadecimal)?,
-            [b'0'..=b'9' | b'.', ..] => parse_decimal(body)?,
-            _ if body.eq_ignore_ascii_case(b"inf") || body.eq_ignore_ascii_case(b"infinity") => {
-                Magnitude::Infinite
+        let number = match body.as_bytes() {
+            // The crate wants an exponent behind hexadecimal digits; C doesn't.
+            [b'0', b'x' | b'X', ..] if !body.contains(['p', 'P']) => read(&format!("{body}p0"))?,
+            [b'0', b'x' | b'X', ..] => read(body)?,
+            // The crate reads an exponent without digits as zero; to C it isn't one.
+            [b'0'..=b'9' | b'.', .., b'e' | b'E' | b'+' | b'-'] => return None,
+            [b'0'..=b'9' | b'.', ..] => match read_short(body.as_bytes()) {
+                Some(number) => number,
+                None => read(body)?,
+            },
+            _ if body.eq_ignore_ascii_case("inf") || body.eq_ignore_ascii_case("infinity") => {
+                X87DoubleExtended::INFINITY
             }
             _ => return None,
         };
-        Some(LongDouble { negative, magnitude })
+        Some(LongDouble(if negative { -number } else { number }))
     }
 
     /// The sum, or `None` when it is infinite or not a number.
     pub fn checked_add(self, other: LongDouble) -> Option<LongDouble> {
-        let Magnitude::Finite { mantissa, exponent } = self.magnitude else {
-            return None;
-        };
-        let left = (self.negative, mantissa, exponent);
-        let Magnitude::Finite { mantissa, exponent } = other.magnitude else {
-            return None;
-        };
-        let right = (other.negative, mantissa, exponent);
-        if left.1 == 0 && right.1 == 0 {
-            let negative = left.0 && right.0;
-            return Some(LongDouble { negative, magnitude: ZERO });
-        }
-        if left.1 == 0 || right.1 == 0 {
-            return Some(if left.1 == 0 { other } else { self });
-        }
-
-        let (high, low) = if left.2 >= right.2 { (left, right) } else { (right, left) };
-        // One bit of headroom for a carry, 63 below for what the lower number has there. Bits even
-        // further down can only matter to rounding as "something is left".
-        const BELOW: u32 = 63;
-        let wide_high = u128::from(high.1) << BELOW;
-        let wide_low = u128::from(low.1) << BELOW;
-        let distance = high.2.abs_diff(low.2);
-        let aligned = wide_low.checked_shr(distance).unwrap_or(0);
-        let left_over = aligned.checked_shl(distance).unwrap_or(0) != wide_low;
-        let (negative, bits) = if high.0 == low.0 {
-            (high.0, wide_high + aligned)
-        } else if wide_high >= aligned {
-            // What is left over makes the true difference smaller: borrow one, and something is
-            // left above the result instead. (Then the numbers lie far apart, so no zero results.)
-            (high.0, wide_high - aligned - u128::from(left_over))
-        } else {
-            (low.0, aligned - wide_high)
-        };
-        if bits == 0 {
-            return Some(LongDouble { negative: false, magnitude: ZERO });
-        }
-        let magnitude = round(bits, high.2 - BELOW as i32, left_over)?;
-        Some(LongDouble { negative, magnitude })
+        let sum = (self.0 + other.0).value;
+        sum.is_finite().then_some(LongDouble(sum))
     }
 
     /// Appends the number as C's `%.17Lf` prints it, without trailing zeros or a trailing point;
     /// `-0` becomes `0`.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let (mantissa, exponent) = match self.magnitude {
-            Magnitude::Finite { mantissa, exponent } => (mantissa, exponent),
-            Magnitude::Infinite => {
-                let text: &[u8] = if self.negative { b"-inf" } else { b"inf" };
-                out.extend_from_slice(text);
-                return;
-            }
-        };
+        let negative = self.0.is_negative();
+        if self.0.is_infinite() {
+            return out.extend_from_slice(if negative { b"-inf" } else { b"inf" });
+        }
+        let (mantissa, exponent) = self.parts();
         if exponent > 0 {
-            if self.negative {
+            if negative {
                 out.push(b'-');
             }
             let whole = BigUint::from(mantissa) << exponent;
@@ -132,12 +81,12 @@ impl LongDouble {
         let mut whole = u128::from(mantissa).checked_shr(places).unwrap_or(0);
         let rest = u128::from(mantissa) - whole.checked_shl(places).unwrap_or(0);
         // Below 2^64 × 10^17 < 2^121, so the product is exact.
-        let mut decimals = round_shift(rest * scale, places, false);
+        let mut decimals = divide_by_power_of_two(rest * scale, places);
         if decimals == scale {
             decimals = 0;
             whole += 1;
         }
-        if self.negative && (whole, decimals) != (0, 0) {
+        if negative && (whole, decimals) != (0, 0) {
             out.push(b'-');
         }
         // At most 2^64: the fraction that carried took a bit of the mantissa.
@@ -153,181 +102,60 @@ impl LongDouble {
             out.extend_from_slice(&digits[..kept]);
         }
     }
-}
 
-const ZERO: Magnitude = Magnitude::Finite { mantissa: 0, exponent: 0 };
-
-/// Rounds `bits × 2^exponent` to 64 bits, knowing whether something below `bits` was left over;
-/// `None` when the result overflows. With something left over, `bits` must have 65 bits or more.
-fn round(bits: u128, exponent: i32, left_over: bool) -> Option<Magnitude> {
-    let len = (u128::BITS - bits.leading_zeros()) as i32;
-    let drop = (len - 64).max(EXPONENT_MIN - exponent);
-    let mut exponent = exponent + drop;
-    let mantissa = if drop <= 0 {
-        bits << drop.unsigned_abs()
-    } else {
-        round_shift(bits, drop.unsigned_abs(), left_over)
-    };
-    let mantissa = u64::try_from(mantissa).unwrap_or_else(|_| {
-        // Rounded up to the next power of two.
-        exponent += 1;
-        1 << 63
-    });
-    (exponent <= EXPONENT_MAX).then_some(Magnitude::Finite { mantissa, exponent })
-}
-
-/// `bits / 2^places`, to nearest, ties to even; something left over below `bits` breaks a tie.
-fn round_shift(bits: u128, places: u32, left_over: bool) -> u128 {
-    if places == 0 {
-        return bits;
+    /// The mantissa as an integer, and the power of two that it is multiplied by; of a finite number.
+    fn parts(&self) -> (u64, i32) {
+        const MANTISSA_BITS: u32 = 64;
+        const EXPONENT_MASK: u128 = (1 << 15) - 1;
+        // What stands for the power 0 of the mantissa's first bit, of 64.
+        const BIAS: i32 = 16383 + 63;
+        let bits = self.0.to_bits();
+        let exponent = (bits >> MANTISSA_BITS & EXPONENT_MASK) as i32;
+        // The smallest numbers have the exponent of the next larger ones, with zeros in front.
+        (bits as u64, exponent.max(1) - BIAS)
     }
-    let kept = bits.checked_shr(places).unwrap_or(0);
-    let Some(half) = 1u128.checked_shl(places - 1) else {
-        return 0; // more than 128 places: less than a half
-    };
-    let dropped = bits - kept.checked_shl(places).unwrap_or(0);
-    let up = dropped > half || (dropped == half && (left_over || kept & 1 == 1));
-    kept + u128::from(up)
 }
 
-/// Digits with at most one point and an optional decimal exponent.
-fn parse_decimal(text: &[u8]) -> Option<Magnitude> {
-    let (digits, exponent) = split_exponent(text, b'e')?;
-    let mut significant = Vec::with_capacity(digits.len());
-    let mut scale = exponent;
-    let (mut any, mut point) = (false, false);
-    for &byte in digits {
+/// A number without a sign, unless it overflows or vanishes.
+fn read(text: &str) -> Option<X87DoubleExtended> {
+    let read = X87DoubleExtended::from_str_r(text, Round::NearestTiesToEven).ok()?;
+    let vanished = read.value.is_zero() && read.status.contains(Status::UNDERFLOW);
+    (!vanished && read.value.is_finite()).then_some(read.value)
+}
+
+/// Digits with at most one point, if the digits and the power of ten below them fit into the mantissa,
+/// as in nearly every number that a client sends. Then both are exact, so that their quotient is
+/// rounded once, and takes half of the time of [`read`], which is made for numbers of any length.
+fn read_short(text: &[u8]) -> Option<X87DoubleExtended> {
+    let exact = |integer: u64| X87DoubleExtended::from_u128(integer.into()).value;
+    let (mut integer, mut places, mut point) = (0u64, 0, false);
+    for &byte in text {
         match byte {
-            b'.' if !point => point = true,
             b'0'..=b'9' => {
-                any = true;
-                scale -= i64::from(point);
-                if byte != b'0' || !significant.is_empty() {
-                    significant.push(byte);
-                }
+                integer = integer.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
+                places += u32::from(point);
             }
+            b'.' if !point && text.len() > 1 => point = true,
             _ => return None,
         }
     }
-    if !any {
-        return None;
+    match places {
+        0 => Some(exact(integer)),
+        _ => Some((exact(integer) / exact(10u64.checked_pow(places)?)).value),
     }
-    if significant.is_empty() {
-        return Some(ZERO);
-    }
-    // Where the decimal point stands, counted from the first digit. Far outside the range of the
-    // type there is nothing to compute; inside, the powers of ten below stay small.
-    let point_at = scale + significant.len() as i64;
-    if !(-4960..=4940).contains(&point_at) {
-        return None;
-    }
-    let magnitude = decimal_to_binary(&significant, scale as i32)?;
-    (magnitude != UNDERFLOW).then_some(magnitude)
 }
 
-/// What [`round`] makes of a number too small to represent.
-const UNDERFLOW: Magnitude = Magnitude::Finite { mantissa: 0, exponent: EXPONENT_MIN };
-
-/// `digits × 10^scale`, rounded once. `digits` has no leading zeros.
-fn decimal_to_binary(digits: &[u8], scale: i32) -> Option<Magnitude> {
-    // Nearly every number a client sends: everything in machine words.
-    if let Some(whole) = number::parse_u64(digits)
-        && let Some(power) = 10u64.checked_pow(scale.unsigned_abs())
-    {
-        if scale >= 0 {
-            return round(u128::from(whole) * u128::from(power), 0, false);
-        }
-        // Long division in digits of 64 bits: the quotient is `head.middle tail`, and `head` and
-        // `middle` hold 64 bits or more, as the dividend has its top bit set.
-        let shift = whole.leading_zeros();
-        let power = u128::from(power);
-        let dividend = u128::from(whole << shift);
-        let head = dividend / power;
-        let rest = (dividend % power) << 64;
-        let middle = rest / power;
-        let rest = (rest % power) << 64;
-        let tail = rest / power;
-        let left_over = rest % power != 0;
-        return if head == 0 {
-            round(middle << 64 | tail, -128 - shift as i32, left_over)
-        } else {
-            round(head << 64 | middle, -64 - shift as i32, left_over || tail != 0)
-        };
+/// `number / 2^places`, to nearest, ties to even.
+fn divide_by_power_of_two(number: u128, places: u32) -> u128 {
+    if places == 0 {
+        return number;
     }
-
-    let whole = BigUint::parse_bytes(digits, 10)?;
-    let power = BigUint::from(10u32).pow(scale.unsigned_abs());
-    if scale >= 0 {
-        let product = whole * power;
-        let below = product.bits().saturating_sub(u128::BITS.into());
-        let left_over = product.trailing_zeros().is_some_and(|zeros| zeros < below);
-        return round(u128::try_from(product >> below).ok()?, below as i32, left_over);
-    }
-    // Shift so that the quotient has 67 or 68 bits.
-    let shift = 67 + power.bits() as i32 - whole.bits() as i32;
-    let places = shift.unsigned_abs();
-    let (dividend, divisor) =
-        if shift >= 0 { (whole << places, power) } else { (whole, power << places) };
-    let quotient = &dividend / &divisor;
-    let left_over = &quotient * &divisor != dividend;
-    round(u128::try_from(quotient).ok()?, -shift, left_over)
-}
-
-/// Hexadecimal digits with at most one point and an optional binary exponent, the prefix removed.
-fn parse_hexadecimal(text: &[u8]) -> Option<Magnitude> {
-    let (digits, mut exponent) = split_exponent(text, b'p')?;
-    let (mut bits, mut left_over) = (0u128, false);
-    let (mut any, mut point) = (false, false);
-    for &byte in digits {
-        if byte == b'.' && !point {
-            point = true;
-            continue;
-        }
-        let digit = char::from(byte).to_digit(16)?;
-        any = true;
-        exponent -= if point { 4 } else { 0 };
-        if bits >> 124 == 0 {
-            bits = bits << 4 | u128::from(digit);
-        } else {
-            exponent += 4;
-            left_over |= digit != 0;
-        }
-    }
-    if !any {
-        return None;
-    }
-    if bits == 0 {
-        return Some(ZERO);
-    }
-    // Any exponent out of this range decides the outcome, and sums of those in it can't overflow.
-    let exponent = exponent.clamp(-100_000, 100_000) as i32;
-    let magnitude = round(bits, exponent, left_over)?;
-    (magnitude != UNDERFLOW).then_some(magnitude)
-}
-
-/// Splits off the exponent behind `mark` (a lowercase letter): its sign and digits, saturated, or
-/// zero if there is none.
-fn split_exponent(text: &[u8], mark: u8) -> Option<(&[u8], i64)> {
-    let Some(at) = text.iter().position(|byte| byte.to_ascii_lowercase() == mark) else {
-        return Some((text, 0));
+    let kept = number.checked_shr(places).unwrap_or(0);
+    let Some(half) = 1u128.checked_shl(places - 1) else {
+        return 0; // more than 128 places: less than a half
     };
-    let (negative, digits) = match &text[at + 1..] {
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
-    };
-    if digits.is_empty() {
-        return None;
-    }
-    let mut exponent = 0i64;
-    for &byte in digits {
-        if !byte.is_ascii_digit() {
-            return None;
-        }
-        // Far beyond what any text short enough could bring back into range.
-        exponent = (exponent * 10 + i64::from(byte - b'0')).min(1_000_000_000);
-    }
-    Some((&text[..at], if negative { -exponent } else { exponent }))
+    let dropped = number - kept.checked_shl(places).unwrap_or(0);
+    kept + u128::from(dropped > half || (dropped == half && kept & 1 == 1))
 }
 
 /// Reads a double as Valkey 9 reads scores and the like: decimal notation, or `inf` or `infinity`
@@ -472,6 +300,21 @@ mod tests {
             ("1.00000000000000000005", "-1", "0"),
             ("12345678901234567890.12345678901234567890", "0", "12345678901234567890"),
             ("-1.5", "0x.8p-3", "-1.4375"),
+            // Where a number stops fitting into the mantissa, and ties there.
+            ("18446744073709551615.5", "0", "18446744073709551616"),
+            ("1844674407370955161.5", "0.1", "1844674407370955161.625"),
+            ("0.1844674407370955161", "0", "0.18446744073709552"),
+            ("0.9999999999999999999", "0", "1"),
+            ("36893488147419103233", "0", "36893488147419103232"),
+            ("36893488147419103235", "0", "36893488147419103236"),
+            ("0x10000000000000001.8", "0", "18446744073709551618"),
+            ("9007199254740993", "0.1", "9007199254740993.099609375"),
+            ("1234.56", "0.01", "1234.57000000000000006"),
+            ("1000.1", "0.1", "1000.19999999999999996"),
+            ("1.", ".5", "1.5"),
+            ("0x.8", "0X8", "8.5"),
+            // An exponent to C's decimals, a digit to its hexadecimals.
+            ("0x1e", "1e1", "40"),
             (
                 "1000000000000000000000000000000000000000.5",
                 "-1000000000000000000000000000000000000000",

@@ -1,5 +1,5 @@
 //! Floor 0: what every other floor may use and nothing here knows about: numbers, hashes, slots,
-//! glob patterns, time, limits, and every error text.
+//! glob patterns, quoted words, time, limits, and every error text.
 
 pub mod clock;
 pub mod doing;
@@ -14,4 +14,6 @@ pub mod number;
 pub mod proc;
 pub mod slot;
 pub mod ticks;
+pub mod version;
 pub mod wheel;
+pub mod words;

@@ -39,12 +39,6 @@ pub fn system() -> String {
     format!("{} {} {}", kernel("ostype"), kernel("osrelease"), std::env::consts::ARCH)
 }
 
-/// The first processor's features, as Linux names them.
-pub fn processor_flags() -> String {
-    let text = read("/proc/cpuinfo");
-    text.lines().find(|line| line.starts_with("flags")).unwrap_or_default().to_owned()
-}
-
 /// Processor seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cpu {

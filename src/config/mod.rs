@@ -1,23 +1,24 @@
 //! What the server is configured to do.
 //!
 //! [`table`] declares every option once; [`value`] reads and writes what an option can hold, and
-//! [`typed`] is the form the server uses it in; [`parse`] reads the start line and configuration files. A [`Config`] is a plain value without globals: CONFIG SET
-//! makes a changed copy, the server puts into effect what changed, and only then takes the copy for
-//! its own. So a change happens whole or not at all.
+//! [`typed`] is the form the server uses it in; [`cli`] is what a shell sees of it, and [`parse`]
+//! reads the start line and configuration files. A [`Config`] is a plain value without globals:
+//! CONFIG SET makes a changed copy, the server puts into effect what changed, and only then takes
+//! the copy for its own. So a change happens whole or not at all.
 
-pub mod help;
+pub mod cli;
 pub mod parse;
 pub mod rewrite;
 pub mod table;
 pub mod typed;
 pub mod value;
-pub mod words;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::base::{glob, limits};
+use crate::base::version::VERSION;
+use crate::base::{glob, limits, words};
 use table::{Change, TABLE};
 use typed::{
     Appendfsync, ClientClass, KeyspaceEvents, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy,
@@ -53,7 +54,7 @@ pub enum ConfigError {
         reason: Reason,
     },
     /// A line of a configuration file, or a flag, can't be followed.
-    #[error("*** FATAL CONFIG FILE ERROR (Redshard {version}) ***\n{place}\n>>> '{line}'\n{reason}", version = parse::VERSION)]
+    #[error("*** FATAL CONFIG FILE ERROR (Redshard {version}) ***\n{place}\n>>> '{line}'\n{reason}", version = VERSION)]
     Fatal {
         /// Which line of which file.
         place: String,

@@ -10,15 +10,11 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::help;
 use super::table::{self, OBSOLETE, TABLE};
 use super::value::{Kind, Reason, io_reason};
-use super::words::{quote, split_args};
 use super::{Config, ConfigError};
 use crate::base::glob;
-
-/// The version of this server.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+use crate::base::words::{quote, split_args};
 
 /// How deep files may include files: enough for any real layout, and an end for a file that
 /// includes itself.
@@ -31,22 +27,9 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 const UNBALANCED: &str = "Unbalanced quotes in configuration line";
 const BAD_DIRECTIVE: &str = "Bad directive or wrong number of arguments";
 
-/// What the start line asks for.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Start {
-    /// To serve.
-    Serve(Box<Config>),
-    /// To print this text and leave.
-    Print(String),
-}
-
-/// Reads the start line, without the program's name, and the files it names.
-pub fn start_line(arguments: &[Vec<u8>]) -> Result<Start, ConfigError> {
-    match arguments.first().map(Vec::as_slice) {
-        Some(b"-v" | b"--version") => return Ok(Start::Print(help::version())),
-        Some(b"-h" | b"--help") => return Ok(Start::Print(help::help())),
-        _ => {}
-    }
+/// Reads the start line, without the program's name, and the files it names; `None` if one of its
+/// flags asks for help.
+pub fn start_line(arguments: &[Vec<u8>]) -> Result<Option<Config>, ConfigError> {
     let (file, flags) = match arguments.split_first() {
         Some((file, flags)) if !file.starts_with(b"-") => (Some(file), flags),
         _ => (None, arguments),
@@ -71,10 +54,11 @@ pub fn start_line(arguments: &[Vec<u8>]) -> Result<Start, ConfigError> {
         loader.text(&text, "from standard input")?;
     }
     let lines = flag_lines(flags);
-    // Asked for after something else, too: nobody has an option of that name.
+    // Behind other flags, too: nobody has an option of that name.
     if lines.iter().any(|line| line == b"help") {
-        return Ok(Start::Print(help::help()));
+        return Ok(None);
     }
+    loader.reads_flags = true;
     let place = || "Reading the command line".to_owned();
     for line in lines {
         match included_by(&line) {
@@ -82,7 +66,7 @@ pub fn start_line(arguments: &[Vec<u8>]) -> Result<Start, ConfigError> {
             None => loader.line(&line).map_err(|reason| fatal(place(), &line, reason))?,
         }
     }
-    Ok(Start::Serve(Box::new(loader.config)))
+    Ok(Some(loader.config))
 }
 
 /// The flags as lines of a configuration file.
@@ -141,6 +125,8 @@ struct Loader {
     saves: bool,
     depth: usize,
     files: usize,
+    /// What is read now are flags, of which there are more than directives.
+    reads_flags: bool,
 }
 
 impl Loader {
@@ -234,9 +220,17 @@ impl Loader {
             }
             // An option of a module.
             _ if name.contains(&b'.') => self.ignore(text),
-            _ => return Err(bad_directive(&text)),
+            _ => return Err(self.bad_directive(&text)),
         }
         Ok(())
+    }
+
+    fn bad_directive(&self, name: &str) -> Reason {
+        let flags: &[&'static str] = if self.reads_flags { &["help", "version"] } else { &[] };
+        match table::similar(name, flags) {
+            Some(known) => format!("{BAD_DIRECTIVE}\nDid you mean '{known}'?").into(),
+            None => BAD_DIRECTIVE.into(),
+        }
     }
 
     /// For the notice at the start, which names everything once.
@@ -244,13 +238,6 @@ impl Loader {
         if !self.config.ignored.contains(&name) {
             self.config.ignored.push(name);
         }
-    }
-}
-
-fn bad_directive(name: &str) -> Reason {
-    match help::similar(name) {
-        Some(known) => format!("{BAD_DIRECTIVE}\nDid you mean '{known}'?").into(),
-        None => BAD_DIRECTIVE.into(),
     }
 }
 
@@ -319,12 +306,12 @@ fn expand(dir: &Path, pattern: &[u8]) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::version::VERSION;
 
     fn serve(arguments: &[&str]) -> Result<Config, String> {
         let arguments: Vec<Vec<u8>> = arguments.iter().map(|argument| (*argument).into()).collect();
         match start_line(&arguments) {
-            Ok(Start::Serve(config)) => Ok(*config),
-            Ok(Start::Print(text)) => Err(text),
+            Ok(config) => config.ok_or("help".into()),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -463,10 +450,8 @@ mod tests {
     }
 
     #[test]
-    fn help_and_version_instead_of_a_start() {
-        assert_eq!(serve(&["--help"]).unwrap_err(), help::help());
-        assert_eq!(serve(&["--port", "1", "--help"]).unwrap_err(), help::help());
+    fn help_is_asked_for_anywhere_but_in_a_value() {
+        assert_eq!(serve(&["--port", "1", "--help"]), Err("help".into()));
         assert_eq!(serve(&["--requirepass", "--help"]).unwrap().requirepass(), b"--help");
-        assert_eq!(serve(&["-v"]).unwrap_err(), help::version());
     }
 }

@@ -1,5 +1,5 @@
 //! Every option, declared once. Flags of the start line, directives of configuration files, CONFIG
-//! GET, CONFIG SET, `--help` and the typed accessors all read this table.
+//! GET, CONFIG SET, `--help`, shell completions and the typed accessors all read this table.
 //!
 //! It knows every directive of redis.conf as of Redis 7.0 and of Valkey 9.1, with their kinds,
 //! bounds and defaults (Valkey's, where the two differ), so that the file of an existing server can
@@ -14,6 +14,9 @@ use super::typed::{
 use super::value::Kind::{self, *};
 use super::value::check;
 use crate::base::limits;
+
+/// Bytes of a name that is compared with the ones there are.
+const NAME_BYTES_MAX: usize = 64;
 
 /// One option.
 pub struct Opt {
@@ -35,6 +38,8 @@ pub struct Opt {
     pub secret: bool,
     /// One line for `--help`; empty leaves it out.
     pub help: &'static str,
+    /// What it is about: its heading in `--help`.
+    pub section: &'static str,
 }
 
 /// Whether CONFIG SET may change an option.
@@ -55,6 +60,7 @@ impl Opt {
         kind: Kind,
         default: &'static str,
         help: &'static str,
+        section: &'static str,
     ) -> Opt {
         let change = Change::Live;
         Opt {
@@ -67,6 +73,7 @@ impl Opt {
             hidden: false,
             secret: false,
             help,
+            section,
         }
     }
 
@@ -113,6 +120,21 @@ pub fn find(name: &[u8]) -> Option<(usize, &'static str)> {
     options.find_map(|(at, option)| option.answers_to(name).map(|known| (at, known)))
 }
 
+/// The directive that a misspelled name was probably meant to be, or which of the other names that
+/// are known.
+pub fn similar(name: &str, others: &[&'static str]) -> Option<&'static str> {
+    // Whatever is longer was not meant to be any of them.
+    if name.len() > NAME_BYTES_MAX {
+        return None;
+    }
+    // As many slips as a name of this length is likely to have; more would be guessing.
+    let most = (name.len() / 4).clamp(1, 3);
+    let names = TABLE.iter().filter(|option| !option.hidden).flat_map(Opt::names);
+    let near =
+        names.chain(others.iter().copied()).map(|known| (strsim::osa_distance(name, known), known));
+    near.filter(|(slips, _)| *slips <= most).min().map(|(_, known)| known)
+}
+
 /// The place of an option in [`TABLE`], for accessors: a name that isn't there does not compile.
 pub(super) const fn index_of(name: &str) -> usize {
     let mut at = 0;
@@ -141,16 +163,17 @@ pub(super) const fn same(left: &str, right: &str) -> bool {
     true
 }
 
-/// `name [aliases], kind, default, markers: help;`
+/// `section heading;` and below it `name [aliases], kind, default, markers: help;`
 macro_rules! options {
-    ($($name:literal $([$($alias:literal),*])?, $kind:expr, $default:expr, $($marker:ident)+ $(: $help:literal)?;)*) => {
-        &[$(Opt::new(
+    ($(section $section:literal; $($name:literal $([$($alias:literal),*])?, $kind:expr, $default:expr, $($marker:ident)+ $(: $help:literal)?;)*)*) => {
+        &[$($(Opt::new(
             $name,
             &[$($($alias),*)?],
             $kind,
             $default,
             concat!($($help)?),
-        )$(.$marker())+,)*]
+            $section,
+        )$(.$marker())+,)*)*]
     };
 }
 
@@ -164,7 +187,7 @@ const ON_SIGNAL: Kind = Flags(&["default", "save", "nosave", "now", "force", "sa
 
 /// Every option, by subject. Places in it stand for options within a process, never outside it.
 pub const TABLE: &[Opt] = options! {
-    // Network.
+    section "Network";
     "port", PORT, "6379", live: "TCP port; 0 listens on none";
     "bind", Addresses, "* -::*", live: "addresses to listen on; one that starts with - may be missing";
     "unixsocket", Text, "", start: "path of a Unix socket to listen on as well";
@@ -181,7 +204,7 @@ pub const TABLE: &[Opt] = options! {
     "max-new-connections-per-cycle", Int(1, 1000), "10", live inert;
     "max-new-tls-connections-per-cycle", Int(1, 1000), "1", live inert;
 
-    // Process.
+    section "Process";
     "shards", Int(0, limits::SHARDS_MAX as i64), "0", start: "shards, each on a core of its own; 0 for one per core";
     "databases", Int(1, limits::DATABASES_MAX as i64), "16", start: "databases that SELECT can choose from";
     "daemonize", Bool, "no", start: "go into the background";
@@ -223,6 +246,7 @@ pub const TABLE: &[Opt] = options! {
     "jemalloc-bg-thread", Bool, "yes", live inert;
 
     // Who may do what.
+    section "Access";
     "requirepass", Text, "", live secret: "password of the default user";
     "enable-debug-command", Choice(Permission::WORDS), "no", start: "who may use DEBUG";
     "enable-module-command", Choice(Permission::WORDS), "no", start inert;
@@ -231,7 +255,7 @@ pub const TABLE: &[Opt] = options! {
     "acl-pubsub-default", Choice(&["allchannels", "resetchannels"]), "resetchannels", live inert;
     "acllog-max-len", Int(0, LONG), "128", live inert;
 
-    // Memory.
+    section "Memory";
     "maxmemory", Memory(0, u64::MAX), "0", live: "bytes of data beyond which keys are evicted; 0 for no limit";
     "maxmemory-policy", Choice(MaxmemoryPolicy::WORDS), "noeviction", live: "which keys are evicted";
     "maxmemory-samples", Int(1, INT), "5", live: "keys compared to choose the one to evict";
@@ -256,14 +280,14 @@ pub const TABLE: &[Opt] = options! {
     "active-defrag-threshold-upper", Int(0, 1000), "100", live inert;
     "hash-seed", Text, "", start inert secret;
 
-    // What clients may use.
+    section "Limits of clients";
     "proto-max-bulk-len", Memory(MIB, BYTES), "512mb", live: "longest single argument";
     "client-query-buffer-limit", Memory(MIB, BYTES), "1gb", live: "most unprocessed input of one client";
     "client-output-buffer-limit", OutputLimits, "normal 0 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60", live: "most unsent output, by class of client";
     "tracking-table-max-keys", Int(0, LONG), "1000000", live inert;
     "busy-reply-threshold" ["lua-time-limit"], Int(0, LONG), "5000", live inert;
 
-    // What is observed.
+    section "Observation";
     "slowlog-log-slower-than" ["commandlog-execution-slower-than"], Int(-1, LONG), "10000", live: "microseconds from which a command is logged as slow; -1 for never";
     "slowlog-max-len" ["commandlog-slow-execution-max-len"], Int(0, LONG), "128", live: "slow commands kept";
     "commandlog-large-reply-max-len", Int(0, LONG), "128", live: "commands with large replies kept";
@@ -276,6 +300,7 @@ pub const TABLE: &[Opt] = options! {
     "notify-keyspace-events", Events, "", live: "classes of keyspace notifications that are published";
 
     // When a small value is packed, and when not any more.
+    section "Encodings";
     "hash-max-listpack-entries" ["hash-max-ziplist-entries"], Int(0, LONG), "512", live;
     "hash-max-listpack-value" ["hash-max-ziplist-value"], Memory(0, BYTES), "64", live;
     "list-max-listpack-size" ["list-max-ziplist-size"], Int(-INT - 1, INT), "-2", live;
@@ -289,7 +314,7 @@ pub const TABLE: &[Opt] = options! {
     "stream-node-max-bytes", Memory(0, BYTES), "4kb", live;
     "stream-node-max-entries", Int(0, LONG), "100", live;
 
-    // Snapshots.
+    section "Snapshots";
     "dir", Directory, ".", protected: "directory of everything that is written";
     "dbfilename" ["filename"], FileName("dbfilename can't be a path, just a filename"), "dump.rdb", protected: "snapshot file";
     "save", SaveRules, "3600 1 300 100 60 10000", live: "save after so many seconds if so many changes were made";
@@ -301,7 +326,7 @@ pub const TABLE: &[Opt] = options! {
     "rdb-version-check", Choice(&["strict", "relaxed"]), "strict", live inert;
     "sanitize-dump-payload", Choice(&["no", "yes", "clients"]), "no", live inert;
 
-    // The append-only file.
+    section "Append-only file";
     "appendonly", Bool, "no", live inert;
     "appendfilename", FileName("appendfilename can't be a path, just a filename"), "appendonly.aof", start inert;
     "appenddirname", FileName("appenddirname can't be a path, just a dirname"), "appendonlydir", start inert;
@@ -314,7 +339,7 @@ pub const TABLE: &[Opt] = options! {
     "aof-timestamp-enabled", Bool, "no", live inert;
     "aof-use-rdb-preamble", Bool, "yes", live inert;
 
-    // Replication.
+    section "Replication";
     "replicaof" ["slaveof"], Leader, "", start inert;
     "primaryauth" ["masterauth"], Text, "", live inert secret;
     "primaryuser" ["masteruser"], Text, "", live inert secret;
@@ -344,7 +369,7 @@ pub const TABLE: &[Opt] = options! {
     "import-mode", Bool, "no", live inert;
     "extended-redis-compatibility", Bool, "no", live inert;
 
-    // Cluster.
+    section "Cluster";
     "cluster-enabled", Bool, "no", start inert;
     "cluster-config-file", Text, "nodes.conf", start inert;
     "cluster-config-save-behavior", Choice(&["sync", "best-effort"]), "sync", live inert;
@@ -376,7 +401,7 @@ pub const TABLE: &[Opt] = options! {
     "cluster-slot-stats-enabled", Bool, "no", live inert;
     "slot-migration-max-failover-repl-bytes", MemoryOrNone, "0", live inert;
 
-    // TLS and RDMA.
+    section "TLS and RDMA";
     "tls-port", PORT, "0", start inert;
     "tls-auth-clients", Choice(&["no", "yes", "optional"]), "yes", live inert;
     "tls-auth-clients-user", Choice(&["CN", "URI", "off"]), "off", live inert;
@@ -405,6 +430,7 @@ pub const TABLE: &[Opt] = options! {
     "rdma-rx-size", Int(65536, 16_777_216), "1048576", start inert;
 
     // What only test suites set.
+    section "Tests";
     "aof-disable-auto-gc", Bool, "no", live inert hidden;
     "client-default-resp", Int(2, 3), "2", start inert hidden;
     "cluster-ping-interval", Int(0, LONG), "0", live inert hidden;
@@ -455,5 +481,18 @@ mod tests {
         assert_eq!((TABLE[at].name, name), ("replica-priority", "slave-priority"));
         assert_eq!(find(b"no-such-option"), None);
         assert_eq!(TABLE[index_of("hz")].name, "hz");
+    }
+
+    #[test]
+    fn slips_are_seen_through() {
+        assert_eq!(similar("maxmemroy", &[]), Some("maxmemory"));
+        assert_eq!(similar("prot", &[]), Some("port"));
+        assert_eq!(similar("replica-read-olny", &[]), Some("replica-read-only"));
+        assert_eq!(similar("bogus", &[]), None);
+        assert_eq!(similar("something-else", &[]), None);
+        assert_eq!(
+            (similar("verison", &[]), similar("verison", &["version"])),
+            (None, Some("version"))
+        );
     }
 }

@@ -215,29 +215,42 @@ impl Kind {
         }
     }
 
-    /// What `--help` shows in place of a value.
-    pub fn shape(&self) -> String {
-        let shape = match self {
-            Kind::Bool => "yes|no",
-            Kind::Int(min, max) if *max < i64::from(i32::MAX) => return format!("<{min}..{max}>"),
-            Kind::Clamped(min, max) => return format!("<{min}..{max}>"),
-            Kind::Int(..) => "<number>",
-            Kind::Memory(..) | Kind::MemoryOrNone => "<bytes>",
-            Kind::MemoryOrPercent => "<bytes|percent%>",
-            Kind::Octal(_) => "<octal>",
-            Kind::Text | Kind::Checked(_) | Kind::FileName(_) => "<text>",
-            Kind::Directory => "<directory>",
-            Kind::Choice(names) if names.len() <= 4 => return names.join("|"),
-            Kind::Choice(_) => "<word>",
-            Kind::Flags(_) => "<word>...",
-            Kind::Addresses => "<address>...",
-            Kind::SaveRules => "[<seconds> <changes>]...",
-            Kind::OutputLimits => "[<class> <hard> <soft> <seconds>]...",
-            Kind::Events => "<letters>",
-            Kind::Percentiles | Kind::OomScores => "<number>...",
-            Kind::Leader => "<host> <port>",
+    /// Choices up to which they stand in place of the value, as in `<yes|no>`.
+    pub const CHOICES_SHOWN: usize = 4;
+
+    /// What stands for its words in `--help`.
+    pub fn value_names(&self) -> Vec<String> {
+        let names: &[&str] = match self {
+            Kind::Int(min, max) if *max < i64::from(i32::MAX) => {
+                return vec![format!("{min}..{max}")];
+            }
+            Kind::Clamped(min, max) => return vec![format!("{min}..{max}")],
+            Kind::Int(..) | Kind::Percentiles | Kind::OomScores => &["number"],
+            Kind::Memory(..) | Kind::MemoryOrNone => &["bytes"],
+            Kind::MemoryOrPercent => &["bytes|percent%"],
+            Kind::Octal(_) => &["octal"],
+            Kind::Text | Kind::Checked(_) | Kind::FileName(_) => &["text"],
+            Kind::Directory => &["directory"],
+            Kind::Bool | Kind::Choice(_) if self.choices().len() <= Kind::CHOICES_SHOWN => {
+                return vec![self.choices().join("|")];
+            }
+            Kind::Bool | Kind::Choice(_) | Kind::Flags(_) => &["word"],
+            Kind::Addresses => &["address"],
+            Kind::SaveRules => &["seconds", "changes"],
+            Kind::OutputLimits => &["class", "hard", "soft", "seconds"],
+            Kind::Events => &["letters"],
+            Kind::Leader => &["host", "port"],
         };
-        shape.into()
+        names.iter().map(|name| (*name).into()).collect()
+    }
+
+    /// The words it takes, where those can be listed.
+    pub fn choices(&self) -> &'static [&'static str] {
+        match self {
+            Kind::Bool => &["yes", "no"],
+            Kind::Choice(names) | Kind::Flags(names) => names,
+            _ => &[],
+        }
     }
 }
 

@@ -4,8 +4,10 @@
 //! unfinished command is kept beside the bytes. Nothing is reserved on a client's word: spans grow
 //! as arguments arrive.
 
+use std::ops::Range;
+
 use super::Span;
-use crate::base::{limits, number};
+use crate::base::{limits, number, words};
 
 /// What a client may send, as configured and as its authentication stands.
 #[derive(Clone, Copy, Debug)]
@@ -244,98 +246,18 @@ fn inline(input: &[u8], spans: &mut Vec<Span>) -> Result<Parsed, ProtocolError> 
     };
     let used = end + 1;
     let text = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
-    if text.iter().any(|b| matches!(b, b'"' | b'\'')) {
-        let bytes = unquote(text, spans).ok_or(ProtocolError::Quotes)?;
+    if memchr::memchr2(b'"', b'\'', text).is_some() {
+        let mut bytes = Vec::with_capacity(text.len());
+        words::split(text, &mut bytes, |word| spans.push(span(word)))
+            .ok_or(ProtocolError::Quotes)?;
         return Ok(Parsed::Unquoted(used, bytes));
     }
-    let mut at = 0;
-    while at < text.len() {
-        if is_space(text[at]) {
-            at += 1;
-            continue;
-        }
-        let len = text[at..].iter().position(|b| is_space(*b)).unwrap_or(text.len() - at);
-        spans.push(Span { at: at as u32, len: len as u32 });
-        at += len;
-    }
+    spans.extend(words::unquoted(text).map(span));
     Ok(Parsed::Command(used))
 }
 
-/// C's `isspace`, and NUL, which ends a word too.
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c | 0)
-}
-
-/// Words with quotes resolved: `"…"` knows `\n \r \t \b \a \xHH` and escapes, `'…'` knows `\'`.
-/// `None` when a quote is not closed. What follows a closing quote directly belongs to the same
-/// word, as in Valkey 9 (Redis refuses it).
-fn unquote(text: &[u8], spans: &mut Vec<Span>) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut i = 0;
-    loop {
-        while i < text.len() && is_space(text[i]) {
-            i += 1;
-        }
-        if i == text.len() {
-            return Some(bytes);
-        }
-        let from = bytes.len();
-        while i < text.len() && !is_space(text[i]) {
-            match text[i] {
-                quote @ (b'"' | b'\'') => {
-                    i = quoted(text, i + 1, quote, &mut bytes)?;
-                }
-                byte => {
-                    bytes.push(byte);
-                    i += 1;
-                }
-            }
-        }
-        spans.push(Span { at: from as u32, len: (bytes.len() - from) as u32 });
-    }
-}
-
-/// The inside of a quoted stretch; returns the place after the closing quote.
-fn quoted(text: &[u8], mut i: usize, quote: u8, bytes: &mut Vec<u8>) -> Option<usize> {
-    let hex = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
-    loop {
-        let byte = *text.get(i)?;
-        i += 1;
-        if byte == quote {
-            return Some(i);
-        }
-        if byte != b'\\' {
-            bytes.push(byte);
-            continue;
-        }
-        if quote == b'\'' {
-            if text.get(i) == Some(&b'\'') {
-                bytes.push(b'\'');
-                i += 1;
-            } else {
-                bytes.push(b'\\');
-            }
-            continue;
-        }
-        let escaped = *text.get(i)?;
-        if escaped == b'x'
-            && let (Some(high), Some(low)) =
-                (text.get(i + 1).copied().and_then(hex), text.get(i + 2).copied().and_then(hex))
-        {
-            bytes.push(high << 4 | low);
-            i += 3;
-            continue;
-        }
-        bytes.push(match escaped {
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'b' => 0x08,
-            b'a' => 0x07,
-            other => other,
-        });
-        i += 1;
-    }
+fn span(word: Range<usize>) -> Span {
+    Span { at: word.start as u32, len: word.len() as u32 }
 }
 
 #[cfg(test)]
@@ -374,6 +296,12 @@ mod tests {
             words(b"set \"a b\" 'it\\'s' \"\\x41\\n\"\n").unwrap()[1..],
             [b"a b".to_vec(), b"it's".to_vec(), b"A\n".to_vec()]
         );
+        // Separates words, but doesn't end one.
+        assert_eq!(
+            words(b"echo a\x0bb \x0bc\n").unwrap()[1..],
+            [b"a\x0bb".to_vec(), b"c".to_vec()]
+        );
+        assert_eq!(words(b"echo \"a\"\x0cb\n").unwrap()[1..], [b"a\x0cb".to_vec()]);
     }
 
     #[test]

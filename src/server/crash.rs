@@ -11,9 +11,9 @@
 use super::logs;
 use crate::base::clock;
 use crate::base::doing::{self, Doing};
+use crate::base::version::VERSION;
 use crate::command;
 use crate::config::Config;
-use crate::config::parse::VERSION;
 use crash_handler::{CrashContext, CrashEventResult, CrashHandler};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};

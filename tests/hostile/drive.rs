@@ -5,7 +5,7 @@ use redshard::base::clock::Now;
 use redshard::base::{limits, memory};
 use redshard::command;
 use redshard::config::Config;
-use redshard::config::parse::{Start, start_line};
+use redshard::config::parse::start_line;
 use redshard::instance::{Identity, Instance};
 use redshard::resp::ReplyBuf;
 use redshard::route::batch::ClientKey;
@@ -36,7 +36,7 @@ pub fn config(password: bool) -> Config {
     }
     let flags: Vec<Vec<u8>> = flags.iter().map(|flag| flag.as_bytes().to_vec()).collect();
     match start_line(&flags) {
-        Ok(Start::Serve(config)) => *config,
+        Ok(Some(config)) => config,
         other => panic!("the flags are good: {other:?}"),
     }
 }

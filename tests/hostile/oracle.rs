@@ -146,13 +146,14 @@ fn inline(input: &[u8], at: &mut usize, lines: Lines) -> Result<Vec<Vec<u8>>, St
     }
 }
 
-/// Splits a line into words as a shell would; `None` where a quote stays open.
+/// Splits a line into words as a shell would; `None` where a quote stays open. A NUL ends the line;
+/// vertical tab and form feed are blanks before a word, and part of one that has begun.
 fn split(text: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let blank = |byte: u8| byte == 0 || byte == 0x0b || byte.is_ascii_whitespace();
     let (mut words, mut word) = (Vec::new(), None::<Vec<u8>>);
-    let mut bytes = text.iter().copied().peekable();
+    let mut bytes = text.iter().copied().take_while(|byte| *byte != 0).peekable();
     while let Some(byte) = bytes.next() {
-        if blank(byte) {
+        let begun = word.is_some();
+        if b" \t\r\n".contains(&byte) || (!begun && b"\x0b\x0c".contains(&byte)) {
             words.extend(word.take());
             continue;
         }

@@ -2,7 +2,7 @@
 
 use super::field::{Field, Value, fields};
 use super::human;
-use crate::base::proc;
+use crate::base::{proc, version};
 use crate::metrics::usage::Usage;
 use crate::session::Env;
 
@@ -69,7 +69,7 @@ pub fn memory(env: &Env, out: &mut Vec<Field>) {
         "mem_cluster_slot_import" = 0;
         "mem_cluster_slot_export" = 0;
         "mem_aof_buffer" = 0;
-        "mem_allocator" = "jemalloc-5.3.0";
+        "mem_allocator" = version::ALLOCATOR;
         "mem_overhead_db_hashtable_rehashing" = 0;
         "active_defrag_running" = 0;
         "lazyfree_pending_objects" = metrics.sum(|shard| &shard.pending_frees);

@@ -1,8 +1,7 @@
 //! The process: sections server, clients, persistence, replication and cpu.
 
 use super::field::{Field, Value, fields, list};
-use crate::base::{proc, ticks};
-use crate::config::parse::VERSION;
+use crate::base::{proc, ticks, version};
 use crate::session::Env;
 use std::path::Path;
 
@@ -15,10 +14,10 @@ pub fn server(env: &Env, out: &mut Vec<Field>) {
     fields! { out:
         "redis_version" = super::COMPATIBLE_VERSION;
         "server_name" = "redshard";
-        "redshard_version" = VERSION;
-        "redis_git_sha1" = "00000000";
-        "redis_git_dirty" = 0;
-        "redis_build_id" = "0000000000000000";
+        "redshard_version" = version::VERSION;
+        "redis_git_sha1" = version::GIT_SHA1;
+        "redis_git_dirty" = version::GIT_DIRTY;
+        "redis_build_id" = version::BUILD_ID;
         "redis_mode" = "standalone";
         "server_mode" = "standalone";
         "os" = proc::system();

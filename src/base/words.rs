@@ -1,40 +1,74 @@
-//! Lines to words and back, as configuration files quote them.
+//! Lines to words and back, as configuration files and inline commands quote them.
+//!
+//! A word may have quoted pieces, also in its middle. In double quotes, `\n` `\r` `\t` `\a` `\b`
+//! `\xHH` stand for single bytes and a backslash takes the meaning from any other; in single quotes
+//! only `\'` is special. What follows a closing quote directly belongs to the same word, as in
+//! Valkey 9 (Redis refuses it). A NUL ends the line, as it does for the peers, who read lines as C's
+//! strings.
+
+use std::ops::Range;
 
 /// Splits a line into words; `None` when a quote isn't closed.
-///
-/// A word may have quoted pieces, also in its middle. In double quotes, `\n` `\r` `\t` `\a` `\b`
-/// `\xHH` stand for single bytes and a backslash takes the meaning from any other; in single quotes
-/// only `\'` is special. A NUL ends the line.
 pub fn split_args(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
-    // Vertical tab and form feed separate words, but don't end one: C's `isspace` between words,
-    // a shorter list within them.
-    let ends_word = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
-    let mut words = Vec::new();
-    let mut rest = line;
+    let (mut bytes, mut words) = (Vec::with_capacity(line.len()), Vec::new());
+    split(line, &mut bytes, |word| words.push(word))?;
+    Some(words.into_iter().map(|word| bytes[word].to_vec()).collect())
+}
+
+/// Splits a line into words: `found` is told where each of them stands in `bytes`, to which their
+/// text is appended without quotes and escapes. `None` when a quote isn't closed.
+pub fn split(line: &[u8], bytes: &mut Vec<u8>, mut found: impl FnMut(Range<usize>)) -> Option<()> {
+    let mut rest = until_nul(line);
     loop {
         while let [byte, tail @ ..] = rest
-            && is_space(byte)
+            && is_space(*byte)
         {
             rest = tail;
         }
-        if rest.is_empty() || rest[0] == 0 {
-            return Some(words);
+        if rest.is_empty() {
+            return Some(());
         }
-        let mut word = Vec::new();
+        let from = bytes.len();
         loop {
             match rest {
-                [] | [0, ..] => break,
-                [byte, ..] if ends_word(byte) => break,
-                [quote @ (b'"' | b'\''), tail @ ..] => rest = unquote(*quote, tail, &mut word)?,
+                [] => break,
+                [byte, ..] if ends_word(*byte) => break,
+                [quote @ (b'"' | b'\''), tail @ ..] => rest = unquote(*quote, tail, bytes)?,
                 [byte, tail @ ..] => {
-                    word.push(*byte);
+                    bytes.push(*byte);
                     rest = tail;
                 }
             }
         }
-        words.push(word);
+        found(from..bytes.len());
     }
+}
+
+/// Where the words of a line without quotes stand in it: what [`split`] finds, without a copy.
+pub fn unquoted(line: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let line = until_nul(line);
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        at += line[at..].iter().position(|byte| !is_space(*byte))?;
+        let from = at;
+        let len = line[from..].iter().position(|byte| ends_word(*byte));
+        at = len.map_or(line.len(), |len| from + len);
+        Some(from..at)
+    })
+}
+
+fn until_nul(line: &[u8]) -> &[u8] {
+    memchr::memchr(0, line).map_or(line, |end| &line[..end])
+}
+
+/// What stands between words: C's `isspace`.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
+}
+
+/// What ends a word: vertical tab and form feed separate words, but don't end one.
+fn ends_word(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 /// Reads up to the closing quote, and returns what follows it.
@@ -107,13 +141,25 @@ mod tests {
         assert_eq!(split(br#"a"b c""#), words(&[b"ab c"]));
         assert_eq!(split(b"\x0ba\x0bb"), words(&[b"a\x0bb"]));
         assert_eq!(split(br#""\xg1""#), words(&[b"xg1"]));
+        assert_eq!(split(b"a b\0c \"d"), words(&[b"a", b"b"]));
+        assert_eq!(split(b"\0a"), words(&[]));
         assert_eq!(split(br#""a"b 'c'd e"f"g'h'"#), words(&[b"ab", b"cd", b"efgh"]));
-        for unbalanced in [&b"\"a"[..], b"'a", b"\"a\\\"", b"a\"b\"c'", b"a \"b"] {
+        for unbalanced in [&b"\"a"[..], b"'a", b"\"a\\\"", b"a\"b\"c'", b"a \"b", b"\"a\0\""] {
             assert_eq!(split(unbalanced), None, "{}", unbalanced.escape_ascii());
         }
         let every: Vec<u8> = (0..=255).collect();
         let mut quoted = Vec::new();
         quote(&every, &mut quoted);
         assert_eq!(split(&quoted), Some(vec![every]));
+    }
+
+    #[test]
+    fn lines_without_quotes_need_no_copy() {
+        for line in
+            [&b""[..], b" ", b"a", b" a\tb \x0bc\x0c d\x0be \r", b"\x0b\x0c", b"a b\0c", b"\0a"]
+        {
+            let found: Vec<Vec<u8>> = unquoted(line).map(|word| line[word].to_vec()).collect();
+            assert_eq!(Some(found), split_args(line), "{}", line.escape_ascii());
+        }
     }
 }
