@@ -13,7 +13,7 @@
 //!
 //! | floor | module | what it is |
 //! |---|---|---|
-//! | 0 | [`base`] | clock, `/proc`, hash, key, slot, number, glob, every limit, every error text |
+//! | 0 | [`base`] | clock, timer wheel, `/proc`, hash, key, slot, number, glob, quoted words, every limit, every error text |
 //! | 1 | [`resp`] | bytes to arguments, replies to bytes |
 //! | 1 | [`value`] | what a key can hold |
 //! | 1 | [`config`] | options, declared once |
@@ -41,10 +41,13 @@
 //! 5. Shard 1 takes it, runs the handler on its [`shard::db::Db`], the reply goes into the batch,
 //!    the batch goes back.
 //! 6. Shard 0 puts the reply where it was promised, in the order of the client's commands, and the
-//!    loop queues one send for all that the client is owed.
+//!    loop queues one send for all that the client is owed and that may pass the [`route::gate`].
 //!
 //! If this was all the client had asked for, the reply takes a shorter way: shard 1 hands it to the
 //! client's socket itself, and what goes back to shard 0 wakes nobody ([`route::departure`]).
+//!
+//! A command over several shards goes another way from step 3 on: shard 0's coordinator asks the
+//! shards of its keys for locks, and sends each its part. [`route`] has the map of that floor.
 //!
 //! # Invariants
 //!
@@ -60,6 +63,8 @@
 //!    should something panic all the same, the process ends (`server/crash.rs`).
 //! 9. Memory that a client can make the server use is bounded before it is used.
 //! 10. Every change of a key passes one door (`shard/change.rs`), before and after.
+//! 11. A command is judged once, by every shard that runs a part of it, before any part has run
+//!     (`route/participant.rs`).
 
 pub mod base;
 pub mod command;

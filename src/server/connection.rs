@@ -169,11 +169,10 @@ impl Connection {
         }
         let mut outgoing =
             self.idle_send.take().unwrap_or_else(|| Box::new(Outgoing::new(ReplyBuf::default())));
-        outgoing.sent = 0;
         if upto == replies.mark() {
-            std::mem::swap(&mut outgoing.replies, replies);
+            *replies = outgoing.restart(std::mem::take(replies));
         } else {
-            outgoing.replies = gate::cut(replies, upto);
+            outgoing.restart(gate::cut(replies, upto));
         }
         if let Some(exit) = &mut self.exit {
             exit.left(upto);

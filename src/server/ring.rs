@@ -113,8 +113,19 @@ pub struct Outgoing {
     pub replies: ReplyBuf,
     /// Bytes sent already.
     pub sent: usize,
+    /// What of that no send has to look at any more.
+    passed: Passed,
     iovecs: Vec<libc::iovec>,
     header: libc::msghdr,
+}
+
+/// The attachments that have gone as a whole, so that each is passed once and not at every send: how
+/// many they are, the mark of the last, and all bytes up to its end.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    attachments: usize,
+    mark: usize,
+    bytes: usize,
 }
 
 impl Outgoing {
@@ -122,7 +133,8 @@ impl Outgoing {
     pub fn new(replies: ReplyBuf) -> Outgoing {
         // SAFETY: an all-zero `msghdr` is a valid one: null pointers and zero lengths.
         let header = unsafe { std::mem::zeroed() };
-        Outgoing { replies, sent: 0, iovecs: Vec::new(), header }
+        let passed = Passed::default();
+        Outgoing { replies, sent: 0, passed, iovecs: Vec::new(), header }
     }
 
     /// Whether everything has been sent.
@@ -130,27 +142,49 @@ impl Outgoing {
         self.sent >= self.replies.len()
     }
 
-    /// Points the iovecs at what has not been sent.
-    fn aim(&mut self) {
+    /// Begins anew with other replies; the memory is kept.
+    pub fn restart(&mut self, replies: ReplyBuf) -> ReplyBuf {
+        (self.sent, self.passed) = (0, Passed::default());
+        std::mem::replace(&mut self.replies, replies)
+    }
+
+    /// Points the iovecs at what has not been sent, as far as there are enough of them. Returns how
+    /// many attachments were looked at.
+    fn aim(&mut self) -> usize {
+        let (bytes, attached) = (self.replies.bytes(), self.replies.attached());
+        let mut looked = 0;
+        while let Some((mark, blob)) = attached.get(self.passed.attachments) {
+            looked += 1;
+            let end = self.passed.bytes + (mark - self.passed.mark) + blob.len();
+            if end > self.sent {
+                break;
+            }
+            let attachments = self.passed.attachments + 1;
+            self.passed = Passed { attachments, mark: *mark, bytes: end };
+        }
         self.iovecs.clear();
-        let (bytes, mut from, mut skip) = (self.replies.bytes(), 0, self.sent);
+        let (mut from, mut skip) = (self.passed.mark, self.sent - self.passed.bytes);
         let iovecs = &mut self.iovecs;
         let mut add = |piece: &[u8]| {
             let rest = &piece[skip.min(piece.len())..];
             skip = skip.saturating_sub(piece.len());
-            if !rest.is_empty() && iovecs.len() < IOVECS {
+            if !rest.is_empty() {
                 let iov_base = rest.as_ptr().cast_mut().cast();
                 iovecs.push(libc::iovec { iov_base, iov_len: rest.len() });
             }
+            iovecs.len() < IOVECS
         };
-        for (at, blob) in self.replies.attached() {
-            add(&bytes[from..*at]);
-            add(blob);
-            from = *at;
+        let has_room = attached[self.passed.attachments..].iter().all(|(mark, blob)| {
+            looked += 1;
+            let before = std::mem::replace(&mut from, *mark);
+            add(&bytes[before..*mark]) && add(blob)
+        });
+        if has_room {
+            add(&bytes[from..]);
         }
-        add(&bytes[from..]);
         self.header.msg_iov = self.iovecs.as_mut_ptr();
         self.header.msg_iovlen = self.iovecs.len() as _;
+        looked
     }
 }
 
@@ -577,6 +611,45 @@ mod tests {
             seen += events.drain(..).filter(|event| matches!(event, Event::Tick)).count();
         }
         turns
+    }
+
+    /// A reply of very many attached values goes out some at a time, and each is looked at a few
+    /// times in all, not once per send.
+    #[test]
+    fn attachments_that_have_gone_are_not_looked_at_again() {
+        const VALUES: usize = 5_000;
+        let mut replies = ReplyBuf::default();
+        for i in 0..VALUES {
+            replies.extend(format!("${}\r\n", 7 + i % 3).as_bytes());
+            replies.attach(bytes::Bytes::from(vec![b'a' + (i % 26) as u8; 7 + i % 3]));
+            replies.extend(b"\r\n");
+        }
+        let mut whole = Vec::new();
+        let mut from = 0;
+        for (mark, blob) in replies.attached() {
+            whole.extend_from_slice(&replies.bytes()[from..*mark]);
+            whole.extend_from_slice(blob);
+            from = *mark;
+        }
+        whole.extend_from_slice(&replies.bytes()[from..]);
+        let (mut outgoing, mut looked, mut sends) = (Outgoing::new(replies), 0, 0);
+        while !outgoing.is_done() {
+            looked += outgoing.aim();
+            let mut aimed = Vec::new();
+            for iovec in &outgoing.iovecs {
+                // SAFETY: `aim` has just pointed it at replies that live on.
+                let piece = unsafe {
+                    std::slice::from_raw_parts(iovec.iov_base.cast::<u8>(), iovec.iov_len)
+                };
+                aimed.extend_from_slice(piece);
+            }
+            assert!(whole[outgoing.sent..].starts_with(&aimed) && !aimed.is_empty());
+            // Sockets take what they like: sometimes all of it, sometimes up to the middle of a value.
+            sends += 1;
+            outgoing.sent += if sends % 3 == 0 { aimed.len() } else { aimed.len() / 2 + 1 };
+        }
+        assert_eq!(outgoing.sent, whole.len());
+        assert!(looked <= VALUES + sends * (IOVECS + 2), "{looked} looks in {sends} sends");
     }
 
     #[test]
