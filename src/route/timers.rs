@@ -158,7 +158,7 @@ mod tests {
         let (config, _) = Config::default()
             .set(&[(b"timeout", timeout.as_bytes())], true)
             .expect("a configuration");
-        let instance = Arc::new(Instance::new(config, 1, 1, identity));
+        let instance = Arc::new(Instance::new(config, 1, crate::command::all().len(), identity));
         let mail = mailbox::exchange(1, mailbox::PART).remove(0);
         let mut node = Node::new(0, mail, Arc::clone(&instance));
         at(&mut node, 1_000_000);

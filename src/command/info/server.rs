@@ -16,7 +16,7 @@ pub fn server(env: &Env, out: &mut Vec<Field>) {
         "server_name" = "redshard";
         "redshard_version" = version::VERSION;
         "redis_git_sha1" = version::GIT_SHA1;
-        "redis_git_dirty" = version::GIT_DIRTY;
+        "redis_git_dirty" = u64::from(version::GIT_DIRTY);
         "redis_build_id" = version::BUILD_ID;
         "redis_mode" = "standalone";
         "server_mode" = "standalone";
