@@ -33,7 +33,7 @@ pub const QUERY_BUFFER_MAX: usize = 1024 * 1024 * 1024;
 /// A string at most this long lives in its key's block; a longer one has an allocation of its own,
 /// which a reply can reference instead of copying. 16 KiB is where `memcpy` of the value begins to
 /// cost more than a second cache miss and an iovec.
-pub const INLINE_VALUE_MAX: usize = 16 * 1024;
+pub const INLINE_VALUE_MAX: usize = ATTACH_MIN - 1;
 
 /// A reply body at least this long is attached by reference instead of copied into the buffer.
 pub const ATTACH_MIN: usize = 16 * 1024;
