@@ -16,7 +16,7 @@ use redshard::config::Config;
 use redshard::instance::{Identity, Instance};
 use redshard::metrics::CommandMetrics;
 use redshard::resp::{Limits, Parsed, Parser, Reply, ReplyBuf};
-use redshard::route::batch::ClientKey;
+use redshard::route::client::ClientKey;
 use redshard::route::mailbox;
 use redshard::route::node::Node;
 use redshard::session::About;

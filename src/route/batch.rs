@@ -2,22 +2,10 @@
 //! buffer with compact descriptors; replies are appended to another; the same allocation goes back
 //! to its sender with the replies in it and is used again.
 
+use super::client::Outlet;
 use super::message::Message;
 use crate::base::limits;
 use crate::resp::{Args, ReplyBuf, Span};
-
-/// Names a client of a shard: its place, and a count that tells it from those who had it before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ClientKey {
-    /// Its place.
-    pub index: u32,
-    /// Its generation.
-    pub generation: u32,
-}
-
-/// Where a client's replies leave, opaque on this floor: see [`super::departure`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outlet(pub u64);
 
 /// See the module's head.
 #[derive(Debug, Default)]

@@ -1,12 +1,24 @@
 //! One client as its shard sees it: its session, its parser, and the order of its replies.
 
-use super::batch::Outlet;
 use crate::base::limits;
 use crate::command::{Call, Queue};
 use crate::resp::{Parser, ReplyBuf};
 use crate::session::{Close, ReplyMode, Session};
 use bytes::Bytes;
 use std::collections::VecDeque;
+
+/// Names a client of a shard: its place, and a count that tells it from those who had it before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ClientKey {
+    /// Its place.
+    pub index: u32,
+    /// Its generation.
+    pub generation: u32,
+}
+
+/// Where a client's replies leave, opaque on this floor: see [`super::departure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlet(pub u64);
 
 /// See the module's head.
 #[derive(Debug)]

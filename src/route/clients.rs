@@ -1,6 +1,6 @@
 //! A shard's clients, and what is due to them: replies to be sent, input that may go on.
 
-use super::batch::ClientKey;
+use super::client::ClientKey;
 use super::client::{Client, Replies};
 use super::message::Claim;
 use crate::resp::{Parser, ReplyBuf};

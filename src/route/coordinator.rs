@@ -20,8 +20,8 @@
 //! Where one shard owns everything there is nothing to decide: it is asked once, waits if it must,
 //! runs everything at one moment and releases.
 
-use super::batch::ClientKey;
-use super::exec::{self, Step};
+use super::client::ClientKey;
+use super::execute::{self, Step};
 use super::gather;
 use super::message::{Act, Answer, Ask, Do, Message, Results, Unit, Verdict, Work};
 use super::participant::Context;
@@ -302,7 +302,7 @@ impl Coordinator {
                     works.to(*shard).add(unit(0, Act::Data(Step::Whole)), args.iter());
                 }
                 Site::Parts(handler, gather, owners) => {
-                    let parts = exec::parts(command, &args).zip(owners);
+                    let parts = execute::parts(command, &args).zip(owners);
                     works.share(parts, |shard| unit(shard, Act::Each(*handler, *gather)));
                 }
                 Site::Watch(owners) => {
@@ -548,7 +548,7 @@ impl Txn {
                 Site::Session | Site::Across(..) => return true,
                 // It leaves a mark: an attempt that is refused elsewhere must not.
                 Site::Watch(_) => return false,
-                _ if exec::mode(planned.call.command) == Mode::Exclusive => return false,
+                _ if execute::mode(planned.call.command) == Mode::Exclusive => return false,
                 _ => {}
             }
         }

@@ -22,8 +22,8 @@
 //!
 //! A batch departs as a whole or not at all: one that carries anything else goes back at once.
 
-use super::batch::{Batch, ClientKey, Outlet};
-use super::client::Client;
+use super::batch::Batch;
+use super::client::{Client, ClientKey, Outlet};
 use super::mailbox::Waiting;
 use super::message::Message;
 use super::node::Node;

@@ -1,8 +1,8 @@
 //! One command: what it is, whether it may run, and where.
 
-use super::batch::ClientKey;
+use super::client::ClientKey;
 use super::coordinator::Goal;
-use super::exec::{self, Job};
+use super::execute::{self, Job};
 use super::feed::Ahead;
 use super::message::{Message, Pending, RunItem};
 use super::node::Node;
@@ -209,7 +209,7 @@ impl Node {
         let shard = &mut participant.shard;
         let (ran, reply) = client.replies.now(mode, |out| {
             let before = out.len();
-            let ran = exec::run_whole(shard, &job, out);
+            let ran = execute::run_whole(shard, &job, out);
             (ran, (out.len() - before) as u64)
         });
         let ticks = observer.count(command, ran);

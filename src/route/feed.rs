@@ -1,7 +1,6 @@
 //! A client's input: parsed a window ahead, run in order, stopped where it has to wait.
 
-use super::batch::ClientKey;
-use super::client::Client;
+use super::client::{Client, ClientKey};
 use super::node::Node;
 use crate::base::limits;
 use crate::command::{self, Command, Run};

@@ -15,7 +15,7 @@
 //! leave elsewhere: lone replies come home ([`super::departure`]), and no reply is given before its
 //! command has run everywhere.
 
-use super::batch::ClientKey;
+use super::client::ClientKey;
 use super::node::Node;
 use super::rules::{Rule, broken};
 use crate::resp::ReplyBuf;

@@ -1,6 +1,6 @@
 //! How the replies of a command's parts become one.
 
-use super::exec;
+use super::execute;
 use super::message::Results;
 use super::plan::{Planned, Site};
 use crate::command::Gather;
@@ -58,7 +58,7 @@ fn together(gather: Gather, planned: &Planned, results: &[Results], reply: &mut 
                 reply.buf().append(&results[*at].replies, part.from, part.to);
             }
         }
-        Gather::Sum => reply.integer(texts.map(exec::integer).sum()),
+        Gather::Sum => reply.integer(texts.map(execute::integer).sum()),
         Gather::Ok => reply.ok(),
         Gather::Concat => concat(texts.collect(), reply),
         Gather::Text => reply.verbatim("txt", &joined(texts)),

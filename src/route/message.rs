@@ -1,7 +1,7 @@
 //! What shards say to each other, a shard to itself included: one language, carried by batches.
 
-use super::batch::ClientKey;
-use super::exec::Step;
+use super::client::ClientKey;
+use super::execute::Step;
 use crate::base::error::Error;
 use crate::command::{Call, Command, Gather, Handler, SessionsHandler};
 use crate::resp::{Args, ReplyBuf, Span};

@@ -45,7 +45,7 @@ mod clients;
 mod coordinator;
 pub mod departure;
 mod dispatch;
-mod exec;
+mod execute;
 pub mod feed;
 pub mod gate;
 mod gather;

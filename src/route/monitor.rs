@@ -1,6 +1,6 @@
 //! MONITOR: every command of every client, shown to whoever wants to see them.
 
-use super::batch::ClientKey;
+use super::client::ClientKey;
 use super::message::{Claim, Message};
 use super::node::Node;
 use crate::base::error::Error;

@@ -1,10 +1,10 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH and RESET: what a transaction is to its client. How it runs
 //! is in [`super::coordinator`].
 
-use super::batch::ClientKey;
+use super::client::ClientKey;
 use super::coordinator::{self, Goal};
 use super::dispatch::own_call;
-use super::exec::Ran;
+use super::execute::Ran;
 use super::node::Node;
 use super::observer::Measured;
 use crate::base::error::Error;

@@ -4,13 +4,13 @@
 //! [`Node::feed`] what clients have sent, [`Node::end_turn`]; then, if the [`Gate`] is open, send
 //! what [`Node::take_dirty`] names, as far as [`Node::may_leave`] says.
 
-use super::batch::{Batch, ClientKey};
-use super::client::Client;
+use super::batch::Batch;
+use super::client::{Client, ClientKey};
 use super::clients::Clients;
 use super::coordinator::{Coordinator, Goal};
 use super::departure::Departures;
 use super::dispatch::own_call;
-use super::exec::{self, Job};
+use super::execute::{self, Job};
 use super::feed::Ahead;
 use super::gate::Gate;
 use super::mailbox::Mailbox;
@@ -459,7 +459,7 @@ impl Node {
             let (client, seq, call) = (run.client, run.seq, Box::new(own_call(command, &args)));
             participant.wait(wants, Pending { from, client, seq, caller, call });
         } else {
-            let ran = exec::run_whole(&mut participant.shard, &job, &mut replies);
+            let ran = execute::run_whole(&mut participant.shard, &job, &mut replies);
             run.ticks = observer.count(command, ran);
             let reply = replies.len_between(start, replies.mark()) as u64;
             let measured = Measured { ticks: run.ticks, request: 0, reply };

@@ -15,9 +15,9 @@
 //!
 //! What it costs: see [`Observer::count`].
 
-use super::batch::ClientKey;
+use super::client::ClientKey;
 use super::clients::Clients;
-use super::exec::Ran;
+use super::execute::Ran;
 use super::message::Message;
 use super::post::Post;
 use crate::base::clock::Now;

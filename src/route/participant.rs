@@ -6,9 +6,9 @@
 //! After all have granted, nothing can refuse any more, so a coordinator may answer before the parts
 //! have run.
 
-use super::batch::ClientKey;
+use super::client::ClientKey;
 use super::clients::Clients;
-use super::exec::{self, Job, Ran};
+use super::execute::{self, Job, Ran};
 use super::message::{Act, Answer, Ask, Do, Message, PartReply, Pending, Results, Unit};
 use super::message::{Verdict, Waiter, Work};
 use super::observer::Observer;
@@ -90,7 +90,7 @@ impl Participant {
             return None;
         }
         // Arguments that do not say where the keys are fail in the handler, which needs no lock.
-        let wants = exec::wants(job.command, &job.args, job.caller.db()).ok()?;
+        let wants = execute::wants(job.command, &job.args, job.caller.db()).ok()?;
         (!self.locks.lets_through(&wants)).then_some(wants)
     }
 
@@ -166,7 +166,7 @@ impl Participant {
         let ticks = match self.judge(command.flags) {
             Ok(()) => {
                 let job = Job { command, args, caller, txn: 0 };
-                let ran = exec::run_whole(&mut self.shard, &job, &mut out);
+                let ran = execute::run_whole(&mut self.shard, &job, &mut out);
                 cx.observer.count(command, ran)
             }
             Err(error) => {
@@ -224,10 +224,10 @@ impl Participant {
         let Unit { command, caller, .. } = *unit;
         let job = Job { command, args: *args, caller, txn };
         match unit.act {
-            Act::Data(step) => exec::run_step(&mut self.shard, &job, step, &mut results.replies),
+            Act::Data(step) => execute::run_step(&mut self.shard, &job, step, &mut results.replies),
             Act::Each(handler, gather) => {
                 let Results { replies, ends, .. } = results;
-                exec::run_parts(&mut self.shard, &job, handler, gather, replies, ends)
+                execute::run_parts(&mut self.shard, &job, handler, gather, replies, ends)
             }
             Act::Sessions(handler, asker) => {
                 run_on_sessions(handler, asker, caller, args, &mut results.replies, cx)

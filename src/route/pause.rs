@@ -5,7 +5,7 @@
 //! is noted; when the pause ends, the noted clients go on in the order they came. So nothing of a
 //! paused command has happened yet, and what its client sends after it waits behind it.
 
-use super::batch::ClientKey;
+use super::client::ClientKey;
 use super::node::Node;
 use crate::command::{Command, Control, Queue, Run, flag};
 use crate::instance::Pause;

@@ -1,6 +1,6 @@
 //! Where each command of a transaction runs, and which locks that takes.
 
-use super::exec;
+use super::execute;
 use super::message::{PartReply, Results};
 use crate::base::key::Key;
 use crate::base::slot::Layout;
@@ -136,7 +136,7 @@ impl<'a> Planner<'a> {
 
     fn site(&mut self, call: &Call, db: usize, walks: bool) -> Site {
         let args = Args::new(&call.bytes, &call.spans);
-        let (command, mode) = (call.command, exec::mode(call.command));
+        let (command, mode) = (call.command, execute::mode(call.command));
         match command.run {
             Run::Session(_) | Run::Control(_) | Run::Chosen(_) | Run::Container => Site::Session,
             Run::Sessions(handler, gather) => {
@@ -176,7 +176,7 @@ impl<'a> Planner<'a> {
                 }
                 let places = places.iter().enumerate().map(|(i, place)| {
                     // A database that is none fails where the command runs.
-                    let db = exec::db_of_key(command, &args, i, db).unwrap_or(db);
+                    let db = execute::db_of_key(command, &args, i, db).unwrap_or(db);
                     (self.lock(args.at(*place), db, mode), db)
                 });
                 let places: Vec<(usize, usize)> = places.collect();

@@ -1,7 +1,7 @@
 //! Commands that concern the session or the server: they run where the client is.
 
-use super::batch::ClientKey;
-use super::exec::Ran;
+use super::client::ClientKey;
+use super::execute::Ran;
 use super::observer::Measured;
 use super::participant::Context;
 use crate::command::{Command, Control, Run};

@@ -5,8 +5,7 @@
 //! that would end it. When it is due, what it was set for is looked at, and if that is not over yet,
 //! it is set again for the rest.
 
-use super::batch::ClientKey;
-use super::client::Client;
+use super::client::{Client, ClientKey};
 use super::node::Node;
 use crate::base::wheel::{TimerKey, Wheel};
 use crate::config::typed::ClientClass;

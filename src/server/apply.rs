@@ -4,7 +4,7 @@
 //! first shard, which accepts on all of them, takes over the new list at its next turn. Until then
 //! the kernel keeps newcomers in the backlog.
 
-use super::{boot, crash, listen, logs, process, title};
+use super::{crash, listen, logs, process, title};
 use crate::config::{Config, ConfigError};
 use crate::instance::ApplyConfig;
 use listen::Listener;
@@ -74,7 +74,7 @@ impl ApplyConfig for SocketsAndFiles {
 impl SocketsAndFiles {
     fn follow_maxclients(&self, from: &Config, to: &Config) -> Result<(), ConfigError> {
         if to.maxclients() > from.maxclients()
-            && let Err(possible) = boot::raise_files(to.maxclients())
+            && let Err(possible) = process::raise_files(to.maxclients())
         {
             let reason = format!(
                 "The operating system is not able to handle the specified number of clients, try \

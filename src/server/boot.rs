@@ -1,7 +1,7 @@
 //! From a configuration to a running server, and back.
 
+use super::acceptor::Acceptor;
 use super::apply::{Listeners, SocketsAndFiles};
-use super::door::Door;
 use super::listen::{self, ListenError, Listener};
 use super::neighbours::Neighbours;
 use super::process::{self, PidFile};
@@ -22,9 +22,6 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::IsTerminal;
 use std::sync::Arc;
 
-/// Descriptors beyond those of clients: listeners, rings, logs, files (Redis reserves 32; every
-/// shard has its own handful).
-const RESERVED_FILES: u64 = 64;
 /// Locked memory glommio needs per process, in bytes.
 const LOCKED_BYTES: u64 = 512 * 1024;
 /// A shard's executor must not be asked to make way before its loop runs: glommio 0.9 parks one that
@@ -157,12 +154,12 @@ fn run_shards(
         .unzip();
     // The first shard keeps what it accepts for itself.
     ways[0] = None;
-    let mut door = Some(Door::new(listeners, ways, open));
+    let mut acceptor = Some(Acceptor::new(listeners, ways, open));
     let mut threads = Vec::with_capacity(shards);
     for (number, mail) in mailbox::exchange(shards, limits::MAILBOX_BATCHES).into_iter().enumerate()
     {
         let (instance, neighbours) = (Arc::clone(instance), Arc::clone(&neighbours));
-        let (door, arrivals) = (door.take(), arrivals.remove(0));
+        let (acceptor, arrivals) = (acceptor.take(), arrivals.remove(0));
         // More shards than cores run wherever there is room.
         let placement =
             if shards <= cpus.len() { Placement::Fixed(cpus[number]) } else { Placement::Unbound };
@@ -173,7 +170,7 @@ fn run_shards(
             .preempt_timer(NEVER)
             .blocking_thread_pool_placement(glommio::PoolPlacement::Unbound(1))
             .spawn(move || async move {
-                let shard = ShardLoop::new(number, mail, instance, neighbours, door, arrivals);
+                let shard = ShardLoop::new(number, mail, instance, neighbours, acceptor, arrivals);
                 let result = match shard {
                     Ok(shard) => background::in_the_foreground(shard.run()).await,
                     Err(error) => Err(error),
@@ -239,37 +236,18 @@ fn check_locked_memory() -> Result<(), BootError> {
 
 /// Makes room for `maxclients` descriptors; where there is none, lowers `maxclients` and says so.
 fn lower_maxclients(config: &mut Config) {
-    let Err(possible) = raise_files(config.maxclients()) else { return };
+    let Err(possible) = process::raise_files(config.maxclients()) else { return };
     let clients = possible.max(1).to_string();
     tracing::warn!(
         "You requested maxclients of {} requiring at least {} max file descriptors. maxclients has \
          been reduced to {clients} to compensate for low ulimit. If you need higher maxclients \
          increase 'ulimit -n'.",
         config.maxclients(),
-        u64::from(config.maxclients()) + RESERVED_FILES,
+        u64::from(config.maxclients()) + process::RESERVED_FILES,
     );
     if let Ok((changed, _)) = config.set(&[(b"maxclients", clients.as_bytes())], true) {
         *config = changed;
     }
-}
-
-/// Makes room for so many clients' descriptors.
-///
-/// # Errors
-/// When there is none; with how many clients there is room for.
-pub(super) fn raise_files(clients: u32) -> Result<(), u64> {
-    let needed = u64::from(clients) + RESERVED_FILES;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|soft| soft >= needed) {
-        return Ok(());
-    }
-    let reachable = limit.maximum.map_or(needed, |hard| hard.min(needed));
-    let raise = |to| setrlimit(Resource::Nofile, Rlimit { current: Some(to), ..limit });
-    let granted = match raise(reachable) {
-        Ok(()) => reachable,
-        Err(_) => limit.current.unwrap_or(reachable),
-    };
-    if granted >= needed { Ok(()) } else { Err(granted.saturating_sub(RESERVED_FILES)) }
 }
 
 fn stop_on_signals(instance: &Arc<Instance>) -> Result<(), BootError> {

@@ -3,7 +3,7 @@
 
 use super::ring::Outgoing;
 use crate::resp::ReplyBuf;
-use crate::route::batch::ClientKey;
+use crate::route::client::ClientKey;
 use crate::route::gate::{self, Exit};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 

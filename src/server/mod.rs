@@ -1,12 +1,12 @@
 //! Floor 7: the world. The only floor that knows glommio, io_uring, sockets and file descriptors.
 
+mod acceptor;
 mod admin;
 mod apply;
 mod background;
 pub mod boot;
 mod connection;
 mod crash;
-mod door;
 mod drill;
 mod files;
 mod host;

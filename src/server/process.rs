@@ -1,9 +1,10 @@
-//! The process among others: in the background, with a file that holds its id, and with a score that
-//! says how expendable it is.
+//! The process among others: in the background, with a file that holds its id, with a score that says
+//! how expendable it is, and with so many descriptors as it needs.
 
 use crate::config::typed::OomScoreAdj;
 use crate::config::value::io_reason;
 use crate::config::{Config, ConfigError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -112,4 +113,27 @@ pub fn follow_oom_score(old: &Config, new: &Config) -> Result<(), ConfigError> {
         let reason = "Failed to apply new oom_score_adj configuration, check server logs.";
         ConfigError::refused("oom-score-adj", reason)
     })
+}
+
+/// Descriptors beyond those of clients: listeners, rings, logs, files (Redis reserves 32; every
+/// shard has its own handful).
+pub(super) const RESERVED_FILES: u64 = 64;
+
+/// Makes room for so many clients' descriptors.
+///
+/// # Errors
+/// When there is none; with how many clients there is room for.
+pub(super) fn raise_files(clients: u32) -> Result<(), u64> {
+    let needed = u64::from(clients) + RESERVED_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|soft| soft >= needed) {
+        return Ok(());
+    }
+    let reachable = limit.maximum.map_or(needed, |hard| hard.min(needed));
+    let raise = |to| setrlimit(Resource::Nofile, Rlimit { current: Some(to), ..limit });
+    let granted = match raise(reachable) {
+        Ok(()) => reachable,
+        Err(_) => limit.current.unwrap_or(reachable),
+    };
+    if granted >= needed { Ok(()) } else { Err(granted.saturating_sub(RESERVED_FILES)) }
 }

@@ -20,9 +20,9 @@ mod output;
 mod stop;
 mod upkeep;
 
+use super::acceptor::{Acceptor, Handover};
 use super::background::{self, Background};
 use super::connection::Connection;
-use super::door::Door;
 use super::drill::Drill;
 use super::listen;
 use super::neighbours::Neighbours;
@@ -34,7 +34,7 @@ use crate::base::limits;
 use crate::base::ticks;
 use crate::instance::Instance;
 use crate::resp::ReplyBuf;
-use crate::route::batch::ClientKey;
+use crate::route::client::ClientKey;
 use crate::route::mailbox::{Mailbox, Waiting};
 use crate::route::node::Node;
 use crate::session::About;
@@ -42,7 +42,7 @@ use input::{Budget, Input};
 use rtrb::Consumer;
 use slab::Slab;
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use stop::{Stop, Stopped};
@@ -59,9 +59,6 @@ const PASS_MS: i64 = 128;
 /// Ticks between two measurements of the tables' own memory, which walk all segments.
 const TICKS_PER_MEASURE: u32 = 100;
 
-/// A connection on its way from the shard that accepted it.
-pub type Handover = (RawFd, usize);
-
 /// See the module's head.
 pub struct ShardLoop {
     number: usize,
@@ -72,7 +69,7 @@ pub struct ShardLoop {
     connections: Slab<Connection>,
     /// The connection of a client, by the client's place.
     of_client: Vec<u32>,
-    door: Option<Door>,
+    acceptor: Option<Acceptor>,
     /// Listeners that could not accept and try again at the next tick.
     stuck: Vec<usize>,
     arrivals: Consumer<Handover>,
@@ -107,7 +104,7 @@ impl ShardLoop {
         mail: Mailbox,
         instance: Arc<Instance>,
         neighbours: Arc<Neighbours>,
-        door: Option<Door>,
+        acceptor: Option<Acceptor>,
         arrivals: Consumer<Handover>,
     ) -> std::io::Result<ShardLoop> {
         let ring = Ring::new()?;
@@ -123,7 +120,7 @@ impl ShardLoop {
             neighbours,
             connections: Slab::new(),
             of_client: Vec::new(),
-            door,
+            acceptor,
             stuck: Vec::new(),
             arrivals,
             events: Vec::new(),
@@ -156,12 +153,12 @@ impl ShardLoop {
     /// When the kernel refuses the ring's one call: the shard cannot go on.
     pub async fn run(mut self) -> std::io::Result<()> {
         doing::shard(self.number);
-        if let Some(door) = &self.door {
+        if let Some(acceptor) = &self.acceptor {
             // Nobody is let in before every shard is there to serve its keys.
             while self.neighbours.is_assembling() && !self.instance.stopping() {
                 std::thread::sleep(std::time::Duration::from_micros(200));
             }
-            door.announce(&self.instance);
+            acceptor.announce(&self.instance);
             self.follow_listeners();
         }
         let mut busy = true;
@@ -259,7 +256,7 @@ impl ShardLoop {
         if !self.is_stopping() {
             busy |= self.housekeep(now);
         }
-        if self.door.as_ref().is_some_and(Door::is_behind) {
+        if self.acceptor.as_ref().is_some_and(Acceptor::is_behind) {
             self.follow_listeners();
         }
         self.evict_clients();
@@ -339,7 +336,8 @@ impl ShardLoop {
 
     fn arm(&mut self, listener: usize) {
         if !self.is_stopping()
-            && let Some(descriptor) = self.door.as_mut().and_then(|door| door.again(listener))
+            && let Some(descriptor) =
+                self.acceptor.as_mut().and_then(|acceptor| acceptor.again(listener))
         {
             self.ring.accept(listener, descriptor);
         }
@@ -347,7 +345,7 @@ impl ShardLoop {
 
     /// Accepts on listening sockets that are new.
     fn follow_listeners(&mut self) {
-        for listener in self.door.as_mut().map(Door::follow).unwrap_or_default() {
+        for listener in self.acceptor.as_mut().map(Acceptor::follow).unwrap_or_default() {
             self.arm(listener);
         }
     }
@@ -366,8 +364,8 @@ impl ShardLoop {
         }
         let shard = self.neighbours.least_loaded();
         self.neighbours.add_connection(shard);
-        let Some(door) = &mut self.door else { return };
-        if let Some(way) = &mut door.ways[shard] {
+        let Some(acceptor) = &mut self.acceptor else { return };
+        if let Some(way) = &mut acceptor.ways[shard] {
             if way.push((owned.as_raw_fd(), listener)).is_ok() {
                 // It is the other shard's from here on.
                 let _ = std::os::fd::IntoRawFd::into_raw_fd(owned);

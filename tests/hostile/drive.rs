@@ -8,7 +8,7 @@ use redshard::config::Config;
 use redshard::config::parse::start_line;
 use redshard::instance::{Identity, Instance};
 use redshard::resp::ReplyBuf;
-use redshard::route::batch::ClientKey;
+use redshard::route::client::ClientKey;
 use redshard::route::mailbox;
 use redshard::route::{feed::Fed, node::Node};
 use redshard::session::{About, Close};

@@ -1,7 +1,7 @@
 //! The world: shards whose turns are cut into steps, connections whose bytes are under way, one
 //! logical clock, and dice that say who moves next. Everything that happens follows from the seed.
 
-use super::super::batch::{ClientKey, Outlet};
+use super::super::client::{ClientKey, Outlet};
 use super::super::feed::Fed;
 use super::super::gate::{self, Exit};
 use super::super::mailbox;

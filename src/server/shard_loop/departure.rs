@@ -1,7 +1,7 @@
 //! Replies to other shards' clients that leave from here: see [`crate::route::departure`].
 
 use super::ShardLoop;
-use crate::route::batch::Outlet;
+use crate::route::client::Outlet;
 use crate::route::node::Node;
 use crate::server::connection::Connection;
 use rustix::io::Errno;

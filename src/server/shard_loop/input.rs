@@ -5,7 +5,7 @@
 use super::{BACKLOG, ShardLoop, departure};
 use crate::base::limits;
 use crate::base::ticks;
-use crate::route::batch::ClientKey;
+use crate::route::client::ClientKey;
 use crate::route::feed::Fed;
 use crate::server::ring::Received;
 

@@ -1,7 +1,7 @@
 //! From replies to sends: one in flight per connection, and what follows when it is over.
 
 use super::{POOL, POOLED_BYTES, PROMPT_BYTES, ShardLoop};
-use crate::route::batch::ClientKey;
+use crate::route::client::ClientKey;
 use crate::server::ring::Outgoing;
 use crate::session::Close;
 

@@ -2,15 +2,17 @@
 
 use super::apply::Listeners;
 use super::listen::Listener;
-use super::shard_loop::Handover;
 use crate::instance::Instance;
 use rtrb::Producer;
 use slab::Slab;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+/// A connection on its way from the shard that accepted it.
+pub type Handover = (RawFd, usize);
+
 /// See the module's head.
-pub struct Door {
+pub struct Acceptor {
     listeners: Arc<Listeners>,
     /// The change of `listeners` that `open` follows.
     seen: u64,
@@ -23,14 +25,14 @@ pub struct Door {
     opening: fn(&Instance, &[Arc<Listener>]),
 }
 
-impl Door {
-    /// A door that is not open yet.
+impl Acceptor {
+    /// An acceptor that has not begun.
     pub fn new(
         listeners: Arc<Listeners>,
         ways: Vec<Option<Producer<Handover>>>,
         opening: fn(&Instance, &[Arc<Listener>]),
-    ) -> Door {
-        Door { listeners, seen: 0, open: Slab::new(), ways, opening }
+    ) -> Acceptor {
+        Acceptor { listeners, seen: 0, open: Slab::new(), ways, opening }
     }
 
     /// Says that every shard is there and clients are about to be let in.
@@ -38,7 +40,7 @@ impl Door {
         (self.opening)(instance, &self.listeners.list());
     }
 
-    /// Whether [`Door::follow`] has something to do.
+    /// Whether [`Acceptor::follow`] has something to do.
     #[inline]
     pub fn is_behind(&self) -> bool {
         self.seen != self.listeners.changes()
