@@ -22,85 +22,21 @@
 
 use super::client::ClientKey;
 use super::execute::{self, Step};
-use super::gather;
-use super::message::{Act, Answer, Ask, Do, Message, Results, Unit, Verdict, Work};
+use super::message::{Act, Answer, Do, Message, Results, Unit, Verdict};
 use super::participant::Context;
-use super::plan::{Party, Planned, Planner, Site};
+use super::plan::{Planned, Planner, Site};
 use super::rules::{Rule, broken};
 use super::session::run_session;
-use super::walk::Walk;
+use super::transaction::{DISCARDED, Goal, Phase, Txn, Works};
 use crate::base::error::Error;
 use crate::base::slot::Layout;
-use crate::command::{self, Call, Gather, Write};
+use crate::command::{self, Call};
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::session::Watch;
-use crate::shard::caller::Caller;
-use crate::shard::locks::{Mode, TxnId};
+use crate::shard::locks::TxnId;
 use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-
-/// What the client is told in the end.
-#[derive(Debug)]
-pub(super) enum Goal {
-    /// The reply of the only command.
-    Single,
-    /// An array of all replies, or nothing if a watched key changed.
-    Exec,
-    /// That it watches the keys of the only command now.
-    Watch,
-    /// What a SCAN found.
-    Walk(Walk),
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Phase {
-    /// All were asked at once; so many verdicts are missing, and whether somebody was busy.
-    Attempt { missing: usize, busy: bool },
-    /// Asked one after another; this participant is next to answer.
-    Ordered(usize),
-    /// Locked; so many results of the round are missing.
-    Running(usize),
-}
-
-/// A transaction under way.
-#[derive(Debug)]
-struct Txn {
-    id: TxnId,
-    client: ClientKey,
-    seq: u32,
-    /// The client's circumstances, as of the last round.
-    caller: Caller,
-    goal: Goal,
-    calls: Vec<Planned>,
-    parties: SmallVec<[Party; 4]>,
-    /// The flags of all calls together.
-    flags: u32,
-    phase: Phase,
-    /// The first call of the next round.
-    next: usize,
-    /// The across command whose reading half is in the round under way.
-    reading: Option<usize>,
-    /// What an across command has decided to write, for the next round.
-    writes: VecDeque<(usize, Write)>,
-    /// The first round, where it goes with the requests for locks.
-    first: Option<Works>,
-    /// Whether the requests say to release at once after running.
-    releases: bool,
-    /// What running has given so far; [`Planned::parts`] says what lies where.
-    results: Vec<Results>,
-    /// Whether a watched key had changed.
-    changed: bool,
-    /// Why a participant may not run it.
-    refusal: Option<Error>,
-    /// The keys the client watched: its watch ends with the transaction, not before its checks.
-    watched: Vec<Watch>,
-    /// The replies of the first calls, as far as they have been written, and how many those are.
-    out: ReplyBuf,
-    written: usize,
-    /// What planning took, in ticks; with what the written calls took.
-    ticks: u64,
-}
 
 /// See the module's head.
 #[derive(Debug)]
@@ -527,176 +463,90 @@ pub(super) fn unwatch(watched: Vec<Watch>, layout: &Layout, cx: &mut Context) {
     }
 }
 
-/// The part number of a write whose reply nobody looks at.
-const DISCARDED: usize = u32::MAX as usize;
+#[cfg(test)]
+mod tests {
+    use super::super::alone::{Alone, call};
+    use super::*;
 
-impl Txn {
-    /// The request for one participant.
-    fn ask(&mut self, at: usize, wait: bool) -> (usize, Message) {
-        let party = &self.parties[at];
-        let work = self.first.as_mut().map(|works| works.take(party.shard)).unwrap_or_default();
-        let checks = party.checks.iter().map(|at| self.watched[*at as usize].clone()).collect();
-        let (txn, flags, release) = (self.id, self.flags, self.releases);
-        let ask = Ask { txn, wait, wants: party.wants.clone(), checks, flags, work, release };
-        (party.shard, Message::Ask(Box::new(ask)))
+    fn coordinator(alone: &Alone) -> Coordinator {
+        Coordinator::new(0, Arc::clone(&alone.instance().layout), 1)
     }
 
-    /// Whether the first round changes nothing, so that it can be repeated or given up.
-    fn first_round_reads(&self) -> bool {
-        for planned in &self.calls {
-            match planned.site {
-                Site::Session | Site::Across(..) => return true,
-                // It leaves a mark: an attempt that is refused elsewhere must not.
-                Site::Watch(_) => return false,
-                _ if execute::mode(planned.call.command) == Mode::Exclusive => return false,
-                _ => {}
+    fn granted(txn: TxnId, shard: usize) -> Verdict {
+        Verdict { txn, shard, answer: Answer::Granted(Results::default()) }
+    }
+
+    /// The transaction that shards 0 and 1 have just been asked to lock for.
+    fn asked(alone: &mut Alone) -> TxnId {
+        let (here, there) = (alone.said_here(), alone.said_to(1));
+        match (&here[..], &there[..]) {
+            ([Message::Ask(here)], [Message::Ask(there)]) if here.txn == there.txn => here.txn,
+            other => panic!("not asked once each: {other:?}"),
+        }
+    }
+
+    // `foo` is shard 1's, `bar` shard 0's (`base/slot.rs` has their slots).
+    const MSET: &str = "MSET foo 1 bar 2";
+
+    #[test]
+    fn a_write_is_known_when_all_have_granted() {
+        let mut alone = Alone::new(2);
+        let (mut coordinator, client) = (coordinator(&alone), alone.connect());
+        let calls = vec![call(MSET)];
+        coordinator.begin(client, Goal::Single, calls, Vec::new(), &mut alone.cx());
+        let txn = asked(&mut alone);
+        assert!(alone.clients.get(client).is_some_and(|client| client.held));
+        coordinator.judged(granted(txn, 1), &mut alone.cx());
+        assert_eq!((alone.replies(client), coordinator.len()), (String::new(), 1));
+        coordinator.judged(granted(txn, 0), &mut alone.cx());
+        assert_eq!((alone.replies(client).as_str(), coordinator.len()), ("+OK\r\n", 0));
+        assert_eq!(alone.clients.take_resumed(), [client]);
+        let releases = |said: Vec<Message>| matches!(&said[..], [Message::Do(order)] if order.release && !order.answer);
+        assert!(releases(alone.said_here()) && releases(alone.said_to(1)));
+    }
+
+    #[test]
+    fn one_refusal_ends_it_before_anything_has_run() {
+        let mut alone = Alone::new(2);
+        let (mut coordinator, client) = (coordinator(&alone), alone.connect());
+        for (goal, reply) in [
+            (Goal::Single, "-OOM command not allowed when used memory > 'maxmemory'.\r\n"),
+            (
+                Goal::Exec,
+                "-EXECABORT Transaction discarded because of: OOM command not allowed \
+                          when used memory > 'maxmemory'.\r\n",
+            ),
+        ] {
+            let calls = vec![call(MSET)];
+            coordinator.begin(client, goal, calls, Vec::new(), &mut alone.cx());
+            let txn = asked(&mut alone);
+            coordinator.judged(granted(txn, 0), &mut alone.cx());
+            let answer = Answer::Refused(Error::OutOfMemory);
+            coordinator.judged(Verdict { txn, shard: 1, answer }, &mut alone.cx());
+            for said in [alone.said_here(), alone.said_to(1)] {
+                let [Message::Do(order)] = &said[..] else { panic!("not released: {said:?}") };
+                assert!(order.release && order.work.is_empty());
             }
-        }
-        true
-    }
-
-    fn release_all(&mut self, cx: &mut Context) {
-        for party in &mut self.parties {
-            if std::mem::take(&mut party.holds) {
-                let work = Work::default();
-                let order = Do { txn: self.id, work, release: true, answer: false };
-                cx.post.say(party.shard, Message::Do(Box::new(order)));
-            }
+            assert!(alone.replies(client).ends_with(reply), "{}", alone.replies(client));
         }
     }
 
-    /// Whether a SCAN goes on with another shard; the next round is ready then.
-    fn walks_on(&mut self, shards: usize) -> bool {
-        let (Goal::Walk(walk), Some(planned)) = (&mut self.goal, self.calls.first_mut()) else {
-            return false;
-        };
-        let Some((at, part)) = planned.parts.first() else {
-            return false;
-        };
-        let reply = &self.results[*at].replies.bytes()[part.from..part.to];
-        let Some(next) = walk.step(&mut planned.call, reply, shards) else {
-            return false;
-        };
-        planned.site = Site::One(next);
-        self.next = 0;
-        self.forget_results();
-        true
-    }
-
-    fn is_at_end(&self) -> bool {
-        self.next == self.calls.len() && self.reading.is_none() && self.writes.is_empty()
-    }
-
-    /// Whether a part's reply is known before it runs: MSET's parts cannot fail.
-    fn is_known(&self, unit: &Unit) -> bool {
-        let planned = &self.calls[unit.call as usize];
-        unit.part == DISCARDED as u32 || matches!(planned.site, Site::Parts(_, Gather::Ok, _))
-    }
-
-    /// Writes and counts the replies of calls that have run, up to one of them. What planning took
-    /// counts for the only call there is, or for the EXEC.
-    fn write_up_to(&mut self, end: usize, cx: &mut Context) {
-        let Txn { out, results, calls, .. } = self;
-        if let (Goal::Exec, 0) = (&self.goal, self.written) {
-            Reply::new(out, self.caller.resp3).array(calls.len());
-        }
-        for planned in &mut calls[self.written..end] {
-            let from = out.mark();
-            gather::write(planned, results, out);
-            let took = planned.ticks + cx.observer.lap();
-            let all = match self.goal {
-                Goal::Exec => took,
-                _ => took + std::mem::take(&mut self.ticks),
-            };
-            cx.observer.count_call(cx.clients, self.client, &planned.call, all, out, from);
-            self.ticks += took;
-        }
-        self.written = end;
-    }
-
-    fn take_results(&mut self, results: Results) {
-        let at = self.results.len();
-        for part in &results.of {
-            let planned = &mut self.calls[part.call as usize];
-            planned.ticks += part.ticks;
-            if part.part != DISCARDED as u32 {
-                planned.parts.push((at, *part));
-            }
-        }
-        self.results.push(results);
-    }
-
-    fn forget_results(&mut self) {
-        self.results.clear();
-        for planned in &mut self.calls {
-            planned.parts.clear();
-        }
-    }
-
-    /// An across command has read all its keys: its reply, and what it writes.
-    fn decide(&mut self, at: usize) {
-        let planned = &mut self.calls[at];
-        let Site::Across(across, _) = planned.site else { unreachable!("only these read first") };
-        planned.parts.sort_by_key(|(_, part)| part.part);
-        let mut out = ReplyBuf::default();
-        if let Some((replies, part)) = planned.failure(&self.results) {
-            out.append(replies, part.from, part.to);
-        } else {
-            let results = &self.results;
-            let parts = planned.parts.iter();
-            let read = parts.map(|(at, part)| &results[*at].replies.bytes()[part.from..part.to]);
-            let read: Vec<&[u8]> = read.collect();
-            let args = Args::new(&planned.call.bytes, &planned.call.spans);
-            let (mut writes, resp3) = (Vec::new(), planned.resp3);
-            let decided =
-                (across.finish)(&args, &read, &mut writes, &mut Reply::new(&mut out, resp3));
-            match decided {
-                Ok(()) => self.writes.extend(writes.into_iter().map(|write| (at, write))),
-                Err(error) => {
-                    out.clear();
-                    Reply::new(&mut out, resp3).error(&error);
-                }
-            }
-        }
-        planned.reply = Some(out);
-    }
-}
-
-/// Work by shard.
-#[derive(Debug)]
-struct Works(Vec<Work>);
-
-impl Works {
-    fn new(shards: usize) -> Works {
-        Works((0..shards).map(|_| Work::default()).collect())
-    }
-
-    fn to(&mut self, shard: usize) -> &mut Work {
-        &mut self.0[shard]
-    }
-
-    /// Adds one part for each shard that owns a key: `unit` makes it of the shard's number.
-    fn share<'a>(
-        &mut self,
-        keys: impl Iterator<Item = (Args<'a>, &'a u16)>,
-        unit: impl Fn(usize) -> Unit,
-    ) {
-        let mut begun: SmallVec<[bool; 16]> = SmallVec::from_elem(false, self.0.len());
-        for (args, owner) in keys {
-            let shard = usize::from(*owner);
-            let work = &mut self.0[shard];
-            if !std::mem::replace(&mut begun[shard], true) {
-                work.add(unit(shard), std::iter::empty());
-            }
-            work.extend(args.iter());
-        }
-    }
-
-    fn take(&mut self, shard: usize) -> Work {
-        std::mem::take(&mut self.0[shard])
-    }
-
-    fn units(&self) -> impl Iterator<Item = &Unit> {
-        self.0.iter().flat_map(|work| &work.units)
+    #[test]
+    fn where_somebody_is_busy_all_are_asked_again_in_order() {
+        let mut alone = Alone::new(2);
+        let (mut coordinator, client) = (coordinator(&alone), alone.connect());
+        let calls = vec![call(MSET)];
+        coordinator.begin(client, Goal::Single, calls, Vec::new(), &mut alone.cx());
+        let txn = asked(&mut alone);
+        coordinator.judged(granted(txn, 1), &mut alone.cx());
+        let busy = Verdict { txn, shard: 0, answer: Answer::Busy };
+        coordinator.judged(busy, &mut alone.cx());
+        // Shard 1 lets go; shard 0 is asked first, and may wait.
+        assert!(matches!(&alone.said_to(1)[..], [Message::Do(order)] if order.release));
+        assert!(matches!(&alone.said_here()[..], [Message::Ask(ask)] if ask.wait));
+        coordinator.judged(granted(txn, 0), &mut alone.cx());
+        assert!(matches!(&alone.said_to(1)[..], [Message::Ask(ask)] if ask.wait));
+        coordinator.judged(granted(txn, 1), &mut alone.cx());
+        assert_eq!(alone.replies(client), "+OK\r\n");
     }
 }

@@ -1,13 +1,13 @@
 //! One command: what it is, whether it may run, and where.
 
 use super::client::ClientKey;
-use super::coordinator::Goal;
 use super::execute::{self, Job};
 use super::feed::Ahead;
 use super::message::{Message, Pending, RunItem};
 use super::node::Node;
 use super::observer::Measured;
 use super::session::run_session;
+use super::transaction::Goal;
 use super::walk::Walk;
 use crate::base::doing;
 use crate::base::error::Error;

@@ -9,7 +9,7 @@
 //! | part | what it owns |
 //! |---|---|
 //! | [`participant`] | the data, the locks, and the judgement whether a command may run |
-//! | [`coordinator`] | commands of clients here that take several shards or several steps; [`plan`] says where their parts run, [`gather`] makes one reply of theirs |
+//! | [`coordinator`] | commands of clients here that take several shards or several steps, each a [`transaction`]; [`plan`] says where their parts run, [`gather`] makes one reply of theirs |
 //! | [`clients`] | the clients: what is due to them, whose input goes on |
 //! | [`post`] | what is said to others and to itself, in one language ([`message`]) |
 //! | [`observer`] | what is counted and timed, and what is worth a second look |
@@ -39,6 +39,8 @@
 //! It is causality, not a total order: two pipelines that cross each other may interleave
 //! differently on two shards, which no client can observe as an effect without its cause.
 
+#[cfg(test)]
+mod alone;
 pub mod batch;
 pub mod client;
 mod clients;
@@ -64,4 +66,5 @@ mod session;
 #[cfg(test)]
 mod simulator;
 mod timers;
+mod transaction;
 mod walk;

@@ -2,11 +2,12 @@
 //! is in [`super::coordinator`].
 
 use super::client::ClientKey;
-use super::coordinator::{self, Goal};
+use super::coordinator;
 use super::dispatch::own_call;
 use super::execute::Ran;
 use super::node::Node;
 use super::observer::Measured;
+use super::transaction::Goal;
 use crate::base::error::Error;
 use crate::command::{Command, Control, flag};
 use crate::resp::{Args, Reply, Span};

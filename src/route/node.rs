@@ -7,7 +7,7 @@
 use super::batch::Batch;
 use super::client::{Client, ClientKey};
 use super::clients::Clients;
-use super::coordinator::{Coordinator, Goal};
+use super::coordinator::Coordinator;
 use super::departure::Departures;
 use super::dispatch::own_call;
 use super::execute::{self, Job};
@@ -19,6 +19,7 @@ use super::observer::{Measured, Observer};
 use super::participant::{Context, Participant};
 use super::post::Post;
 use super::timers::Timers;
+use super::transaction::Goal;
 use crate::base::clock::Now;
 use crate::base::slot::Layout;
 use crate::base::{doing, limits};

@@ -276,3 +276,89 @@ fn run_on_sessions(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::alone::{Alone, call};
+    use super::super::execute::Step;
+    use super::*;
+    use crate::command::Call;
+    use crate::session::ReplyMode;
+
+    fn participant() -> Participant {
+        Participant::new(0, Shard::new(0, 1, 1))
+    }
+
+    fn wants(call: &Call) -> Wants {
+        let args = Args::new(&call.bytes, &call.spans);
+        execute::wants(call.command, &args, 0).expect("its keys are where it says")
+    }
+
+    /// A request for the locks of a call, which runs as soon as they are held.
+    fn ask(txn: TxnId, line: &str, wait: bool) -> Box<Ask> {
+        let call = call(line);
+        let (mut work, step) = (Work::default(), Act::Data(Step::Whole));
+        let args = Args::new(&call.bytes, &call.spans);
+        work.add(Unit::new(0, 0, step, call.command, Caller::default()), args.iter());
+        let (wants, flags, checks) = (wants(&call), call.command.flags, Vec::new());
+        Box::new(Ask { txn, wait, wants, checks, flags, work, release: false })
+    }
+
+    fn verdict(alone: &mut Alone) -> Answer {
+        match alone.said_here().pop() {
+            Some(Message::Verdict(verdict)) => verdict.answer,
+            other => panic!("no verdict: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn who_meets_a_lock_waits_for_its_release() {
+        let (mut alone, mut participant) = (Alone::new(1), participant());
+        participant.asked(0, ask(1, "SET k 1", false), &mut alone.cx());
+        let Answer::Granted(results) = verdict(&mut alone) else { panic!("nobody else is there") };
+        assert_eq!(results.replies.bytes(), b"+OK\r\n");
+        participant.asked(0, ask(2, "SET k 2", false), &mut alone.cx());
+        assert!(matches!(verdict(&mut alone), Answer::Busy));
+        participant.asked(0, ask(3, "SET k 3", true), &mut alone.cx());
+        assert!(alone.said_here().is_empty());
+
+        let client = alone.connect();
+        let get = call("GET k");
+        let args = Args::new(&get.bytes, &get.spans);
+        let job = Job { command: get.command, args, caller: Caller::default(), txn: 0 };
+        let wants = participant.blocks(&job).expect("the key is locked");
+        let replies = &mut alone.clients.at(client).replies;
+        let seq = replies.promise(ReplyMode::On);
+        let caller = Caller::default();
+        participant.wait(wants, Pending { from: 0, client, seq, caller, call: Box::new(get) });
+        assert_eq!(alone.replies(client), "");
+
+        let done = |txn| Do { txn, work: Work::default(), release: true, answer: false };
+        participant.told(0, &done(1), &mut alone.cx());
+        assert!(matches!(verdict(&mut alone), Answer::Granted(_)));
+        participant.told(0, &done(3), &mut alone.cx());
+        assert_eq!(alone.replies(client), "$1\r\n3\r\n");
+        assert!(participant.locks.is_idle());
+    }
+
+    #[test]
+    fn what_may_not_run_is_refused_with_its_locks_held() {
+        let (mut alone, mut participant) = (Alone::new(1), participant());
+        // No allocator counts in unit tests: nothing is used, and nothing is less than that.
+        assert!(participant.judge(flag::DENYOOM).is_ok());
+        participant.asked(0, ask(1, "SET k 1", false), &mut alone.cx());
+        assert!(matches!(verdict(&mut alone), Answer::Granted(_)));
+        let version = participant.shard.watch(0, Key::new(b"w"));
+        let watch = |version| Watch { db: 0, key: (*b"w").into(), version };
+        for (version, unchanged) in [(version, true), (version + 1, false)] {
+            let mut ask = ask(2 + version, "SET other 1", false);
+            ask.checks = vec![watch(version)];
+            participant.asked(0, ask, &mut alone.cx());
+            let answer = verdict(&mut alone);
+            assert_eq!(matches!(answer, Answer::Granted(_)), unchanged, "{answer:?}");
+            let release = true;
+            let done = Do { txn: 2 + version, work: Work::default(), release, answer: false };
+            participant.told(0, &done, &mut alone.cx());
+        }
+    }
+}

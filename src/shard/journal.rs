@@ -4,8 +4,11 @@
 //! INCRBYFLOAT as the SET of its result, an expired key as its DEL. Frames of one multi-shard
 //! command carry its transaction's id, so that a reader can put the parts together again; others
 //! carry 0. Nobody reads yet: while the journal is off, each effect costs one branch.
+//!
+//! A turn's effects are taken as one [`Chunk`], which whoever reads them shares without a copy.
 
 use super::locks::TxnId;
+use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 
 /// One effect.
@@ -17,15 +20,24 @@ pub struct Frame {
     pub txn: TxnId,
     /// The database.
     pub db: usize,
-    /// Where the command lies in [`Journal::bytes`], as a RESP array of bulks.
+    /// Where the command lies in [`Chunk::bytes`], as a RESP array of bulks.
     pub command: Range<usize>,
+}
+
+/// Effects that were taken together.
+#[derive(Clone, Debug, Default)]
+pub struct Chunk {
+    /// Which, in order.
+    pub frames: Vec<Frame>,
+    /// Their commands.
+    pub bytes: Bytes,
 }
 
 /// See the module's head.
 #[derive(Debug, Default)]
 pub struct Journal {
     on: bool,
-    bytes: Vec<u8>,
+    bytes: BytesMut,
     frames: Vec<Frame>,
     /// What frames written now carry.
     stamp: u64,
@@ -84,8 +96,8 @@ impl Journal {
         let start = self.bytes.len();
         let mut number = itoa::Buffer::new();
         let out = &mut self.bytes;
-        let mut header = |out: &mut Vec<u8>, sigil: u8, n: usize| {
-            out.push(sigil);
+        let mut header = |out: &mut BytesMut, sigil: u8, n: usize| {
+            out.extend_from_slice(&[sigil]);
             out.extend_from_slice(number.format(n).as_bytes());
             out.extend_from_slice(b"\r\n");
         };
@@ -99,19 +111,8 @@ impl Journal {
         self.frames.push(Frame { stamp: self.stamp, txn: self.txn, db, command });
     }
 
-    /// The frames since the last [`Journal::clear`].
-    pub fn frames(&self) -> &[Frame] {
-        &self.frames
-    }
-
-    /// What the frames' ranges point into.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// Forgets what has been read.
-    pub fn clear(&mut self) {
-        self.frames.clear();
-        self.bytes.clear();
+    /// Takes what has been recorded since this was called last.
+    pub fn take(&mut self) -> Chunk {
+        Chunk { frames: std::mem::take(&mut self.frames), bytes: self.bytes.split().freeze() }
     }
 }

@@ -9,16 +9,20 @@ use crate::session::About;
 /// Replays every shard's journal into a fresh shard and compares the data.
 pub fn replay_journals(world: &mut World, names: &[String]) -> Result<(), String> {
     for shard in 0..world.shards() {
-        let journal = world.node(shard).shard().journal();
-        let (bytes, frames) = (journal.bytes().to_vec(), journal.frames().to_vec());
-        if frames.windows(2).any(|pair| pair[0].stamp > pair[1].stamp) {
+        let chunks = world.journal(shard).to_vec();
+        let stamps = chunks.iter().flat_map(|chunk| &chunk.frames).map(|frame| frame.stamp);
+        let stamps: Vec<u64> = stamps.collect();
+        if stamps.windows(2).any(|pair| pair[0] > pair[1]) {
             return Err(format!("the journal of shard {shard} runs backwards"));
         }
         let mut copy = World::new(1, 1, None);
-        for frame in &frames {
-            let (answer, _) = ask(copy.node(0), &bytes[frame.command.clone()]);
+        let commands = chunks.iter().flat_map(|chunk| {
+            chunk.frames.iter().map(|frame| chunk.bytes.slice(frame.command.clone()))
+        });
+        for command in commands {
+            let (answer, _) = ask(copy.node(0), &command);
             if answer == Answer::Error {
-                let text = String::from_utf8_lossy(&bytes[frame.command.clone()]).into_owned();
+                let text = String::from_utf8_lossy(&command).into_owned();
                 return Err(format!("shard {shard}: the journal's {text:?} fails"));
             }
         }

@@ -12,6 +12,7 @@ use crate::base::hash::Random;
 use crate::config::Config;
 use crate::instance::{Identity, Instance};
 use crate::session::About;
+use crate::shard::journal::Chunk;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -95,6 +96,15 @@ struct Actor {
     /// When the turn began, and its stamp.
     began: u64,
     stamp: u64,
+    /// What its journal has said, a chunk for each time somebody looked.
+    journal: Vec<Chunk>,
+}
+
+impl Actor {
+    fn take_journal(&mut self) -> &[Chunk] {
+        self.journal.push(self.node.shard().journal().take());
+        &self.journal
+    }
 }
 
 /// A client's connection, with the bytes under way in both directions.
@@ -166,6 +176,7 @@ impl World {
                 let mut node = Node::new(number, mail, Arc::clone(&instance));
                 node.shard().set_journal_on(true);
                 Actor {
+                    journal: Vec::new(),
                     node,
                     at: At::Input,
                     stalled_until: 0,
@@ -233,12 +244,20 @@ impl World {
     pub fn safe_copies(&mut self, value: &str) -> usize {
         let (safe, word) = (self.safe.unwrap_or(u64::MAX), format!("\r\n{value}\r\n"));
         let copies = |actor: &mut Actor| {
-            let journal = actor.node.shard().journal();
-            let frames = journal.frames().iter().filter(|frame| frame.stamp <= safe);
-            let texts = frames.map(|frame| &journal.bytes()[frame.command.clone()]);
+            let chunks = actor.take_journal().iter();
+            let frames =
+                chunks.flat_map(|chunk| chunk.frames.iter().map(move |frame| (chunk, frame)));
+            let texts = frames
+                .filter(|(_, frame)| frame.stamp <= safe)
+                .map(|(chunk, frame)| &chunk.bytes[frame.command.clone()]);
             texts.map(|text| memchr::memmem::find_iter(text, &word).count()).sum::<usize>()
         };
         self.actors.iter_mut().map(copies).sum()
+    }
+
+    /// What a shard's journal has said so far.
+    pub fn journal(&mut self, shard: usize) -> &[Chunk] {
+        self.actors[shard].take_journal()
     }
 
     // ---- clients' side -----------------------------------------------------------------------
