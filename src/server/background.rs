@@ -247,10 +247,14 @@ pub async fn write_file(
 ) -> io::Result<Access> {
     let mut file = AtomicFile::create(path).await?;
     while let Some(chunk) = chunks.next().await {
-        file.append(&chunk).await?;
+        if let Err(error) = file.append(&chunk).await {
+            file.discard().await;
+            return Err(error);
+        }
         glommio::yield_if_needed().await;
     }
     if is_cut_short.get() {
+        file.discard().await;
         return Err(cut_short());
     }
     let access = file.access();
@@ -276,5 +280,5 @@ pub async fn read_file(path: &Path, chunks: &Chunks, size: usize) -> io::Result<
         }
         glommio::yield_if_needed().await;
     }
-    Ok(())
+    file.close().await
 }

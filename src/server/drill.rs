@@ -6,7 +6,7 @@
 //! reads, a few per turn.
 
 use super::background::{self, Background, Chunks};
-use super::files::Access;
+use super::files::{self, Access};
 use crate::base::clock::monotonic_ns;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
@@ -51,8 +51,7 @@ impl Drill {
         let path = PathBuf::from(format!("drill-{}.tmp", std::process::id()));
         background.start(async move {
             let outcome = write_and_read(&task, &path).await;
-            // Whether it is there depends on how far that got.
-            let _ = std::fs::remove_file(&path);
+            files::remove(&path).await;
             *task.outcome.borrow_mut() = Some(outcome);
             task.from_file.end();
         });
