@@ -130,7 +130,7 @@ fn frame() -> Command {
         .help("Which shell's language it is to be");
     let completions = Command::new("completions")
         .about("Print a script that lets a shell complete directives and their values")
-        .after_help("Bash, for this session: source <(redshard completions bash)")
+        .after_help("Bash, for this shell: source <(redshard completions bash)")
         .args([shell, help_flag().action(ArgAction::Help)]);
     let help = help_flag().action(ArgAction::SetTrue);
     let version = Arg::new("version")
