@@ -5,10 +5,12 @@ mod drill;
 mod host;
 pub mod monitors;
 mod pause;
+pub mod persistence;
 
 pub use drill::Drill;
 pub use host::Host;
 pub use pause::Pause;
+pub use persistence::Persistence;
 
 use crate::base::error::Error;
 use crate::base::slot::Layout;
@@ -46,6 +48,7 @@ pub struct Instance {
     stop: AtomicU64,
     next_client: AtomicU64,
     drill: Drill,
+    persistence: Persistence,
     /// CLIENT PAUSE.
     pause: Mutex<Pause>,
     /// Who brings sockets and files in line with the configuration.
@@ -81,6 +84,7 @@ impl Instance {
             stop: AtomicU64::new(0),
             next_client: AtomicU64::new(1),
             drill: Drill::default(),
+            persistence: Persistence::new(identity.started_us / 1_000_000),
             pause: Mutex::default(),
             applier: OnceLock::new(),
             host: OnceLock::new(),
