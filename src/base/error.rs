@@ -51,6 +51,9 @@ pub enum Error {
     /// The client has not authenticated.
     #[error("NOAUTH Authentication required.")]
     NoAuth,
+    /// Data is being loaded, and the command needs it whole.
+    #[error("LOADING Redis is loading the dataset in memory")]
+    Loading,
     /// EXEC after an error while queueing.
     #[error("EXECABORT Transaction discarded because of previous errors.")]
     ExecAbort,

@@ -21,6 +21,7 @@ pub mod keyspace;
 pub mod latency;
 pub mod memory;
 pub mod monitor;
+pub mod persistence;
 pub mod rename;
 pub mod server;
 pub mod shown;
@@ -47,6 +48,7 @@ const FAMILIES: &[Family] = &[
     cluster::FAMILY,
     transactions::FAMILY,
     server::FAMILY,
+    persistence::FAMILY,
     info::FAMILY,
     commandlog::FAMILY,
     latency::FAMILY,

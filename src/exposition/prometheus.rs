@@ -80,6 +80,19 @@ const FIELDS: &[Metric] = metrics! {
     "rdb_changes_since_last_save" => Gauge "redis_rdb_changes_since_last_save": "Changes since the last snapshot.";
     "rdb_bgsave_in_progress" => Gauge "redis_rdb_bgsave_in_progress": "Whether a snapshot is being written.";
     "rdb_last_save_time" => Gauge "redis_rdb_last_save_timestamp_seconds": "When the last snapshot was written.";
+    "rdb_last_bgsave_time_sec" => Gauge "redis_rdb_last_bgsave_duration_sec": "Seconds the last snapshot took; -1 for none.";
+    "rdb_current_bgsave_time_sec" => Gauge "redis_rdb_current_bgsave_duration_sec": "Seconds the snapshot that is being written has taken; -1 for none.";
+    "rdb_current_bgsave_bytes" => Gauge "redshard_rdb_current_bgsave_bytes": "Bytes written of the snapshot that is being written.";
+    "rdb_saves" => Counter "redis_rdb_saves_total": "Snapshots written since the start.";
+    "rdb_last_cow_size" => Gauge "redis_rdb_last_cow_size_bytes": "Most bytes the last snapshot had to keep of keys that changed meanwhile.";
+    "rdb_last_load_keys_loaded" => Gauge "redis_rdb_last_load_loaded_keys": "Keys of the last snapshot that was loaded.";
+    "rdb_last_load_keys_expired" => Gauge "redis_rdb_last_load_expired_keys": "Keys of it that were left out since their time had passed.";
+    "current_save_keys_processed" => Gauge "redshard_current_save_keys": "Keys written of the snapshot that is being written.";
+    "current_save_keys_total" => Gauge "redshard_current_save_keys_total": "Keys it will have.";
+    "current_cow_size" => Gauge "redshard_current_cow_bytes": "Bytes kept of keys that have changed since its beginning.";
+    "loading_total_bytes" => Gauge "redshard_loading_total_bytes": "Bytes of the snapshot that is being loaded.";
+    "loading_loaded_bytes" => Gauge "redshard_loading_loaded_bytes": "Bytes of it that have been loaded.";
+    "loading_eta_seconds" => Gauge "redshard_loading_eta_seconds": "Seconds until the rest of it is loaded.";
     "aof_enabled" => Gauge "redis_aof_enabled": "Whether effects are logged to a file.";
     "total_connections_received" => Counter "redis_connections_received_total": "Connections accepted.";
     "rejected_connections" => Counter "redis_rejected_connections_total": "Connections refused since there were too many.";
@@ -117,6 +130,13 @@ const FIELDS: &[Metric] = metrics! {
     "used_cpu_user" => Counter "redis_cpu_user_seconds_total": "Processor seconds outside of it.";
     "cluster_enabled" => Gauge "redis_cluster_enabled": "Whether this is part of a cluster.";
 };
+
+/// Fields that are `ok` or not: 1 or 0.
+const STATUSES: &[(&str, &str, &str)] = &[(
+    "rdb_last_bgsave_status",
+    "redis_rdb_last_bgsave_status",
+    "Whether the last snapshot in the background was written.",
+)];
 
 /// What a shard's line holds: `shard0:busy_ns=…,waited_ns=…`. A field that is not here becomes
 /// `redshard_shard_<field>`, of no type.
@@ -229,6 +249,12 @@ pub fn render(fields: &[Field]) -> String {
         if let Some(value) = single(metric.field).filter(|value| is_number(value)) {
             out.begin(metric);
             out.sample(metric.name, &[], value, metric.places);
+        }
+    }
+    for (field, name, help) in STATUSES {
+        if let Some(Value::Text(text)) = single(field) {
+            out.head(name, "gauge", help);
+            out.sample(name, &[], &u64::from(text == "ok").into(), 0);
         }
     }
     for group in GROUPS {
@@ -377,6 +403,7 @@ mod tests {
     use crate::base::clock::Now;
     use crate::command::info::field::list;
     use crate::config::Config;
+    use crate::instance::persistence::Loading;
     use crate::instance::{Identity, Instance};
     use crate::session::Env;
 
@@ -399,6 +426,7 @@ mod tests {
             Field::new("eventloop_duration_sum", 1_500_000u64),
             Field::new("used_cpu_sys", Value::Decimal(0.25, 6)),
             Field::new("expired_keys", 7u64),
+            Field::new("rdb_last_bgsave_status", "err"),
             Field::new("second_repl_offset", -1),
         ]);
         has(
@@ -412,6 +440,7 @@ mod tests {
                 "redis_cpu_sys_seconds_total 0.25",
                 "# TYPE redis_expired_keys_total counter",
                 "redis_expired_keys_total 7",
+                "redis_rdb_last_bgsave_status 0",
                 "redis_second_repl_offset -1",
             ],
         );
@@ -491,6 +520,7 @@ mod tests {
             metrics.command(0, 0).calls.set(3);
             metrics.command(0, 0).track(1000);
             metrics.count_error(0, crate::metrics::error_code(b"ERR x"));
+            instance.tell_persistence(|state| state.loading = Some(Loading::default()));
         });
         let text = render(&fields);
         let mut heads = std::collections::HashSet::new();

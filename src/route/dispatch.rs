@@ -220,18 +220,31 @@ impl Node {
     /// Refuses a command with too few or too many words. EXEC ends the transaction all the same.
     #[cold]
     fn refuse_arity(&mut self, key: ClientKey, mode: ReplyMode, command: &'static Command) {
-        let mut error = command.wrong_arity();
-        if let Run::Control(Control::Exec) = command.run {
-            let text = error.to_string();
-            let reason = text.strip_prefix("ERR ").unwrap_or(&text);
-            error = Error::owned(format!("EXECABORT Transaction discarded because of: {reason}"));
-            if let Some(client) = self.clients.get_mut(key) {
-                client.take_queue();
-                let watched = std::mem::take(&mut client.session.watched);
-                self.unwatch(watched);
-            }
+        let error = command.wrong_arity();
+        match command.run {
+            Run::Control(Control::Exec) => self.abort_exec(key, mode, command, &error),
+            _ => self.reject(key, mode, Some(command), &error),
         }
-        self.reject(key, mode, Some(command), &error);
+    }
+
+    /// Refuses EXEC, and ends its transaction.
+    #[cold]
+    pub(super) fn abort_exec(
+        &mut self,
+        key: ClientKey,
+        mode: ReplyMode,
+        exec: &'static Command,
+        error: &Error,
+    ) {
+        let text = error.to_string();
+        let reason = text.strip_prefix("ERR ").unwrap_or(&text);
+        let error = Error::owned(format!("EXECABORT Transaction discarded because of: {reason}"));
+        if let Some(client) = self.clients.get_mut(key) {
+            client.take_queue();
+            let watched = std::mem::take(&mut client.session.watched);
+            self.unwatch(watched);
+        }
+        self.reject(key, mode, Some(exec), &error);
     }
 
     /// Refuses a command before it runs; a transaction that is being queued will not run either.

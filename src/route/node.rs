@@ -134,6 +134,7 @@ impl Node {
         settings.active_expire = self.instance.active_expire();
         self.participant.shard.set_settings(settings);
         self.participant.set_memory_max(self.config.maxmemory());
+        self.participant.set_loading(self.instance.persistence().is_loading());
         self.observer.follow(&self.config, self.generation);
         self.follow_pause();
         self.follow_timeout();
@@ -224,6 +225,12 @@ impl Node {
     /// This turn's time.
     pub fn now(&self) -> Now {
         self.now
+    }
+
+    /// Whether data is being loaded.
+    #[inline]
+    pub fn is_loading(&self) -> bool {
+        self.participant.is_loading()
     }
 
     /// The configuration in force this turn.

@@ -52,18 +52,35 @@ pub(super) struct Participant {
     pub(super) parts_run: u64,
     /// Allocated bytes from which on commands that may take memory are refused (`maxmemory`).
     memory_max: u64,
+    /// Of a command's flags, with [`flag::LOADING`] the other way round, those that make it one to be
+    /// looked at closely: so whatever there is to refuse is one test of one word for all others.
+    suspicious: u32,
 }
 
 impl Participant {
     /// The participant of a shard.
     pub(super) fn new(number: usize, shard: Shard) -> Participant {
         let locks = Locks::default();
-        Participant { number, shard, locks, parts_run: 0, memory_max: u64::MAX }
+        let suspicious = flag::DENYOOM;
+        Participant { number, shard, locks, parts_run: 0, memory_max: u64::MAX, suspicious }
     }
 
     /// Follows `maxmemory`, in bytes; 0 is no limit.
     pub(super) fn set_memory_max(&mut self, bytes: u64) {
         self.memory_max = if bytes == 0 { u64::MAX } else { bytes };
+    }
+
+    /// Follows whether data is being loaded: what needs it whole is refused meanwhile, and no key
+    /// expires.
+    pub(super) fn set_loading(&mut self, is_loading: bool) {
+        self.suspicious &= !flag::LOADING;
+        self.suspicious |= if is_loading { flag::LOADING } else { 0 };
+    }
+
+    /// Whether data is being loaded, as far as this shard knows.
+    #[inline]
+    pub(super) fn is_loading(&self) -> bool {
+        self.suspicious & flag::LOADING != 0
     }
 
     /// Whether commands with these flags may run here now.
@@ -72,8 +89,18 @@ impl Participant {
     /// What their client is told instead.
     #[inline]
     pub(super) fn judge(&self, flags: u32) -> Result<(), Error> {
+        if (flags ^ flag::LOADING) & self.suspicious == 0 {
+            return Ok(());
+        }
+        self.judge_closely(flags)
+    }
+
+    fn judge_closely(&self, flags: u32) -> Result<(), Error> {
         if flags & flag::DENYOOM != 0 && memory::used() > self.memory_max {
             return Err(Error::OutOfMemory);
+        }
+        if self.is_loading() && flags & flag::LOADING == 0 {
+            return Err(Error::Loading);
         }
         Ok(())
     }
@@ -339,6 +366,20 @@ mod tests {
         participant.told(0, &done(3), &mut alone.cx());
         assert_eq!(alone.replies(client), "$1\r\n3\r\n");
         assert!(participant.locks.is_idle());
+    }
+
+    #[test]
+    fn while_data_is_loaded_only_what_does_without_it_may_run() {
+        let mut participant = participant();
+        let (needs, does_without) = (flag::DENYOOM, flag::LOADING | flag::STALE);
+        participant.set_loading(true);
+        assert_eq!(participant.judge(needs), Err(Error::Loading));
+        assert_eq!(participant.judge(0), Err(Error::Loading));
+        assert_eq!(participant.judge(does_without), Ok(()));
+        participant.set_loading(false);
+        for flags in [needs, 0, does_without] {
+            assert_eq!(participant.judge(flags), Ok(()));
+        }
     }
 
     #[test]

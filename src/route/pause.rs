@@ -1,5 +1,5 @@
-//! What is out of the ordinary and concerns every command: clients that are paused, and somebody who
-//! monitors.
+//! What is out of the ordinary and concerns every command: data that is being loaded, clients that are
+//! paused, and somebody who monitors.
 //!
 //! A command that has to wait for the end of a pause is left in its client's input, and its client
 //! is noted; when the pause ends, the noted clients go on in the order they came. So nothing of a
@@ -7,6 +7,7 @@
 
 use super::client::ClientKey;
 use super::node::Node;
+use crate::base::error::Error;
 use crate::command::{Command, Control, Queue, Run, flag};
 use crate::instance::Pause;
 use crate::resp::Args;
@@ -15,7 +16,9 @@ use crate::session::ReplyMode;
 impl Node {
     /// Decides whether commands have to pass [`Node::screen`].
     pub(super) fn screen_commands(&mut self) {
-        self.screens = self.is_monitored || self.pause.is_on(self.now.unix_ms);
+        self.screens = self.is_monitored
+            || self.pause.is_on(self.now.unix_ms)
+            || self.participant.is_loading();
     }
 
     /// Whether a command runs, or is queued, though something is out of the ordinary.
@@ -28,9 +31,31 @@ impl Node {
         words: &Args,
         queues: bool,
     ) -> bool {
+        if self.participant.is_loading() && self.needs_data(key, command) {
+            self.refuse_loading(key, mode, command);
+            return false;
+        }
         // What is queued is shown when it runs.
         self.may_run(key, command)
             && (queues || !self.is_monitored || self.may_run_monitored(key, mode, command, words))
+    }
+
+    /// Whether a command needs data that is whole. EXEC does if a queued command does.
+    fn needs_data(&self, key: ClientKey, command: &Command) -> bool {
+        let queue = self.clients.get(key).and_then(|client| client.queue.as_deref());
+        let needs = |command: &Command| !command.is(flag::LOADING);
+        let is_exec = matches!(command.run, Run::Control(Control::Exec));
+        let mut queued = queue.iter().flat_map(|queue| &queue.calls);
+        needs(command) || (is_exec && queued.any(|call| needs(call.command)))
+    }
+
+    /// Refuses a command that needs data which is not whole yet. (What other shards send here is
+    /// refused where it is judged.)
+    fn refuse_loading(&mut self, key: ClientKey, mode: ReplyMode, command: &'static Command) {
+        match command.run {
+            Run::Control(Control::Exec) => self.abort_exec(key, mode, command, &Error::Loading),
+            _ => self.reject(key, mode, Some(command), &Error::Loading),
+        }
     }
 
     /// Whether a command that is fine in itself may run now. If not, its client waits.
@@ -59,7 +84,8 @@ impl Node {
         self.time_pause(pause.left_ms(now_ms));
         let changed = std::mem::replace(&mut self.pause, pause) != pause;
         let mut settings = *self.participant.shard.settings();
-        settings.expiry_paused = is_on;
+        // What is loaded is not looked at before all of it is there.
+        settings.expiry_paused = is_on || self.participant.is_loading();
         self.participant.shard.set_settings(settings);
         self.screen_commands();
         if changed {

@@ -9,8 +9,10 @@ use super::listen::{self, ListenError};
 use crate::base::clock::Now;
 use crate::base::limits::{ADMIN_CONNECTIONS, ADMIN_REQUEST_BYTES, ADMIN_REQUEST_MS};
 use crate::config::Config;
-use crate::exposition::{self, history::History, pulse::Pulse};
+use crate::exposition::pulse::{Pulse, Stall};
+use crate::exposition::{self, history::History};
 use crate::instance::Instance;
+use crate::instance::persistence::Loading;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 use std::collections::VecDeque;
@@ -103,12 +105,9 @@ impl Admin {
                             let text = exposition::metrics(&self.instance, time);
                             Response::new("200 OK", exposition::METRICS_TYPE, text)
                         }
-                        Request::Health => match stall {
-                            None => Response::text("200 OK", "ok\n".to_owned()),
-                            Some(stall) => {
-                                Response::text("503 Service Unavailable", format!("{stall}\n"))
-                            }
-                        },
+                        Request::Health => {
+                            health(stall, self.instance.persistence().state().loading)
+                        }
                         Request::History => {
                             Response::new("200 OK", "application/json", self.history.json())
                         }
@@ -164,6 +163,21 @@ impl Admin {
                 }
             }
         }
+    }
+}
+
+/// Whether clients are served.
+fn health(stall: Option<Stall>, loading: Option<Loading>) -> Response {
+    const NOT_NOW: &str = "503 Service Unavailable";
+    match (stall, loading) {
+        (Some(stall), _) => Response::text(NOT_NOW, format!("{stall}\n")),
+        (None, Some(Loading { bytes, total_bytes: Some(total), .. })) => {
+            Response::text(NOT_NOW, format!("loading: {bytes} of {total} bytes\n"))
+        }
+        (None, Some(Loading { bytes, total_bytes: None, .. })) => {
+            Response::text(NOT_NOW, format!("loading: {bytes} bytes so far\n"))
+        }
+        (None, None) => Response::text("200 OK", "ok\n".to_owned()),
     }
 }
 

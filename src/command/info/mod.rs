@@ -3,6 +3,7 @@
 
 pub mod field;
 mod memory;
+mod persistence;
 mod server;
 mod stats;
 
@@ -47,7 +48,7 @@ const SECTIONS: &[Section] = &[
     Section("server", "Server", Unasked, server::server),
     Section("clients", "Clients", Unasked, server::clients),
     Section("memory", "Memory", Unasked, memory::memory),
-    Section("persistence", "Persistence", Unasked, server::persistence),
+    Section("persistence", "Persistence", Unasked, persistence::persistence),
     Section("stats", "Stats", Unasked, stats::stats),
     Section("shards", "Shards", Unasked, stats::shards),
     Section("replication", "Replication", Unasked, server::replication),

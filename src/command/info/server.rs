@@ -1,4 +1,4 @@
-//! The process: sections server, clients, persistence, replication and cpu.
+//! The process: sections server, clients, replication and cpu.
 
 use super::field::{Field, Value, fields, list};
 use crate::base::{proc, ticks, version};
@@ -81,30 +81,6 @@ pub fn clients(env: &Env, out: &mut Vec<Field>) {
         "paused_reason" = reason;
         "paused_actions" = actions;
         "paused_timeout_milliseconds" = pause.left_ms(now_ms);
-    }
-}
-
-pub fn persistence(env: &Env, out: &mut Vec<Field>) {
-    fields! { out:
-        "loading" = 0;
-        "async_loading" = 0;
-        "rdb_changes_since_last_save" = env.instance.metrics.sum(|shard| &shard.dirty);
-        "rdb_bgsave_in_progress" = 0;
-        "rdb_last_save_time" = env.instance.identity.started_us / 1_000_000;
-        "rdb_last_bgsave_status" = "ok";
-        "rdb_last_bgsave_time_sec" = -1;
-        "rdb_current_bgsave_time_sec" = -1;
-        "rdb_saves" = 0;
-        "rdb_last_cow_size" = 0;
-        "rdb_last_load_keys_expired" = 0;
-        "rdb_last_load_keys_loaded" = 0;
-        "aof_enabled" = 0;
-        "aof_rewrite_in_progress" = 0;
-        "aof_rewrite_scheduled" = 0;
-        "aof_last_rewrite_time_sec" = -1;
-        "aof_current_rewrite_time_sec" = -1;
-        "aof_last_bgrewrite_status" = "ok";
-        "aof_last_write_status" = "ok";
     }
 }
 
