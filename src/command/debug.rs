@@ -44,6 +44,7 @@ static DIGEST: Command = form(Run::All(digest, Gather::With(digests)), Keys::Non
 static HTSTATS: Command = form(Run::All(htstats, Gather::Text), Keys::None);
 static POPULATE: Command =
     form(Run::All(populate, Gather::Ok), Keys::None).with(flag::WRITES | flag::DENYOOM);
+static RELOAD: Command = form(Run::Server(super::persistence::reload), Keys::None);
 
 /// Where DEBUG runs, given its arguments.
 fn choose(session: &Session, config: &Config, args: &Args) -> Result<&'static Command, Error> {
@@ -54,12 +55,13 @@ fn choose(session: &Session, config: &Config, args: &Args) -> Result<&'static Co
              option in the configuration file, and then restart the server.",
         ));
     }
-    let forms: [(&str, std::ops::RangeInclusive<usize>, &'static Command); 5] = [
+    let forms: [(&str, std::ops::RangeInclusive<usize>, &'static Command); 6] = [
         ("OBJECT", 2..=3, &OBJECT),
         ("DIGEST-VALUE", 2..=usize::MAX, &DIGEST_VALUE),
         ("DIGEST", 1..=1, &DIGEST),
         ("HTSTATS", 2..=3, &HTSTATS),
         ("POPULATE", 2..=4, &POPULATE),
+        ("RELOAD", 1..=usize::MAX, &RELOAD),
     ];
     let found =
         forms.into_iter().find(|(name, words, _)| args.is(0, name) && words.contains(&args.len()));
@@ -105,8 +107,10 @@ fn here(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Out
             tracing::error!("client {} asked for an abort (DEBUG)", session.id);
             env.instance.host()?.abort();
         }
-        (b"RELOAD" | b"LOADAOF" | b"RESTART" | b"CRASH-AND-RECOVER", _) => {
-            return Err(Error::text("ERR There is no persistence: what is reloaded would be lost"));
+        (b"LOADAOF" | b"RESTART" | b"CRASH-AND-RECOVER", _) => {
+            return Err(Error::text(
+                "ERR There is no append-only file: what is reloaded would be lost",
+            ));
         }
         _ => {
             let name = String::from_utf8_lossy(args.at(0));

@@ -115,6 +115,8 @@ pub enum Run {
     Cursor(Handler),
     /// On every shard's sessions, not locked.
     Sessions(SessionsHandler, Gather),
+    /// Asked of the server as a whole, of which one shard has the lead.
+    Server(persistence::Ask),
     /// Done by the router itself.
     Control(Control),
     /// As the command that this chooses says: one of several forms that count as one command.
@@ -271,6 +273,8 @@ pub mod flag {
     pub const MOVABLE_KEYS: u32 = 1 << 15;
     /// Allowed while a client is being served by a blocking script.
     pub const ALLOW_BUSY: u32 = 1 << 16;
+    /// Locks as if it wrote, though it does not. Only what the server runs by itself has this.
+    pub const EXCLUSIVE: u32 = 1 << 17;
 }
 
 /// Hints to clients that spread a command over several servers; the words are those of COMMAND INFO.

@@ -1,22 +1,179 @@
-//! What lasts: when the data was saved.
+//! What lasts: saving the data, loading it again, and the end of the server, before which it is saved.
+//!
+//! These concern the server as a whole, so they run on no shard's data by themselves: they are asked
+//! of the shard that leads such things ([`Run::Server`]), which answers when it has come to that.
 
-use super::{Command, Effect, Family, Outcome, Run, flag, tip};
+use super::{Command, Effect, Family, Gather, Outcome, Run, flag, tip};
+use crate::base::error::Error;
 use crate::resp::{Args, Reply};
 use crate::session::{Env, Session};
+use crate::shard::db::Db;
 
 /// The commands on what lasts.
 pub const FAMILY: Family = Family {
     group: "server",
-    commands: &[Command::new("LASTSAVE", Run::Session(lastsave))
-        .usage("")
-        .with(flag::LOADING | flag::STALE | flag::ADMIN | flag::DANGEROUS)
-        .fast()
-        .tips(tip::VARIES)
-        .summary("When the data was last saved, in seconds since 1970.")],
+    commands: &[
+        Command::new("BGSAVE", Run::Server(bgsave))
+            .usage("[SCHEDULE | CANCEL]")
+            .with(flag::ADMIN | flag::NOSCRIPT)
+            .tips(tip::NONE)
+            .summary("Saves the data while clients go on, and says when that has begun."),
+        Command::new("LASTSAVE", Run::Session(lastsave))
+            .usage("")
+            .with(flag::LOADING | flag::STALE | flag::ADMIN | flag::DANGEROUS)
+            .fast()
+            .tips(tip::VARIES)
+            .summary("When the data was last saved, in seconds since 1970."),
+        Command::new("SAVE", Run::Server(save))
+            .usage("")
+            .with(flag::ADMIN | flag::NOSCRIPT | flag::NO_MULTI)
+            .complexity("O(N) in the number of keys")
+            .tips(tip::NONE)
+            .summary("Saves the data, and says when that is done."),
+        Command::new("SHUTDOWN", Run::Server(shutdown))
+            .usage("[[NOSAVE | SAVE] [NOW] [FORCE] [SAFE] [FAILOVER] | ABORT]")
+            .with(
+                flag::ADMIN
+                    | flag::NOSCRIPT
+                    | flag::LOADING
+                    | flag::STALE
+                    | flag::NO_MULTI
+                    | flag::ALLOW_BUSY,
+            )
+            .complexity("O(N) in the number of keys if they are saved, otherwise O(1)")
+            .summary("Ends the server."),
+    ],
 };
+
+/// Something asked of the server as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// SAVE.
+    Save,
+    /// BGSAVE; whether it may wait for what is under way.
+    BackgroundSave {
+        /// SCHEDULE.
+        schedule: bool,
+    },
+    /// BGSAVE CANCEL.
+    CancelSave,
+    /// SHUTDOWN.
+    Shutdown(Shutdown),
+    /// SHUTDOWN ABORT.
+    AbortShutdown,
+    /// DEBUG RELOAD.
+    Reload {
+        /// Whether the data is saved first.
+        save: bool,
+        /// Whether what there is goes before the file is loaded.
+        flush: bool,
+        /// Whether a key of the file takes the place of one that is there.
+        merge: bool,
+    },
+}
+
+/// How the server is to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Whether the data is saved; if it is not said, it is if there are save points.
+    pub save: Option<bool>,
+    /// Whether nobody is waited for.
+    pub now: bool,
+    /// Whether it ends though the data cannot be saved.
+    pub force: bool,
+}
+
+/// Reads a command's arguments.
+pub type Ask = fn(&Args) -> Result<Request, Error>;
+
+/// BGSAVE.
+fn bgsave(args: &Args) -> Result<Request, Error> {
+    match args.len() {
+        0 => Ok(Request::BackgroundSave { schedule: false }),
+        1 if args.is(0, "SCHEDULE") => Ok(Request::BackgroundSave { schedule: true }),
+        1 if args.is(0, "CANCEL") => Ok(Request::CancelSave),
+        _ => Err(Error::Syntax),
+    }
+}
+
+/// SAVE.
+fn save(_: &Args) -> Result<Request, Error> {
+    Ok(Request::Save)
+}
 
 /// LASTSAVE.
 fn lastsave(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
     reply.integer(env.instance.persistence().state().last_save_s);
     Ok(Effect::Read)
+}
+
+/// SHUTDOWN.
+fn shutdown(args: &Args) -> Result<Request, Error> {
+    let mut shutdown = Shutdown::default();
+    for at in 0..args.len() {
+        if args.is(at, "NOSAVE") && shutdown.save != Some(true) {
+            shutdown.save = Some(false);
+        } else if args.is(at, "SAVE") && shutdown.save != Some(false) {
+            shutdown.save = Some(true);
+        } else if args.is(at, "NOW") {
+            shutdown.now = true;
+        } else if args.is(at, "FORCE") {
+            shutdown.force = true;
+        } else if args.is(at, "ABORT") && args.len() == 1 {
+            return Ok(Request::AbortShutdown);
+        } else if !args.is(at, "SAFE") && !args.is(at, "FAILOVER") {
+            return Err(Error::Syntax);
+        }
+    }
+    Ok(Request::Shutdown(shutdown))
+}
+
+/// DEBUG RELOAD.
+pub(super) fn reload(args: &Args) -> Result<Request, Error> {
+    let (mut save, mut flush, mut merge) = (true, true, false);
+    for at in 1..args.len() {
+        if args.is(at, "NOSAVE") {
+            save = false;
+        } else if args.is(at, "NOFLUSH") {
+            flush = false;
+        } else if args.is(at, "MERGE") {
+            merge = true;
+        } else {
+            return Err(Error::text(
+                "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+            ));
+        }
+    }
+    Ok(Request::Reload { save, flush, merge })
+}
+
+// ---- what the shards do for it -------------------------------------------------------------------
+
+/// A command that nobody can send: the server runs it by itself, on all shards at one moment. It is
+/// declared for what it is part of, and refused for nothing that clients' commands are.
+const fn inner(run: Run) -> Command {
+    let declared = Command::new("BGSAVE", run).with(flag::EXCLUSIVE | flag::LOADING);
+    Command { group: "server", id: super::number_of("BGSAVE"), ..declared }
+}
+
+/// Every shard begins a snapshot.
+pub static CUT: Command = inner(Run::All(cut, Gather::Ok));
+
+fn cut(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
+    if !db.begin_snapshot() {
+        return Err(Error::text("ERR A snapshot is under way"));
+    }
+    reply.ok();
+    Ok(Effect::Read)
+}
+
+/// Every shard forgets all of its data.
+pub static EMPTY: Command = inner(Run::All(empty, Gather::Ok));
+
+fn empty(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
+    for number in 0..db.databases() {
+        db.other(number).flush();
+    }
+    reply.ok();
+    Ok(Effect::Wrote)
 }

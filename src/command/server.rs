@@ -1,5 +1,5 @@
-//! The server: its clock, its configuration, its end. INFO is in [`super::info`], COMMAND in
-//! [`super::introspect`].
+//! The server: its clock and its configuration. INFO is in [`super::info`], COMMAND in
+//! [`super::introspect`], its end in [`super::persistence`].
 
 use super::introspect::help;
 use super::{Command, Effect, Family, Outcome, Run, flag, tip};
@@ -7,7 +7,7 @@ use crate::base::error::Error;
 use crate::config::rewrite::{self, Extent};
 use crate::config::value::io_reason;
 use crate::resp::{Args, Reply};
-use crate::session::{Close, Env, Session};
+use crate::session::{Env, Session};
 use std::path::Path;
 
 const OPERATOR: u32 = flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE;
@@ -52,11 +52,6 @@ pub const FAMILY: Family = Family {
             .complexity("O(N) in the number of options given")
             .tips(tip::EVERYWHERE)
             .summary("Changes options: all of them, or none."),
-        Command::new("SHUTDOWN", Run::Session(shutdown))
-            .usage("[[NOSAVE | SAVE] [NOW] [FORCE] [SAFE] [FAILOVER] | ABORT]")
-            .with(OPERATOR | flag::NO_MULTI | flag::ALLOW_BUSY)
-            .complexity("O(N) in the number of keys if they are saved, otherwise O(1)")
-            .summary("Ends the server."),
         Command::new("TIME", Run::Session(time))
             .usage("")
             .with(flag::LOADING | flag::STALE)
@@ -165,30 +160,4 @@ fn config_help(_: &mut Session, _: &Env, _: &Args, reply: &mut Reply) -> Outcome
         ],
         reply,
     )
-}
-
-/// SHUTDOWN.
-fn shutdown(session: &mut Session, env: &Env, args: &Args, _: &mut Reply) -> Outcome {
-    let (mut save, mut nosave, mut abort) = (false, false, false);
-    for at in 0..args.len() {
-        if args.is(at, "NOSAVE") && !save {
-            nosave = true;
-        } else if args.is(at, "SAVE") && !nosave {
-            save = true;
-        } else if args.is(at, "ABORT") {
-            abort = true;
-        } else if !["NOW", "FORCE", "SAFE", "FAILOVER"].iter().any(|word| args.is(at, word)) {
-            return Err(Error::Syntax);
-        }
-    }
-    if abort && args.len() > 1 {
-        return Err(Error::Syntax);
-    }
-    if abort {
-        // Nothing is waited for, so there is never one under way.
-        return Err(Error::text("ERR No shutdown in progress."));
-    }
-    env.instance.request_stop();
-    session.close = Close::Now;
-    Ok(Effect::Read)
 }

@@ -16,6 +16,11 @@ pub struct ClientKey {
     pub generation: u32,
 }
 
+impl ClientKey {
+    /// Nobody: there never are as many clients as it would take to be one.
+    pub const NOBODY: ClientKey = ClientKey { index: u32::MAX, generation: 0 };
+}
+
 /// Where a client's replies leave, opaque on this floor: see [`super::departure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outlet(pub u64);

@@ -30,9 +30,10 @@ use super::session::run_session;
 use super::transaction::{DISCARDED, Goal, Phase, Txn, Works};
 use crate::base::error::Error;
 use crate::base::slot::Layout;
-use crate::command::{self, Call};
+use crate::command::{self, Call, Command, flag};
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::session::Watch;
+use crate::shard::caller::Caller;
 use crate::shard::locks::TxnId;
 use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
@@ -75,7 +76,26 @@ impl Coordinator {
         let seq = owner.replies.promise(owner.session.reply_mode);
         owner.held = !broken(Rule::HoldBack);
         let caller = owner.session.caller();
-        let flags = calls.iter().fold(0, |flags, call| flags | call.command.flags);
+        self.begin_as((client, seq, caller), goal, calls, watched, cx);
+    }
+
+    /// Begins a transaction of a command that the server runs by itself. The node hears of its end
+    /// ([`Message::Concluded`]).
+    pub(super) fn begin_inner(&mut self, command: &'static Command, cx: &mut Context) {
+        let calls = vec![Call { command, bytes: Vec::new(), spans: Vec::new() }];
+        let nobody = (ClientKey::NOBODY, 0, Caller::default());
+        self.begin_as(nobody, Goal::Inner, calls, Vec::new(), cx);
+    }
+
+    fn begin_as(
+        &mut self,
+        (client, seq, caller): (ClientKey, u32, Caller),
+        goal: Goal,
+        calls: Vec<Call>,
+        watched: Vec<Watch>,
+        cx: &mut Context,
+    ) {
+        let flags = flags_of(&calls);
         let mut planner = Planner::new(&self.layout, self.number, self.databases);
         let calls = match goal {
             Goal::Watch => {
@@ -350,6 +370,9 @@ impl Coordinator {
         txn.release_all(cx);
         let mut out = ReplyBuf::default();
         let is_exec = matches!(txn.goal, Goal::Exec);
+        if let (Goal::Inner, Some(error)) = (&txn.goal, &txn.refusal) {
+            return cx.post.say(self.number, Message::Concluded(Err(error.clone())));
+        }
         match txn.refusal.take() {
             None => {
                 Reply::new(&mut out, txn.caller.resp3).null_array();
@@ -388,6 +411,12 @@ fn finish(mut txn: Txn, layout: &Layout, cx: &mut Context) {
             }
         }
         Goal::Single | Goal::Walk(_) => txn.write_up_to(end, cx),
+        Goal::Inner => {
+            let failed = txn.calls.iter().any(|planned| !planned.is_fine());
+            let result = if failed { Err(Error::text("ERR a shard refused")) } else { Ok(()) };
+            cx.post.say(home(&txn), Message::Concluded(result));
+            return;
+        }
         Goal::Watch => {
             for planned in &txn.calls {
                 watch(txn.client, planned, &txn.results, layout, cx);
@@ -434,6 +463,19 @@ fn watch(
             cx.post.say(owner, Message::Unwatch(watch));
         }),
     }
+}
+
+/// The shard that coordinates a transaction.
+fn home(txn: &Txn) -> usize {
+    (txn.id >> 48) as usize
+}
+
+/// The flags of all calls together: what one may be refused for, all are; what one needs not to be, all
+/// need.
+fn flags_of(calls: &[Call]) -> u32 {
+    let any = calls.iter().fold(0, |flags, call| flags | call.command.flags);
+    let all = calls.iter().fold(flag::LOADING, |flags, call| flags & call.command.flags);
+    any & !flag::LOADING | all
 }
 
 fn count_exec(txn: &Txn, cx: &mut Context) {

@@ -105,6 +105,12 @@ impl Node {
                     self.show_words(key, command, &words);
                 }
             }
+            Run::Server(ask) => {
+                self.ask(key, mode, command, ask, &args);
+                if self.is_monitored {
+                    self.show_words(key, command, &words);
+                }
+            }
             Run::Control(control) => {
                 self.control(key, mode, control, command, &args);
                 // EXEC shows itself, after what it runs.

@@ -3,7 +3,7 @@
 
 use crate::base::doing;
 use crate::base::error::Error;
-use crate::command::{Across, Command, Effect, Gather, Handler, Outcome, Run};
+use crate::command::{Across, Command, Effect, Gather, Handler, Outcome, Run, flag};
 use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::shard::Shard;
@@ -51,7 +51,12 @@ pub fn run_whole(shard: &mut Shard, job: &Job, out: &mut ReplyBuf) -> Ran {
         Run::All(handler, gather) => run_alone(shard, job, handler, gather, out),
         Run::Each(handler, gather) => run_each(shard, job, handler, gather, out),
         Run::Across(across) => run_handler(shard, job, across.together, out),
-        Run::Session(_) | Run::Sessions(..) | Run::Control(_) | Run::Chosen(_) | Run::Container => {
+        Run::Session(_)
+        | Run::Sessions(..)
+        | Run::Server(_)
+        | Run::Control(_)
+        | Run::Chosen(_)
+        | Run::Container => {
             unreachable!("{} does not run on data", job.command.name)
         }
     }
@@ -318,7 +323,8 @@ pub fn wants(command: &Command, args: &Args, db: usize) -> Result<Wants, Error> 
 
 /// Whether a command's locks are shared or exclusive.
 pub fn mode(command: &Command) -> Mode {
-    if command.is(crate::command::flag::WRITES) { Mode::Exclusive } else { Mode::Shared }
+    let writes = command.flags & (flag::WRITES | flag::EXCLUSIVE) != 0;
+    if writes { Mode::Exclusive } else { Mode::Shared }
 }
 
 /// The database one of a command's keys is in.

@@ -3,6 +3,7 @@
 use super::client::ClientKey;
 use super::execute::Step;
 use crate::base::error::Error;
+use crate::command::persistence::Request;
 use crate::command::{Call, Command, Gather, Handler, SessionsHandler};
 use crate::resp::{Args, ReplyBuf, Span};
 use crate::session::Watch;
@@ -31,8 +32,30 @@ pub enum Message {
     /// Bytes for a client beside its replies. Shared, not copied: several clients get the same, and
     /// it may be longer than a batch should be.
     Push(ClientKey, Claim, Bytes),
+    /// Something is asked of the server as a whole, by a client that waits for the answer, or by one
+    /// that does not. To the shard that leads.
+    Request(Request, Option<Asker>),
+    /// The answer, to the client's shard.
+    Answer(Asker, Result<&'static str, Error>),
+    /// What the server has begun by itself is over. To the shard that has begun it.
+    Concluded(Result<(), Error>),
     /// A command that had waited took long, in ticks: the client's shard logs it.
     Slow(ClientKey, u64, Box<Call>),
+}
+
+/// Who waits for an answer of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// The shard of the client.
+    pub shard: usize,
+    /// The client.
+    pub client: ClientKey,
+    /// Which of its promised replies the answer makes.
+    pub seq: u32,
+    /// What it has asked with.
+    pub command: &'static Command,
+    /// When, as a reading of [`crate::base::ticks`].
+    pub began: u64,
 }
 
 /// A command for the receiver to run; see [`Message::Run`].

@@ -13,6 +13,7 @@
 //! | [`clients`] | the clients: what is due to them, whose input goes on |
 //! | [`post`] | what is said to others and to itself, in one language ([`message`]) |
 //! | [`observer`] | what is counted and timed, and what is worth a second look |
+//! | [`requests`] | what is asked of the server as a whole, and what it does by itself |
 //! | [`departure`] | replies that leave from the shard that made them |
 //!
 //! None of them knows another: what one needs of the others for a call it is handed
@@ -61,6 +62,7 @@ mod participant;
 mod pause;
 mod plan;
 mod post;
+pub mod requests;
 mod rules;
 mod session;
 #[cfg(test)]

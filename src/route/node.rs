@@ -18,6 +18,7 @@ use super::message::{Message, Pending, RunItem};
 use super::observer::{Measured, Observer};
 use super::participant::{Context, Participant};
 use super::post::Post;
+use super::requests::Requests;
 use super::timers::Timers;
 use super::transaction::Goal;
 use crate::base::clock::Now;
@@ -47,6 +48,7 @@ pub struct Node {
     pub(super) departures: Departures,
     pub(super) gate: Gate,
     pub(super) timers: Timers,
+    pub(super) requests: Requests,
     pub(super) instance: Arc<Instance>,
     pub(super) layout: Arc<Layout>,
     pub(super) config: Arc<Config>,
@@ -88,6 +90,7 @@ impl Node {
             departures: Departures::default(),
             gate: Gate::default(),
             timers: Timers::default(),
+            requests: Requests::default(),
             instance,
             layout,
             config,
@@ -362,6 +365,12 @@ impl Node {
 
     /// Acts on a message from shard `from`, which may be this one.
     fn hear(&mut self, from: usize, message: Message) {
+        match message {
+            Message::Request(request, asker) => return self.hear_request(request, asker),
+            Message::Answer(asker, answer) => return self.hear_answer(asker, answer),
+            Message::Concluded(result) => return self.hear_concluded(result),
+            _ => {}
+        }
         let (participant, coordinator, mut cx) = self.lend();
         match message {
             Message::Ask(ask) => participant.asked(from, ask, &mut cx),
@@ -377,6 +386,9 @@ impl Node {
             }
             Message::Run(_) | Message::Late(..) => {
                 unreachable!("what they say lies in their batch")
+            }
+            Message::Request(..) | Message::Answer(..) | Message::Concluded(_) => {
+                unreachable!("the node's own, above")
             }
         }
         if cx.touched_sessions {
@@ -506,4 +518,4 @@ impl Node {
 }
 
 /// What stands in a batch in place of a message that has been heard.
-const SAID: Message = Message::Late(ClientKey { index: u32::MAX, generation: 0 }, 0, (0, 0));
+const SAID: Message = Message::Late(ClientKey::NOBODY, 0, (0, 0));

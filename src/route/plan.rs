@@ -138,7 +138,11 @@ impl<'a> Planner<'a> {
         let args = Args::new(&call.bytes, &call.spans);
         let (command, mode) = (call.command, execute::mode(call.command));
         match command.run {
-            Run::Session(_) | Run::Control(_) | Run::Chosen(_) | Run::Container => Site::Session,
+            Run::Session(_)
+            | Run::Server(_)
+            | Run::Control(_)
+            | Run::Chosen(_)
+            | Run::Container => Site::Session,
             Run::Sessions(handler, gather) => {
                 self.involved.fill(true);
                 Site::Sessions(handler, gather)

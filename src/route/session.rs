@@ -4,6 +4,7 @@ use super::client::ClientKey;
 use super::execute::Ran;
 use super::observer::Measured;
 use super::participant::Context;
+use super::requests;
 use crate::command::{Command, Control, Run};
 use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf};
@@ -22,16 +23,20 @@ pub(super) fn run_session(
     };
     let mark = out.mark();
     let resp3 = client.session.resp3;
-    let Run::Session(handler) = command.run else {
-        match command.run {
-            Run::Control(Control::Monitor) => Reply::new(out, resp3)
-                .error_text("ERR MONITOR isn't allowed for DENY BLOCKING client"),
-            _ => Reply::new(out, resp3).ok(),
-        }
-        return 0;
-    };
     let (before, request) = (out.len(), std::mem::take(&mut cx.observer.request));
-    let outcome = handler(&mut client.session, &cx.env, args, &mut Reply::new(out, resp3));
+    let mut reply = Reply::new(out, resp3);
+    let outcome = match command.run {
+        Run::Session(handler) => handler(&mut client.session, &cx.env, args, &mut reply),
+        Run::Server(ask) => requests::ask_inside(ask, args, &mut reply, &cx.env, cx.post),
+        Run::Control(Control::Monitor) => {
+            reply.error_text("ERR MONITOR isn't allowed for DENY BLOCKING client");
+            return 0;
+        }
+        _ => {
+            reply.ok();
+            return 0;
+        }
+    };
     let ran = match outcome {
         Ok(_) => Ran::Fine,
         Err(error) => {

@@ -27,6 +27,8 @@ pub(super) enum Goal {
     Watch,
     /// What a SCAN found.
     Walk(Walk),
+    /// Nobody is told but the node: the server runs it by itself.
+    Inner,
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -79,6 +79,11 @@ impl<'a> Db<'a> {
         a != b
     }
 
+    /// Cuts, for a snapshot of the whole shard; returns whether it can.
+    pub fn begin_snapshot(&mut self) -> bool {
+        self.shard.begin_snapshot()
+    }
+
     /// Whether a key is one of those that are kept here, should it be there: a command that runs
     /// everywhere may make keys up.
     pub fn owns(&self, key: &[u8]) -> bool {

@@ -75,6 +75,8 @@ pub(super) struct Snapshot {
     /// Databases that have keys to be seen, without the flushed ones.
     left: usize,
     progress: Progress,
+    /// What there was at the cut, until somebody asks.
+    cut: Option<Cut>,
     /// When the cut was, in milliseconds since the Unix epoch.
     cut_ms: i64,
 }
@@ -124,11 +126,12 @@ impl Snapshot {
 }
 
 impl Shard {
-    /// Cuts: what is read from now on is the data as it is now. Returns what that is, or nothing if a
-    /// snapshot is under way or the last one, which was given up, still leaves marks.
-    pub fn begin_snapshot(&mut self) -> Option<Cut> {
+    /// Cuts: what is read from now on is the data as it is now ([`Shard::take_cut`] says what that
+    /// is). Returns whether it can: not while a snapshot is under way, or marks are left of one that
+    /// was given up.
+    pub fn begin_snapshot(&mut self) -> bool {
         if !self.may_begin_snapshot() {
-            return None;
+            return false;
         }
         let mut cut = Cut { databases: Vec::new(), changes: self.stats().dirty };
         for (number, database) in self.databases.iter_mut().enumerate() {
@@ -143,10 +146,16 @@ impl Shard {
             mark: self.snapshot.mark.next(),
             left: cut.databases.len(),
             cut_ms: self.now.unix_ms,
+            cut: Some(cut),
             ..Snapshot::default()
         };
         self.changes.set_snapshot(true);
-        Some(cut)
+        true
+    }
+
+    /// What there was at the cut, once per snapshot.
+    pub fn take_cut(&mut self) -> Option<Cut> {
+        self.snapshot.cut.take()
     }
 
     /// Whether a snapshot can begin.
@@ -206,6 +215,7 @@ impl Shard {
 
     fn end_snapshot(&mut self) {
         self.snapshot.phase = Phase::Off;
+        self.snapshot.cut = None;
         self.snapshot.kept = VecDeque::new();
         self.changes.set_snapshot(false);
     }
@@ -324,7 +334,7 @@ mod tests {
                     change(&mut shard, &mut random);
                 }
                 let is_swept = shard.may_begin_snapshot();
-                assert_eq!(shard.begin_snapshot().is_some(), is_swept, "seed {seed}");
+                assert_eq!(shard.begin_snapshot(), is_swept, "seed {seed}");
                 if !is_swept {
                     // Whoever comes too early has to wait for the end of the last one.
                     continue;
@@ -363,7 +373,8 @@ mod tests {
         let text = vec![b'a'; 100_000];
         let key = Key::new(b"k");
         shard.db(0).edit(key).put(New::string(&text), Ttl::Clear, Event::Set);
-        let cut = shard.begin_snapshot().expect("the first");
+        assert!(shard.begin_snapshot());
+        let cut = shard.take_cut().expect("what there is");
         assert_eq!(cut.databases, [CutDatabase { number: 0, keys: 1, volatile: 0 }]);
         shard.db(0).edit(key).write_at(100_000, b"b", Event::Append);
         shard.db(0).edit(key).write_at(100_001, b"c", Event::Append);

@@ -1,0 +1,156 @@
+//! What is asked of the server as a whole: to save, to load, to end. One shard leads: the first. A
+//! client's shard sends the request there, as any message, and its client's next commands wait for the
+//! answer. What the leading shard has begun for it on all shards, as a transaction of no client, tells
+//! its end in the same way.
+//!
+//! What is done about a request is the business of who has files and may end the process: the floors
+//! above take requests from here and give answers.
+
+use super::client::ClientKey;
+use super::execute::Ran;
+use super::message::{Asker, Message};
+use super::node::Node;
+use super::observer::Measured;
+use super::post::Post;
+use crate::base::error::Error;
+use crate::base::ticks;
+use crate::command::persistence::{Ask, Request};
+use crate::command::{Command, Effect, Outcome};
+use crate::metrics::error_code;
+use crate::resp::{Args, Reply, ReplyBuf};
+use crate::session::{Env, ReplyMode};
+
+/// The shard that leads.
+pub const LEADER: usize = 0;
+
+/// What the leading shard has heard and nobody has acted upon yet.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    asked: Vec<(Request, Option<Asker>)>,
+    concluded: Option<Result<(), Error>>,
+}
+
+impl Node {
+    /// A client asks something of the server.
+    pub(super) fn ask(
+        &mut self,
+        key: ClientKey,
+        mode: ReplyMode,
+        command: &'static Command,
+        ask: Ask,
+        args: &Args,
+    ) {
+        let request = match ask(args) {
+            Ok(request) => request,
+            Err(error) => return self.fail(key, mode, command, &error),
+        };
+        let measured = Measured { request: self.observer.request, ..Measured::default() };
+        self.observer.look_at(&self.clients, key, command, args, measured);
+        let client = self.clients.at(key);
+        let seq = client.replies.promise(mode);
+        client.held = true;
+        let (shard, began) = (self.number, ticks::now());
+        let asker = Asker { shard, client: key, seq, command, began };
+        self.post.say(LEADER, Message::Request(request, Some(asker)));
+    }
+
+    /// A command has run, and failed.
+    fn fail(&mut self, key: ClientKey, mode: ReplyMode, command: &'static Command, error: &Error) {
+        let client = self.clients.at(key);
+        let resp3 = client.session.resp3;
+        client.replies.now(mode, |out| Reply::new(out, resp3).error(error));
+        let text = format!("-{error}");
+        let code = error_code(text.as_bytes());
+        self.observer.count(command, Ran::Failed(code));
+    }
+
+    /// What has been asked since this was called last, in its order.
+    pub fn take_requests(&mut self) -> Vec<(Request, Option<Asker>)> {
+        std::mem::take(&mut self.requests.asked)
+    }
+
+    /// Whether something has been asked, or has come to its end.
+    #[inline]
+    pub fn has_requests(&self) -> bool {
+        !self.requests.asked.is_empty() || self.requests.concluded.is_some()
+    }
+
+    pub(super) fn hear_request(&mut self, request: Request, asker: Option<Asker>) {
+        self.requests.asked.push((request, asker));
+    }
+
+    /// Answers who has asked: with a line, or an error.
+    pub fn answer(&mut self, asker: Asker, answer: Result<&'static str, Error>) {
+        self.post.say(asker.shard, Message::Answer(asker, answer));
+        self.hear_local();
+    }
+
+    pub(super) fn hear_answer(&mut self, asker: Asker, answer: Result<&'static str, Error>) {
+        let Some(client) = self.clients.get_mut(asker.client) else { return };
+        client.held = false;
+        let (mut out, resp3) = (ReplyBuf::default(), client.session.resp3);
+        let ran = match answer {
+            Ok(line) => {
+                Reply::new(&mut out, resp3).simple(line);
+                Ran::Fine
+            }
+            Err(error) => {
+                Reply::new(&mut out, resp3).error(&error);
+                Ran::Failed(error_code(out.bytes()))
+            }
+        };
+        let took = ticks::now().saturating_sub(asker.began);
+        self.observer.count_as(asker.command, ran, took);
+        self.clients.keep_promise(asker.client, asker.seq, &out, (0, out.mark()));
+        self.clients.resume(asker.client);
+    }
+
+    /// Runs a command of the server's own on all shards at one moment; [`Node::take_concluded`] tells
+    /// its end. There is one at a time.
+    pub fn begin_inner(&mut self, command: &'static Command) {
+        self.requests.concluded = None;
+        self.coordinate(|coordinator, cx| coordinator.begin_inner(command, cx));
+        self.hear_local();
+    }
+
+    pub(super) fn hear_concluded(&mut self, result: Result<(), Error>) {
+        self.requests.concluded = Some(result);
+    }
+
+    /// How the server's own command has ended, once.
+    pub fn take_concluded(&mut self) -> Option<Result<(), Error>> {
+        self.requests.concluded.take()
+    }
+}
+
+/// A request within a transaction, whose locks are held: nobody can wait for its answer, so it comes
+/// after the transaction, and what is answered is that.
+pub(super) fn ask_inside(
+    ask: Ask,
+    args: &Args,
+    reply: &mut Reply,
+    env: &Env,
+    post: &mut Post,
+) -> Outcome {
+    let persistence = env.instance.persistence().state();
+    let (request, line) = match ask(args)? {
+        Request::BackgroundSave { .. } if persistence.saving.is_some() => {
+            return Err(Error::text("ERR Background save already in progress"));
+        }
+        Request::BackgroundSave { .. } => {
+            (Request::BackgroundSave { schedule: true }, "Background saving scheduled")
+        }
+        Request::CancelSave if persistence.saving.is_some() => {
+            (Request::CancelSave, "Background saving cancelled")
+        }
+        Request::CancelSave => {
+            return Err(Error::text(
+                "ERR Background saving is currently not in progress or scheduled",
+            ));
+        }
+        _ => return Err(Error::text("ERR Command not allowed inside a transaction")),
+    };
+    post.say(LEADER, Message::Request(request, None));
+    reply.simple(line);
+    Ok(Effect::Read)
+}
