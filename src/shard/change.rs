@@ -5,7 +5,8 @@
 //! by a command, taken out because its time has come; and whole databases are flushed and swapped.
 //! Each goes the same way:
 //!
-//! 1. *before*: the old entry is in hand, whole and unchanged ([`Sums::before`]);
+//! 1. *before*: the old entry is in hand, whole and unchanged ([`Sums::before`]), and a
+//!    [snapshot](super::snapshot) that has not seen it keeps it;
 //! 2. the change;
 //! 3. *after*: the new entry is in hand ([`Sums::after`]), and [`Changes`] counts the change and, if
 //!    anybody is interested, says what happened: to clients that watch the key, to the journal (of
@@ -18,7 +19,7 @@ use super::entry::Entry;
 use super::event::{Classes, Event, Heard};
 use super::expiry;
 use super::journal::Journal;
-use super::table::{Due, Place, Table};
+use super::table::{Due, Mark, POSITION_END, Place, Table};
 use super::watch::Watches;
 use crate::base::key::Key;
 
@@ -57,8 +58,19 @@ impl Sums {
 pub(super) struct Database {
     table: Table,
     sums: Sums,
+    /// What a snapshot has yet to see of it.
+    walk: Option<Walk>,
     /// Whether it is in the shard's list of those that may have changed.
     pub(super) is_noted: bool,
+}
+
+/// How far a snapshot's walk has come in a database.
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    /// The database's number at the cut.
+    number: usize,
+    /// Where the walk goes on, in hash order.
+    at: u64,
 }
 
 impl Database {
@@ -77,6 +89,44 @@ impl Database {
     pub(super) fn mean_expiry_ms(&self) -> i64 {
         let Sums { volatile, expiry_ms } = self.sums;
         if volatile == 0 { 0 } else { (expiry_ms / volatile as i128) as i64 }
+    }
+
+    /// A snapshot begins to see it, under the number that it has now.
+    pub(super) fn begin_walk(&mut self, number: usize) {
+        self.walk = Some(Walk { number, at: 0 });
+    }
+
+    /// Whether a snapshot has yet to see some of it.
+    pub(super) fn is_walked(&self) -> bool {
+        self.walk.is_some()
+    }
+
+    /// Lets a snapshot see a bucket of it, and marks its keys; returns whether it was the last.
+    pub(super) fn walk_step(&mut self, mark: Mark, see: &mut impl FnMut(usize, &Entry)) -> bool {
+        let Some(Walk { number, at }) = &mut self.walk else { return true };
+        *at = self.table.scan_unmarked(*at, mark, |entry| see(*number, entry));
+        let is_over = *at >= POSITION_END;
+        if is_over {
+            self.walk = None;
+        }
+        is_over
+    }
+
+    /// Its table, of a database that is no more.
+    pub(super) fn into_table(self) -> Table {
+        self.table
+    }
+
+    /// The number that it had at the cut, if a snapshot has not seen the key at a place, which it has
+    /// from now on.
+    #[cold]
+    fn see(&mut self, place: Place, mark: Mark) -> Option<usize> {
+        let Walk { number, .. } = self.walk?;
+        if self.table.mark(place) == mark {
+            return None;
+        }
+        self.table.set_mark(place, mark);
+        Some(number)
     }
 
     /// Notes when a key was used last, which is no change of it.
@@ -99,6 +149,8 @@ const WATCHED: u32 = 1 << 0;
 const JOURNALED: u32 = 1 << 1;
 /// Somebody listens for events.
 const LISTENED: u32 = 1 << 2;
+/// A snapshot is being read: it comes before the change, all others after.
+const SNAPSHOT: u32 = 1 << 3;
 
 /// What is counted of changes, and who hears of them.
 #[derive(Debug, Default)]
@@ -160,6 +212,17 @@ impl Changes {
         self.expired = 0;
     }
 
+    /// A snapshot begins or ends.
+    pub(super) fn set_snapshot(&mut self, is_on: bool) {
+        self.interest(SNAPSHOT, is_on);
+    }
+
+    /// Whether a snapshot is being read.
+    #[inline]
+    fn has_snapshot(&self) -> bool {
+        self.interest & SNAPSHOT != 0
+    }
+
     fn interest(&mut self, who: u32, is_interested: bool) {
         self.interest = if is_interested { self.interest | who } else { self.interest & !who };
     }
@@ -179,7 +242,7 @@ impl Shard {
         let code = code_of(entry.expiry(), self.now.unix_ms);
         let Database { table, sums, .. } = &mut self.databases[db];
         sums.after(&entry);
-        let place = table.insert(key.hash(), entry, code);
+        let place = table.insert(key.hash(), entry, code, self.snapshot.mark);
         self.changes.after(db, key.bytes(), event, true);
         place
     }
@@ -194,6 +257,9 @@ impl Shard {
         event: Event,
         change: impl FnOnce(&mut Entry) -> R,
     ) -> R {
+        if self.changes.has_snapshot() {
+            self.keep_copy(db, place);
+        }
         let Database { table, sums, .. } = &mut self.databases[db];
         let mut entry = table.get_mut(place);
         let before = entry.expiry();
@@ -218,8 +284,20 @@ impl Shard {
         }
     }
 
-    /// Takes a key out, for a command.
+    /// Shows a snapshot a key that is about to be changed: a copy, since the value stays or moves on.
+    #[cold]
+    fn keep_copy(&mut self, db: usize, place: Place) {
+        let database = &mut self.databases[db];
+        if let Some(number) = database.see(place, self.snapshot.mark) {
+            self.snapshot.keep(number, database.table.get(place).duplicate());
+        }
+    }
+
+    /// Takes a key out, for a command that goes on with its value.
     pub(super) fn take(&mut self, db: usize, key: Key, place: Place, event: Event) -> Entry {
+        if self.changes.has_snapshot() {
+            self.keep_copy(db, place);
+        }
         let Database { table, sums, .. } = &mut self.databases[db];
         sums.before(&table.get(place));
         let entry = table.remove(key.hash(), place);
@@ -227,23 +305,48 @@ impl Shard {
         entry
     }
 
-    /// Takes a key out whose time has come.
-    pub(super) fn expire(&mut self, db: usize, key: Key, place: Place) {
+    /// Takes a key out for good, for a command.
+    pub(super) fn remove(&mut self, db: usize, key: Key, place: Place, event: Event) {
+        let unseen = self.unseen_by_snapshot(db, place);
         let Database { table, sums, .. } = &mut self.databases[db];
         sums.before(&table.get(place));
-        drop(table.remove(key.hash(), place));
+        let entry = table.remove(key.hash(), place);
+        self.changes.after(db, key.bytes(), event, false);
+        if let Some(number) = unseen {
+            self.snapshot.keep(number, entry);
+        }
+    }
+
+    /// Takes a key out whose time has come.
+    pub(super) fn expire(&mut self, db: usize, key: Key, place: Place) {
+        let unseen = self.unseen_by_snapshot(db, place);
+        let Database { table, sums, .. } = &mut self.databases[db];
+        sums.before(&table.get(place));
+        let entry = table.remove(key.hash(), place);
         self.changes.after_expiry(db, key.bytes());
+        if let Some(number) = unseen {
+            self.snapshot.keep_expired(number, entry);
+        }
+    }
+
+    /// The number that a database had at the cut, if there is a snapshot that has not seen a key of it.
+    #[inline]
+    fn unseen_by_snapshot(&mut self, db: usize, place: Place) -> Option<usize> {
+        if !self.changes.has_snapshot() {
+            return None;
+        }
+        self.databases[db].see(place, self.snapshot.mark)
     }
 
     /// Looks at one segment for keys whose time has come; returns whether it was the last.
     pub(super) fn expire_step(&mut self, db: usize) -> bool {
         self.note(db);
         let now_ms = self.now.unix_ms;
-        let Shard { databases, found, changes, .. } = self;
-        let Database { table, sums, .. } = &mut databases[db];
+        let Shard { databases, found, changes, snapshot, .. } = self;
+        let Database { table, sums, walk, .. } = &mut databases[db];
         // No command is under way.
         changes.journal.begin(0);
-        table.pass_step(now_ms, found, |entry| match entry.expiry() {
+        let due = |entry: &Entry| match entry.expiry() {
             None => Due::Keep(0),
             Some(at_ms) if at_ms >= now_ms => Due::Keep(expiry::code(at_ms, now_ms)),
             Some(_) => {
@@ -251,6 +354,13 @@ impl Shard {
                 let key = Key::new(entry.key());
                 changes.after_expiry(db, key.bytes());
                 Due::Gone(key.hash())
+            }
+        };
+        table.pass_step(now_ms, found, due, |entry, mark| {
+            if let (Some(walk), true) = (walk.as_ref(), snapshot.is_reading())
+                && mark != snapshot.mark
+            {
+                snapshot.keep_expired(walk.number, entry);
             }
         })
     }
@@ -292,13 +402,16 @@ impl Shard {
             let database = &databases[db];
             changes.watches.touch_where(db, |key| database.contains(key, now_ms));
         }
-        let Database { table, .. } = std::mem::take(&mut self.databases[db]);
+        let database = std::mem::take(&mut self.databases[db]);
         self.note(db);
         self.changes.count += 1;
-        self.changes.dirty += table.len() as u64;
-        if !table.is_empty() {
-            self.graveyard.push(table);
-        }
+        self.changes.dirty += database.table.len() as u64;
+        let rest = match database.is_walked() {
+            true => self.snapshot.take_flushed(database),
+            false => Some(database),
+        };
+        let tables = rest.into_iter().map(Database::into_table);
+        self.graveyard.extend(tables.filter(|table| !table.is_empty()));
     }
 
     /// Takes a key out if its time has come.

@@ -199,7 +199,7 @@ impl<'a> Db<'a> {
 
     /// Removes a key; returns whether it was there.
     pub fn remove(&mut self, key: Key, event: Event) -> bool {
-        self.edit(key).take(event).is_some()
+        self.edit(key).remove(event)
     }
 
     /// A number that the shard's generator draws, for a choice that is made elsewhere.
@@ -335,7 +335,14 @@ impl KeyMut<'_, '_> {
         }
     }
 
-    /// Takes the key out.
+    /// Takes the key out for good; returns whether it was there.
+    pub fn remove(&mut self, event: Event) -> bool {
+        let Some(place) = self.place.take() else { return false };
+        self.db.shard.remove(self.db.number, self.key, place, event);
+        true
+    }
+
+    /// Takes the key out, for who goes on with its value.
     pub fn take(&mut self, event: Event) -> Option<Entry> {
         let place = self.place.take()?;
         Some(self.db.shard.take(self.db.number, self.key, place, event))

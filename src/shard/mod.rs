@@ -9,6 +9,7 @@ pub mod event;
 pub mod expiry;
 pub mod journal;
 pub mod locks;
+pub mod snapshot;
 pub mod table;
 pub mod watch;
 
@@ -19,6 +20,7 @@ use crate::base::limits;
 use crate::base::slot::Layout;
 use change::{Changes, Database};
 use db::Db;
+use snapshot::Snapshot;
 use std::sync::Arc;
 use table::Table;
 
@@ -73,6 +75,7 @@ pub struct Shard {
     settings: Settings,
     stats: Stats,
     changes: Changes,
+    snapshot: Snapshot,
     random: Random,
     /// Tables that were flushed and are freed a slice at a time.
     graveyard: Vec<Table>,
@@ -99,6 +102,7 @@ impl Shard {
             settings: Settings::default(),
             stats: Stats::default(),
             changes: Changes::default(),
+            snapshot: Snapshot::default(),
             random: Random::new(
                 0x9E37_79B9 ^ (number as u64) << 32 ^ crate::base::hash::of(b"seed"),
             ),
@@ -220,10 +224,14 @@ impl Shard {
         place.is_some_and(|place| table.get(place).expiry().is_some_and(|at| at < self.now.unix_ms))
     }
 
-    /// One bounded step of work that nobody waits for: freeing flushed tables, removing expired
-    /// keys. Returns whether there is more to do right now; `pass_done` is set at the end of a pass
+    /// One bounded step of work that nobody waits for: what a snapshot that was given up has left,
+    /// freeing flushed tables, removing expired keys. Returns whether there is more to do right now; `pass_done` is set at the end of a pass
     /// over all expiry codes.
     pub fn housekeep(&mut self, pass_done: &mut bool) -> bool {
+        if self.is_sweeping() {
+            self.sweep();
+            return true;
+        }
         if let Some(table) = self.graveyard.last_mut() {
             let before = table.len();
             if table.drain(limits::HOUSEKEEPING_STEP) == 0 {

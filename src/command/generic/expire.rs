@@ -55,7 +55,7 @@ fn set_expiry(
     }
     reply.integer(1);
     if at_ms <= now_ms {
-        drop(opened.take(Event::Expired));
+        opened.remove(Event::Expired);
         db.effect(&[b"DEL", key.bytes()]);
     } else {
         opened.set_expiry(Some(at_ms));

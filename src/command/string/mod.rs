@@ -242,7 +242,7 @@ fn getdel(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
             return Ok(Effect::Read);
         }
     }
-    drop(opened.take(Event::Del));
+    opened.remove(Event::Del);
     db.effect(&[b"DEL", key.bytes()]);
     Ok(Effect::Wrote)
 }
@@ -259,7 +259,7 @@ fn delifeq(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     if !equal {
         return Ok(Effect::Read);
     }
-    drop(opened.take(Event::Del));
+    opened.remove(Event::Del);
     db.effect(&[b"DEL", key.bytes()]);
     Ok(Effect::Wrote)
 }

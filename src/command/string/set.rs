@@ -148,9 +148,9 @@ fn store(db: &mut Db, key: Key, value: &[u8], expiry: Ttl) -> Effect {
 /// Stores a value. What has expired already is not stored; what was there goes.
 fn put(opened: &mut KeyMut, value: &[u8], expiry: Ttl, now_ms: i64) -> Effect {
     match expiry {
-        Ttl::At(at_ms) if at_ms <= now_ms => match opened.take(Event::Expired) {
-            Some(_) => Effect::Wrote,
-            None => Effect::Read,
+        Ttl::At(at_ms) if at_ms <= now_ms => match opened.remove(Event::Expired) {
+            true => Effect::Wrote,
+            false => Effect::Read,
         },
         _ => {
             opened.put(New::string(value), expiry, Event::Set);

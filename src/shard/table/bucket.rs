@@ -3,12 +3,13 @@
 //! ```text
 //! byte 0..9    tags, one per place; 0 = free
 //!      9       overflow: how many keys whose search began here or earlier were placed further on
-//!     10..64   nine 48-bit block addresses
+//!     10..64   nine 48-bit block addresses, with a mark in the lowest bit of each
 //! ```
 //! A lookup reads this line and, if a tag matches, the block: two cache misses. An address in
 //! 48 bits instead of 64 is what lets nine fit where seven would: 7.1 bytes per place against 9.1.
 //! User-space addresses have 47 bits on x86-64 and 48 on aarch64 unless a program asks `mmap` for
-//! more, which nobody here does; `put` checks all the same.
+//! more, which nobody here does; `put` checks all the same. Blocks lie at multiples of 8 at least
+//! (`shard/entry.rs`), so three bits of an address are always 0: one of them is the key's [`Mark`].
 //!
 //! A room with `unsafe`: it turns addresses back to entries. The proof is one sentence: an address
 //! enters a place only through `put`, which takes the entry, and leaves it only through `take`,
@@ -24,8 +25,23 @@ pub const PLACES: usize = 9;
 
 const OVERFLOW: usize = 9;
 const ADDRESSES: usize = 10;
+/// The bits of an address that are not the block's.
+const MARKS: u64 = 7;
 /// A count that has reached this stays: it cannot say any more how many there are.
 const OVERFLOW_STUCK: u8 = u8::MAX;
+
+/// Whether a walk over all keys has seen a key: it has if the key's mark is the walk's. Of two walks
+/// one after the other, one has one mark, the next the other, and all keys have that of the last when
+/// it has come to its end; who is put in between is born with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark(bool);
+
+impl Mark {
+    /// The mark of the next walk.
+    pub fn next(self) -> Mark {
+        Mark(!self.0)
+    }
+}
 
 /// One cache line of the table.
 #[derive(Debug)]
@@ -70,7 +86,8 @@ impl DerefMut for LentMut<'_> {
 impl Drop for LentMut<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.bucket.set_address(self.place, self.entry.address());
+        let mark = self.bucket.mark(self.place);
+        self.bucket.set_address(self.place, self.entry.address(), mark);
     }
 }
 
@@ -144,22 +161,44 @@ impl Bucket {
         let at = ADDRESSES + 6 * place;
         let low = u32::from_le_bytes(self.0[at..at + 4].try_into().expect("four bytes"));
         let high = u16::from_le_bytes(self.0[at + 4..at + 6].try_into().expect("two bytes"));
-        u64::from(high) << 32 | u64::from(low)
+        (u64::from(high) << 32 | u64::from(low)) & !MARKS
     }
 
     #[inline]
-    fn set_address(&mut self, place: usize, address: u64) {
+    fn set_address(&mut self, place: usize, address: u64, mark: Mark) {
         assert!(address >> 48 == 0, "a block beyond 48 bits of address space");
+        debug_assert!(address & MARKS == 0, "a block that is not aligned");
         let at = ADDRESSES + 6 * place;
-        self.0[at..at + 6].copy_from_slice(&address.to_le_bytes()[..6]);
+        let bits = address | u64::from(mark.0);
+        self.0[at..at + 6].copy_from_slice(&bits.to_le_bytes()[..6]);
+    }
+
+    /// The mark of the key at a place.
+    #[inline]
+    pub fn mark(&self, place: usize) -> Mark {
+        Mark(self.0[ADDRESSES + 6 * place] & 1 != 0)
+    }
+
+    /// Marks the key at a place.
+    #[inline]
+    pub fn set_mark(&mut self, place: usize, mark: Mark) {
+        let low = &mut self.0[ADDRESSES + 6 * place];
+        *low = *low & !1 | u8::from(mark.0);
+    }
+
+    /// The places in use whose keys do not have a mark, as a bit mask.
+    #[inline]
+    pub fn without(&self, mark: Mark) -> u32 {
+        let marked = (0..PLACES).fold(0, |mask, at| mask | u32::from(self.mark(at) == mark) << at);
+        self.used() & !marked
     }
 
     /// Puts an entry into a free place.
     #[inline]
-    pub fn put(&mut self, place: usize, tag: u8, entry: Entry) {
+    pub fn put(&mut self, place: usize, tag: u8, entry: Entry, mark: Mark) {
         debug_assert!(self.0[place] == 0 && tag != 0);
         self.0[place] = tag;
-        self.set_address(place, entry.into_address());
+        self.set_address(place, entry.into_address(), mark);
     }
 
     /// Takes the entry out of a place in use.

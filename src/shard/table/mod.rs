@@ -11,7 +11,7 @@ mod segment;
 
 use crate::base::hash::Random;
 use crate::shard::entry::Entry;
-pub use bucket::{Lent, LentMut};
+pub use bucket::{Lent, LentMut, Mark};
 use segment::{POSITION_BITS, Segment, Spot};
 
 /// Most bits the directory is indexed with. Positions have 48 bits, 24 of them within a segment.
@@ -128,7 +128,7 @@ impl Table {
     }
 
     /// Puts a key that is not here yet; `code` says roughly when it expires (0: it does not).
-    pub fn insert(&mut self, hash: u64, entry: Entry, code: u8) -> Place {
+    pub fn insert(&mut self, hash: u64, entry: Entry, code: u8, mark: Mark) -> Place {
         let mut segment = self.number(hash);
         while self.segments[segment].is_full() {
             if !self.segments[segment].is_largest() || self.segments[segment].depth() == DEPTH_MAX {
@@ -139,7 +139,7 @@ impl Table {
             }
         }
         self.len += 1;
-        let spot = self.segments[segment].insert(hash, entry, code);
+        let spot = self.segments[segment].insert(hash, entry, code, mark);
         Place { segment: segment as u32, spot }
     }
 
@@ -158,6 +158,18 @@ impl Table {
     #[inline]
     pub fn set_code(&mut self, place: Place, code: u8) {
         self.segments[place.segment as usize].set_code(place.spot, code);
+    }
+
+    /// The mark of the key at a place.
+    #[inline]
+    pub fn mark(&self, place: Place) -> Mark {
+        self.segments[place.segment as usize].mark(place.spot)
+    }
+
+    /// Marks the key at a place.
+    #[inline]
+    pub fn set_mark(&mut self, place: Place, mark: Mark) {
+        self.segments[place.segment as usize].set_mark(place.spot, mark);
     }
 
     /// The stretch of directory that names the segment of depth `depth` for `hash`.
@@ -225,23 +237,40 @@ impl Table {
     /// Whoever walks from 0 to the end this way meets every key that is there all the time exactly
     /// once, whatever splits, grows, shrinks or merges in between.
     pub fn scan(&self, from: u64, mut visit: impl FnMut(&Entry)) -> u64 {
-        let segment = &self.segments[self.number(from << 16)];
-        let depth = u32::from(segment.depth());
-        let width = POSITION_END >> depth;
-        let base = from & !(width - 1);
-        let scale = 48 - POSITION_BITS - depth;
-        let bucket = segment.bucket_at((from - base) >> scale);
-        segment.visit_home(bucket, |entry| {
+        let (number, bucket, next) = self.bucket_at(from);
+        self.segments[number].visit_home(bucket, |entry| {
             // A walk that began when buckets were smaller may stand inside this one.
             if position(crate::base::hash::of(entry.key())) >= from {
                 visit(entry);
             }
         });
-        if bucket + 1 < segment.bucket_count() {
+        next
+    }
+
+    /// Like [`Table::scan`], but goes by marks: marks the keys it comes by, and calls `visit` for those
+    /// that did not have the mark. Whoever walks from 0 to the end leaves no key without it; which keys
+    /// it visits, if others mark some meanwhile, they know.
+    pub fn scan_unmarked(&mut self, from: u64, mark: Mark, mut visit: impl FnMut(&Entry)) -> u64 {
+        let (number, bucket, next) = self.bucket_at(from);
+        self.segments[number].mark_home(bucket, mark, &mut visit);
+        next
+    }
+
+    /// The segment and the bucket at a position in hash order, and the position after them.
+    fn bucket_at(&self, from: u64) -> (usize, usize, u64) {
+        let number = self.number(from << 16);
+        let segment = &self.segments[number];
+        let depth = u32::from(segment.depth());
+        let width = POSITION_END >> depth;
+        let base = from & !(width - 1);
+        let scale = 48 - POSITION_BITS - depth;
+        let bucket = segment.bucket_at((from - base) >> scale);
+        let next = if bucket + 1 < segment.bucket_count() {
             base + (segment.bucket_start(bucket + 1) << scale)
         } else {
             base + width
-        }
+        };
+        (number, bucket, next)
     }
 
     /// A key chosen at random, evenly enough: a random stretch of hash order, a random place in it.
@@ -262,12 +291,13 @@ impl Table {
 
     /// One step of a pass over all expiry codes: looks at one segment and calls `due` for each place
     /// whose code says that its key may have expired by `now_ms`. `due` says what becomes of it.
-    /// Returns whether this step ended the pass.
+    /// `gone` gets the keys that go, with their marks. Returns whether this step ended the pass.
     pub fn pass_step(
         &mut self,
         now_ms: i64,
         found: &mut Vec<usize>,
         mut due: impl FnMut(&Entry) -> Due,
+        mut gone: impl FnMut(Entry, Mark),
     ) -> bool {
         let number = self.pass_at.min(self.segments.len() - 1);
         let segment = &mut self.segments[number];
@@ -282,7 +312,8 @@ impl Table {
             match verdict {
                 Due::Keep(code) => segment.set_code(spot, code),
                 Due::Gone(hash) => {
-                    drop(segment.remove(hash, spot));
+                    let mark = segment.mark(spot);
+                    gone(segment.remove(hash, spot), mark);
                     removed += 1;
                 }
             }
@@ -347,7 +378,7 @@ mod tests {
         match table.find(hash, key) {
             Some(place) => assert!(table.get_mut(place).set_int(value)),
             None => {
-                table.insert(hash, Entry::new(key, New::Int(value), None, 0), 0);
+                table.insert(hash, Entry::new(key, New::Int(value), None, 0), 0, Mark::default());
             }
         }
     }
@@ -423,6 +454,58 @@ mod tests {
             let stayed = steps(3000) as usize;
             assert_eq!(met.len(), stayed, "seed {seed}");
             assert_eq!(met.into_iter().collect::<HashSet<_>>().len(), stayed, "seed {seed}");
+        }
+    }
+
+    /// As a snapshot walks: what changes first is marked by who changes it, what is put is born with
+    /// the mark.
+    #[test]
+    fn a_walk_by_marks_visits_what_was_there_and_nobody_has_marked_exactly_once() {
+        for seed in 1..if cfg!(miri) { 2 } else { 8 } {
+            let (mut table, mut random) = (Table::default(), Random::new(seed));
+            let mut mark = Mark::default();
+            for round in 0..3 {
+                mark = mark.next();
+                let mut insert = |table: &mut Table, key: &str| {
+                    let hash = hash::of(key.as_bytes());
+                    if table.find(hash, key.as_bytes()).is_none() {
+                        let entry = Entry::new(key.as_bytes(), New::Int(1), None, 0);
+                        table.insert(hash, entry, 0, mark);
+                    }
+                };
+                // Those of the round before are still there, with the other mark, as it left them.
+                let before: HashSet<Vec<u8>> = walk(&table).into_iter().collect();
+                let (mut at, mut met, mut step) = (0, Vec::new(), 0);
+                while at < POSITION_END {
+                    at = table.scan_unmarked(at, mark, |entry| met.push(entry.key().to_vec()));
+                    step += 1;
+                    for _ in 0..random.below(400) {
+                        let key = format!("k:{}", random.below(steps(30_000)));
+                        if step / 40 % 2 == 0 {
+                            insert(&mut table, &key);
+                            continue;
+                        }
+                        let hash = hash::of(key.as_bytes());
+                        let Some(place) = table.find(hash, key.as_bytes()) else { continue };
+                        if table.mark(place) != mark {
+                            met.push(key.into_bytes());
+                        }
+                        table.remove(hash, place);
+                    }
+                }
+                if round == 0 {
+                    // An empty table is walked in one step, before anything is there.
+                    (0..steps(9_000)).for_each(|i| insert(&mut table, &format!("k:{i}")));
+                }
+                assert_eq!(met.len(), before.len(), "seed {seed}, round {round}");
+                assert_eq!(met.into_iter().collect::<HashSet<_>>(), before, "seed {seed}");
+                let mut unmarked = 0;
+                let mut at = 0;
+                while at < POSITION_END {
+                    at = table.scan_unmarked(at, mark, |_| unmarked += 1);
+                }
+                assert_eq!(unmarked, 0, "seed {seed}, round {round}");
+            }
         }
     }
 

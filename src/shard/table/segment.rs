@@ -9,7 +9,7 @@
 //! Beside the buckets, once any key here has an expiry, lies one byte per place that says roughly
 //! when ([`crate::shard::expiry`]).
 
-use super::bucket::{Bucket, Lent, LentMut, PLACES, prefetch, tag};
+use super::bucket::{Bucket, Lent, LentMut, Mark, PLACES, prefetch, tag};
 use super::buckets::{Buckets, CHUNK};
 use crate::base::hash;
 use crate::shard::entry::Entry;
@@ -172,7 +172,7 @@ impl Segment {
     }
 
     /// Puts a key that is not here yet. There must be room.
-    pub fn insert(&mut self, hash: u64, entry: Entry, code: u8) -> Spot {
+    pub fn insert(&mut self, hash: u64, entry: Entry, code: u8, mark: Mark) -> Spot {
         let mut at = self.home(hash);
         let place = loop {
             if let Some(place) = self.buckets[at].free() {
@@ -181,7 +181,7 @@ impl Segment {
             self.buckets[at].pass();
             at = self.after(at);
         };
-        self.buckets[at].put(place, tag(hash), entry);
+        self.buckets[at].put(place, tag(hash), entry, mark);
         self.len += 1;
         let spot = Spot { bucket: at as u32, place: place as u32 };
         if code != 0 {
@@ -239,8 +239,8 @@ impl Segment {
         let old = std::mem::replace(&mut self.buckets, Buckets::new(count));
         let codes = self.codes.take();
         self.len = 0;
-        pour(old, codes.as_deref(), |hash, entry, code| {
-            self.insert(hash, entry, code);
+        pour(old, codes.as_deref(), |hash, entry, code, mark| {
+            self.insert(hash, entry, code, mark);
         });
         if let (Some(old), Some(new)) = (codes, &mut self.codes) {
             new.seen_from(&old);
@@ -257,13 +257,13 @@ impl Segment {
         self.len = 0;
         let mut other = Segment::new(self.depth);
         other.buckets = Buckets::new(half);
-        pour(old, codes.as_deref(), |hash, entry, code| {
+        pour(old, codes.as_deref(), |hash, entry, code, mark| {
             let target = if hash & bit == 0 { &mut *self } else { &mut other };
             // Hashes spread evenly, but nothing promises it.
             if target.len() == target.places() {
                 target.grow();
             }
-            target.insert(hash, entry, code);
+            target.insert(hash, entry, code, mark);
         });
         if let Some(old) = codes {
             for new in [&mut self.codes, &mut other.codes].into_iter().flatten() {
@@ -281,8 +281,8 @@ impl Segment {
         self.depth -= 1;
         self.resize(size.unwrap_or(wanted));
         let (old, codes) = (std::mem::take(&mut other.buckets), other.codes.take());
-        pour(old, codes.as_deref(), |hash, entry, code| {
-            self.insert(hash, entry, code);
+        pour(old, codes.as_deref(), |hash, entry, code, mark| {
+            self.insert(hash, entry, code, mark);
         });
         // The older of the two passes decides: looking twice is harmless, not looking is not.
         if let (Some(old), Some(new)) = (codes, &mut self.codes) {
@@ -306,6 +306,45 @@ impl Segment {
                 if self.home(hash::of(entry.key())) == bucket {
                     visit(&entry);
                 }
+            }
+            if !line.overflows() {
+                return;
+            }
+            at = self.after(at);
+        }
+    }
+
+    /// The mark of the key at a spot.
+    #[inline]
+    pub fn mark(&self, spot: Spot) -> Mark {
+        self.buckets[spot.bucket as usize].mark(spot.place as usize)
+    }
+
+    /// Marks the key at a spot.
+    #[inline]
+    pub fn set_mark(&mut self, spot: Spot, mark: Mark) {
+        self.buckets[spot.bucket as usize].set_mark(spot.place as usize, mark);
+    }
+
+    /// Marks all keys whose home is `bucket`, and calls `visit` for those that were not marked. Those
+    /// of other homes that it meets on the way are marked too: whose home a key has is in its block,
+    /// and to visit it now is as good as later.
+    pub fn mark_home(&mut self, bucket: usize, mark: Mark, visit: &mut impl FnMut(&Entry)) {
+        if self.len == 0 {
+            return;
+        }
+        if let Some(next) = self.buckets.get(bucket + 1) {
+            fetch(next, next.without(mark));
+        }
+        let mut at = bucket;
+        for _ in 0..self.buckets.len() {
+            let line = &mut self.buckets[at];
+            let mut mask = line.without(mark);
+            while mask != 0 {
+                let place = mask.trailing_zeros() as usize;
+                mask &= mask - 1;
+                visit(&line.get(place));
+                line.set_mark(place, mark);
             }
             if !line.overflows() {
                 return;
@@ -358,30 +397,32 @@ impl Segment {
 /// Bits of a position within a segment.
 pub const POSITION_BITS: u32 = FRACTION_BITS;
 
-/// Takes every key out of `buckets`, with its hash and code. Keys are fetched a bucket ahead: their
-/// blocks lie all over memory and every one is a cache miss.
-fn pour(mut buckets: Buckets, codes: Option<&Codes>, mut take: impl FnMut(u64, Entry, u8)) {
-    let fetch = |bucket: &Bucket| {
-        let mut mask = bucket.used();
-        while mask != 0 {
-            bucket.prefetch_block(mask.trailing_zeros() as usize);
-            mask &= mask - 1;
-        }
-    };
+/// Asks for the blocks at some places of a bucket.
+fn fetch(bucket: &Bucket, mut mask: u32) {
+    while mask != 0 {
+        bucket.prefetch_block(mask.trailing_zeros() as usize);
+        mask &= mask - 1;
+    }
+}
+
+/// Takes every key out of `buckets`, with its hash, code and mark. Keys are fetched a bucket ahead:
+/// their blocks lie all over memory and every one is a cache miss.
+fn pour(mut buckets: Buckets, codes: Option<&Codes>, mut take: impl FnMut(u64, Entry, u8, Mark)) {
     if let Some(first) = buckets.get(0) {
-        fetch(first);
+        fetch(first, first.used());
     }
     for at in 0..buckets.len() {
         if let Some(next) = buckets.get(at + 1) {
-            fetch(next);
+            fetch(next, next.used());
         }
         let mut mask = buckets[at].used();
         while mask != 0 {
             let place = mask.trailing_zeros() as usize;
             mask &= mask - 1;
+            let mark = buckets[at].mark(place);
             let entry = buckets[at].take(place);
             let code = codes.map_or(0, |codes| codes.get(at * PLACES + place));
-            take(hash::of(entry.key()), entry, code);
+            take(hash::of(entry.key()), entry, code, mark);
         }
     }
 }
