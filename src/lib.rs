@@ -17,6 +17,7 @@
 //! | 1 | [`resp`] | bytes to arguments, replies to bytes |
 //! | 1 | [`value`] | what a key can hold |
 //! | 1 | [`config`] | options, declared once |
+//! | 1 | [`rdb`] | keys to the bytes of files, and back |
 //! | 2 | [`shard`] | one core's data: table, the door that every change passes, expiry, locks, watches, journal |
 //! | 3 | [`session`], [`instance`], [`metrics`] | what one client remembers; what all shards share; what a shard counts |
 //! | 4 | [`command`] | every command, declared once, beside its handler |
@@ -72,6 +73,7 @@ pub mod config;
 pub mod exposition;
 pub mod instance;
 pub mod metrics;
+pub mod rdb;
 pub mod resp;
 pub mod route;
 pub mod server;

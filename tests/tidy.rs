@@ -16,6 +16,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("resp", 1),
     ("value", 1),
     ("config", 1),
+    ("rdb", 1),
     ("shard", 2),
     ("session", 3),
     ("instance", 3),

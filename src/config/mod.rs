@@ -22,7 +22,7 @@ use crate::base::{glob, limits, words};
 use table::{Change, TABLE};
 use typed::{
     Appendfsync, ClientClass, KeyspaceEvents, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy,
-    OomScoreAdj, OutputLimit, Permission, SaveRule, Supervised,
+    OomScoreAdj, OutputLimit, Permission, RdbVersion, SaveRule, Supervised,
 };
 use value::{Kind, Reason, Value};
 
@@ -506,6 +506,12 @@ accessors! {
     bool rdbcompression -> bool = "rdbcompression";
     /// Whether snapshots carry a checksum.
     bool rdbchecksum -> bool = "rdbchecksum";
+    /// Version of the snapshots that are written.
+    choice rdb_version -> RdbVersion = "rdb-version";
+    /// Microseconds that loading a key takes at least; negative for so many keys a microsecond.
+    int key_load_delay -> i64 = "key-load-delay";
+    /// The same of saving.
+    int rdb_key_save_delay -> i64 = "rdb-key-save-delay";
     /// Whether writes are refused while snapshots fail.
     bool stop_writes_on_bgsave_error -> bool = "stop-writes-on-bgsave-error";
     /// Whether effects are logged to a file.

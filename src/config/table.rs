@@ -9,7 +9,7 @@
 
 use super::typed::{
     Appendfsync, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy, OomScoreAdj, Permission,
-    Supervised,
+    RdbVersion, Supervised,
 };
 use super::value::Kind::{self, *};
 use super::value::check;
@@ -318,13 +318,14 @@ pub const TABLE: &[Opt] = options! {
     "dir", Directory, ".", protected: "directory of everything that is written";
     "dbfilename" ["filename"], FileName("dbfilename can't be a path, just a filename"), "dump.rdb", protected: "snapshot file";
     "save", SaveRules, "3600 1 300 100 60 10000", live: "save after so many seconds if so many changes were made";
-    "rdbcompression", Bool, "yes", live inert;
-    "rdbchecksum", Bool, "yes", start inert;
-    "stop-writes-on-bgsave-error", Bool, "yes", live inert;
+    "rdbcompression", Bool, "yes", live: "compress strings in snapshots";
+    "rdbchecksum", Bool, "yes", start: "write a checksum into snapshots, and check it when they are loaded";
+    "rdb-version", Choice(RdbVersion::WORDS), "10", live: "version of the snapshots that are written; all known ones are read";
+    "stop-writes-on-bgsave-error", Bool, "yes", live: "refuse writes after a snapshot has failed, until one succeeds";
     "rdb-del-sync-files", Bool, "no", live inert;
     "rdb-save-incremental-fsync", Bool, "yes", live inert;
     "rdb-version-check", Choice(&["strict", "relaxed"]), "strict", live inert;
-    "sanitize-dump-payload", Choice(&["no", "yes", "clients"]), "no", live inert;
+    "sanitize-dump-payload", Choice(&["no", "yes", "clients"]), "no", live: "check what is restored and loaded in depth; here it always is";
 
     section "Append-only file";
     "appendonly", Bool, "no", live inert;
@@ -437,13 +438,13 @@ pub const TABLE: &[Opt] = options! {
     "debug-context", Text, "", live inert hidden;
     "enable-debug-assert", Bool, "no", start inert hidden;
     "io-threads-always-active", Bool, "no", live inert hidden;
-    "key-load-delay", Int(-INT - 1, INT), "0", live inert hidden;
+    "key-load-delay", Int(-INT - 1, INT), "0", live hidden;
     "loading-process-events-interval-bytes", Int(1024, INT), "2097152", live inert hidden;
     "lua-enable-insecure-api", Bool, "no", protected inert hidden;
     "min-io-threads-avoid-copy-reply", Int(0, INT), "7", live inert hidden;
     "min-string-size-avoid-copy-reply", Int(0, INT), "16384", live inert hidden;
     "min-string-size-avoid-copy-reply-threaded", Int(0, INT), "65536", live inert hidden;
-    "rdb-key-save-delay", Int(-INT - 1, INT), "0", live inert hidden;
+    "rdb-key-save-delay", Int(-INT - 1, INT), "0", live hidden;
     "use-exit-on-panic", Bool, "no", live inert hidden;
     "watchdog-period", Int(0, INT), "0", live inert hidden;
 };

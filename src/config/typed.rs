@@ -222,6 +222,18 @@ choices! {
         Local = "local",
     }
 
+    /// The version of the snapshots that are written.
+    RdbVersion {
+        /// What Redis from 7.0 on and Valkey read.
+        V10 = "10",
+        /// What Redis from 7.2 on and Valkey read.
+        V11 = "11",
+        /// What Redis from 7.4 on reads.
+        V12 = "12",
+        /// What Valkey from 9.0 on reads.
+        Valkey80 = "80",
+    }
+
     /// When the append-only file is synced.
     Appendfsync {
         /// Once a second.

@@ -1,0 +1,224 @@
+//! LZF, the format in which strings are compressed: runs of up to 32 bytes as they are, and references
+//! of 3 to 264 bytes to what stands at most 8 KiB before.
+//!
+//! The crate `lzf` is what the tests compare with. It is not what runs here, because it makes and clears
+//! a hash table of 512 KiB per string: 10.5 us for one of 64 bytes, 52 s for five million of them. Here
+//! the table stays: its entries count on from string to string, so that what earlier strings left behind
+//! lies before the string under way and is no match, and nothing has to be cleared. The choices are
+//! liblzf's as Redis builds it, and so are the bytes, which DUMP shows to clients.
+
+use super::Reason;
+
+/// Bits of a hash.
+const HASH_BITS: u32 = 16;
+/// How far back a reference reaches.
+const DISTANCE_MAX: usize = 1 << 13;
+/// Longest run of bytes as they are.
+const RUN_MAX: usize = 1 << 5;
+/// Longest reference.
+const REFERENCE_MAX: usize = (1 << 8) + (1 << 3);
+/// Bytes that the longest reference takes; and that the shortest refers to.
+const REFERENCE_LEN: usize = 3;
+
+/// Most bytes that `len` compressed bytes can become.
+#[inline]
+pub fn most(len: u64) -> u64 {
+    len.saturating_mul((REFERENCE_MAX / REFERENCE_LEN) as u64)
+}
+
+/// Decompresses what becomes `len` bytes, which are at most what [`most`] says.
+pub fn decompress(compressed: &[u8], len: usize) -> Result<Vec<u8>, Reason> {
+    let mut out = Vec::with_capacity(len);
+    let mut rest = compressed;
+    while let Some((&control, after)) = rest.split_first() {
+        let control = usize::from(control);
+        if control < RUN_MAX {
+            let (run, after) = after.split_at_checked(control + 1).ok_or(Reason::Lzf)?;
+            if run.len() > len - out.len() {
+                return Err(Reason::Lzf);
+            }
+            out.extend_from_slice(run);
+            rest = after;
+            continue;
+        }
+        let (more, after) = match control >> 5 {
+            7 => after.split_first().map(|(more, after)| (usize::from(*more), after)),
+            _ => Some((0, after)),
+        }
+        .ok_or(Reason::Lzf)?;
+        let (&low, after) = after.split_first().ok_or(Reason::Lzf)?;
+        let count = (control >> 5) + 2 + more;
+        let distance = ((control & 0x1f) << 8 | usize::from(low)) + 1;
+        let from = out.len().checked_sub(distance).ok_or(Reason::Lzf)?;
+        if count > len - out.len() {
+            return Err(Reason::Lzf);
+        }
+        if distance >= count {
+            out.extend_from_within(from..from + count);
+        } else {
+            // What is copied overlaps what it becomes: a pattern that is repeated.
+            for at in from..from + count {
+                out.push(out[at]);
+            }
+        }
+        rest = after;
+    }
+    if out.len() == len { Ok(out) } else { Err(Reason::Lzf) }
+}
+
+/// Compresses strings, one after the other.
+#[derive(Debug, Default)]
+pub struct Compressor {
+    /// By the hash of three bytes, where they were seen last: at this position, counted over all strings.
+    /// Empty until there is something to compress.
+    seen: Vec<u32>,
+    /// The position at which the next string begins.
+    begin: u32,
+    out: Vec<u8>,
+}
+
+impl Compressor {
+    /// Compresses `bytes` into at most `room` bytes, if that is possible.
+    pub fn compress(&mut self, bytes: &[u8], room: usize) -> Option<&[u8]> {
+        let begin = self.place(bytes.len())?;
+        let Compressor { seen, out, .. } = self;
+        let seen: &mut [u32; 1 << HASH_BITS] = seen.as_mut_slice().try_into().ok()?;
+        out.clear();
+        // A run begins with a byte that says how long it is, which is known at its end.
+        out.push(0);
+        let (mut run, mut at) = (0, 0);
+        let end = bytes.len() - 2;
+        let mut hash = first(bytes, at);
+        while at < end {
+            hash = next(hash, bytes, at);
+            let last = std::mem::replace(&mut seen[slot(hash)], begin + at as u32);
+            // The first place of a string is none that is referred to.
+            let from = last.wrapping_sub(begin) as usize;
+            let is_match = last > begin
+                && at - from <= DISTANCE_MAX
+                && bytes[from..from + 3] == bytes[at..at + 3];
+            if !is_match {
+                if out.len() >= room {
+                    return None;
+                }
+                put_literal(out, &mut run, bytes[at]);
+                at += 1;
+                continue;
+            }
+            end_run(out, &mut run);
+            if out.len() + REFERENCE_LEN + 1 >= room {
+                return None;
+            }
+            let count = matching(bytes, from, at);
+            put_reference(out, at - from, count);
+            out.push(0);
+            at += count;
+            if at >= end {
+                break;
+            }
+            // Of what is referred to, the last two places are remembered.
+            hash = first(bytes, at - 2);
+            for place in [at - 2, at - 1] {
+                hash = next(hash, bytes, place);
+                seen[slot(hash)] = begin + place as u32;
+            }
+        }
+        // At most three bytes are missing.
+        if out.len() + 3 > room {
+            return None;
+        }
+        for byte in &bytes[at..] {
+            put_literal(out, &mut run, *byte);
+        }
+        end_run(out, &mut run);
+        Some(out)
+    }
+
+    /// Where a string of `len` bytes begins, if it is one that can be compressed.
+    fn place(&mut self, len: usize) -> Option<u32> {
+        if len < REFERENCE_LEN {
+            return None;
+        }
+        let len = u32::try_from(len).ok()?;
+        if self.seen.is_empty() || self.begin.checked_add(len).is_none() {
+            self.seen.clear();
+            self.seen.resize(1 << HASH_BITS, 0);
+            self.begin = 0;
+        }
+        let begin = self.begin;
+        self.begin += len;
+        Some(begin)
+    }
+}
+
+/// What the hash of the three bytes at `at` begins with.
+#[inline]
+fn first(bytes: &[u8], at: usize) -> u32 {
+    u32::from(bytes[at]) << 8 | u32::from(bytes[at + 1])
+}
+
+/// The hash of the three bytes at `at`, given that of those one before.
+#[inline]
+fn next(before: u32, bytes: &[u8], at: usize) -> u32 {
+    before << 8 | u32::from(bytes[at + 2])
+}
+
+/// Where a hash has its place in the table.
+#[inline]
+fn slot(hash: u32) -> usize {
+    let mixed = (hash >> (24 - HASH_BITS)).wrapping_sub(hash.wrapping_mul(5));
+    (mixed & ((1 << HASH_BITS) - 1)) as usize
+}
+
+/// How many bytes at `at` are those at `from`, of which three are known to be; at most what a reference
+/// reaches. The last two bytes of a string are left out, unless 19 or 20 are left: liblzf compares the
+/// first 19 at one go.
+#[inline]
+fn matching(bytes: &[u8], from: usize, at: usize) -> usize {
+    let most = match bytes.len() - at - 2 {
+        17..=18 => 19,
+        most => most.min(REFERENCE_MAX),
+    };
+    let mut count = 3;
+    while count < most && bytes[from + count] == bytes[at + count] {
+        count += 1;
+    }
+    count
+}
+
+/// Appends a byte to the run under way.
+#[inline]
+fn put_literal(out: &mut Vec<u8>, run: &mut usize, byte: u8) {
+    out.push(byte);
+    *run += 1;
+    if *run == RUN_MAX {
+        end_run(out, run);
+        out.push(0);
+    }
+}
+
+/// Says how long the run under way is, or takes it back if it is empty.
+#[inline]
+fn end_run(out: &mut Vec<u8>, run: &mut usize) {
+    match *run {
+        0 => _ = out.pop(),
+        len => {
+            let begin = out.len() - len - 1;
+            out[begin] = (len - 1) as u8;
+        }
+    }
+    *run = 0;
+}
+
+/// Appends a reference to `count` bytes that lie `distance` before.
+#[inline]
+fn put_reference(out: &mut Vec<u8>, distance: usize, count: usize) {
+    let (distance, count) = (distance - 1, count - 2);
+    let high = (distance >> 8) as u8;
+    if count < 7 {
+        out.push((count << 5) as u8 | high);
+    } else {
+        out.extend_from_slice(&[7 << 5 | high, (count - 7) as u8]);
+    }
+    out.push(distance as u8);
+}
