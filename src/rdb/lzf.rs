@@ -8,6 +8,7 @@
 //! liblzf's as Redis builds it, and so are the bytes, which DUMP shows to clients.
 
 use super::Reason;
+use bytes::BytesMut;
 
 /// Bits of a hash.
 const HASH_BITS: u32 = 16;
@@ -132,6 +133,18 @@ impl Compressor {
         }
         end_run(out, &mut run);
         Some(out)
+    }
+
+    /// Appends what `bytes` become, if need be as they are.
+    pub fn append(&mut self, bytes: &[u8], to: &mut BytesMut) {
+        // Each run that is not compressed takes a byte more.
+        if let Some(compressed) = self.compress(bytes, bytes.len() + bytes.len() / RUN_MAX + 16) {
+            return to.extend_from_slice(compressed);
+        }
+        for run in bytes.chunks(RUN_MAX) {
+            to.extend_from_slice(&[(run.len() - 1) as u8]);
+            to.extend_from_slice(run);
+        }
     }
 
     /// Where a string of `len` bytes begins, if it is one that can be compressed.

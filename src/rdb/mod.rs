@@ -15,6 +15,7 @@
 
 mod checksum;
 mod fault;
+mod long;
 mod lzf;
 mod opcode;
 pub mod read;
@@ -26,6 +27,7 @@ mod write;
 
 pub use checksum::Checksum;
 pub use fault::{Fault, Reason, RestoreError};
+pub use long::{Long, Step as LongStep};
 pub use read::Value;
 pub use shape::type_name;
 pub use split::{Item, Record, Splitter};

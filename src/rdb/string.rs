@@ -256,8 +256,14 @@ pub fn put_plain(out: &mut impl BufMut, bytes: &[u8]) {
 /// Appends a compressed string.
 #[inline]
 pub fn put_lzf(out: &mut impl BufMut, compressed: &[u8], len: usize) {
-    out.put_u8(SHORT_FORM << 6 | LZF);
-    put_length(out, compressed.len() as u64);
-    put_length(out, len as u64);
+    put_lzf_lengths(out, compressed.len(), len);
     out.put_slice(compressed);
+}
+
+/// Appends what stands before a compressed string.
+#[inline]
+pub fn put_lzf_lengths(out: &mut impl BufMut, compressed_len: usize, len: usize) {
+    out.put_u8(SHORT_FORM << 6 | LZF);
+    put_length(out, compressed_len as u64);
+    put_length(out, len as u64);
 }

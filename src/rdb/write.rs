@@ -25,7 +25,7 @@ const INT_TEXT_MAX: usize = 11;
 const PLAIN_MAX: usize = 20;
 
 /// Bytes that compressing a string has to save.
-const SAVED_MIN: usize = 4;
+pub(super) const SAVED_MIN: usize = 4;
 
 /// Bytes of a record besides its key and value, at most: expiry 9, usage 10, type 1, two lengths of 9.
 const RECORD_OVERHEAD: usize = 9 + 10 + 1 + 2 * 9;
@@ -35,7 +35,7 @@ const RECORD_OVERHEAD: usize = 9 + 10 + 1 + 2 * 9;
 #[derive(Debug)]
 pub struct Writer {
     /// What compresses strings, if anything does.
-    lzf: Option<lzf::Compressor>,
+    pub(super) lzf: Option<lzf::Compressor>,
 }
 
 impl Writer {
@@ -89,7 +89,20 @@ impl Writer {
         expiry_ms: Option<i64>,
         usage: Usage,
     ) {
-        out.reserve(RECORD_OVERHEAD + key.len() + value.len());
+        out.reserve(value.len());
+        self.begin_record(out, key, expiry_ms, usage);
+        self.value(out, value);
+    }
+
+    /// A string's record without its value, for who writes that in pieces ([`super::Long`]).
+    pub fn begin_record(
+        &mut self,
+        out: &mut BytesMut,
+        key: &[u8],
+        expiry_ms: Option<i64>,
+        usage: Usage,
+    ) {
+        out.reserve(RECORD_OVERHEAD + key.len());
         if let Some(at_ms) = expiry_ms {
             out.put_u8(opcode::EXPIRE_MS);
             out.put_i64_le(at_ms);
@@ -104,7 +117,6 @@ impl Writer {
         }
         out.put_u8(opcode::STRING);
         self.text(out, key);
-        self.value(out, value);
     }
 
     /// What DUMP says of a value: its type, its bytes, the version and a checksum. The version is that

@@ -466,7 +466,7 @@ mod tests {
             let mut mark = Mark::default();
             for round in 0..3 {
                 mark = mark.next();
-                let mut insert = |table: &mut Table, key: &str| {
+                let insert = |table: &mut Table, key: &str| {
                     let hash = hash::of(key.as_bytes());
                     if table.find(hash, key.as_bytes()).is_none() {
                         let entry = Entry::new(key.as_bytes(), New::Int(1), None, 0);
