@@ -23,6 +23,7 @@
 //! | 4 | [`command`] | every command, declared once, beside its handler |
 //! | 4 | [`exposition`] | the server for those who watch it: metrics, health, a page |
 //! | 5 | [`route`] | who runs what where, and in which order |
+//! | 6 | [`persist`] | what lasts: an input of bytes becomes keys |
 //! | 7 | [`server`] | io_uring, sockets, threads: the world |
 //!
 //! # The journey of one request
@@ -73,6 +74,7 @@ pub mod config;
 pub mod exposition;
 pub mod instance;
 pub mod metrics;
+pub mod persist;
 pub mod rdb;
 pub mod resp;
 pub mod route;
