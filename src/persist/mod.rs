@@ -1,5 +1,6 @@
-//! Floor 6: what lasts: snapshots of all shards as RDB, and loading them again. Sans-IO: files and
-//! clocks are the next floor's.
+//! Floor 6: what lasts: snapshots of all shards as RDB, and loading them again. State machines between
+//! the data and an input or output of bytes; who reads and writes files is [`crate::server`].
 
+pub mod loader;
 mod producer;
 pub mod snapshot;

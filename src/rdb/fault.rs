@@ -49,6 +49,20 @@ pub enum Reason {
     /// Data of a module that are not written as the format says.
     #[error("Corrupt module data")]
     Module,
+    /// A key that stands in the input twice, or that is there already.
+    #[error("Duplicate key")]
+    Duplicate,
+    /// A database that this server does not have.
+    #[error("Database {number} where this server is configured to handle {count} databases")]
+    Database {
+        /// Its number.
+        number: u64,
+        /// How many there are.
+        count: u64,
+    },
+    /// A key or a string that is longer than one can be here.
+    #[error("A string of {0} bytes, which is longer than one can be")]
+    StringTooLong(u64),
     /// The bytes are not those that were written.
     #[error("Wrong RDB checksum expected: ({expected:x}) but got ({found:x})")]
     Checksum {

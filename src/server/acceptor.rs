@@ -21,7 +21,7 @@ pub struct Acceptor {
     open: Slab<Arc<Listener>>,
     /// The way to each shard (not to itself).
     pub ways: Vec<Option<Producer<Handover>>>,
-    /// Called once every shard is there and before anybody is let in.
+    /// Called when the data is there.
     opening: fn(&Instance, &[Arc<Listener>]),
 }
 
@@ -35,8 +35,8 @@ impl Acceptor {
         Acceptor { listeners, seen: 0, open: Slab::new(), ways, opening }
     }
 
-    /// Says that every shard is there and clients are about to be let in.
-    pub fn announce(&self, instance: &Instance) {
+    /// Says that the data is there and clients are served.
+    pub fn open(&self, instance: &Instance) {
         (self.opening)(instance, &self.listeners.list());
     }
 

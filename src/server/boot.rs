@@ -7,14 +7,16 @@ use super::neighbours::Neighbours;
 use super::process::{self, PidFile};
 use super::ring::{self, Ring};
 use super::shard_loop::ShardLoop;
+use super::shard_loop::load::LoadError;
 use super::supervise::{self, Supervisor};
-use super::{admin, background, crash, host, logs, title};
+use super::{admin, background, crash, files, host, logs, title};
 use crate::base::limits;
 use crate::base::version::VERSION;
 use crate::command;
 use crate::config::value::io_reason;
 use crate::config::{Config, ConfigError};
 use crate::instance::{Identity, Instance};
+use crate::persist::loader;
 use crate::route::mailbox;
 use glommio::{LocalExecutorBuilder, Placement};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -64,6 +66,9 @@ pub enum BootError {
     /// A shard's thread could not be started or has failed.
     #[error("A shard has failed: {0}")]
     Shard(String),
+    /// The data that was saved cannot be loaded.
+    #[error("{0}. Exiting.")]
+    Load(std::io::Error),
     /// A thread beside the shards could not be started.
     #[error("Can't start a thread: {0}")]
     Thread(std::io::Error),
@@ -111,6 +116,7 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
     }
     log_start(&config, shards);
     let pid_file = PidFile::write(&config, in_background);
+    files::remove_left_over(&config.dir().join(config.dbfilename()));
     let listeners = listen::open(&config).map_err(BootError::Listen)?;
     let admin = admin::listen(&config).map_err(BootError::Listen)?;
     let instance = Arc::new(Instance::new(config, shards, command::all().len(), identity()));
@@ -129,10 +135,8 @@ pub fn serve(mut config: Config) -> Result<(), BootError> {
     Ok(())
 }
 
-/// Every shard is there; clients are let in as soon as this returns.
+/// The data is there, and clients are served.
 fn open(instance: &Instance, listeners: &[Arc<Listener>]) {
-    instance.metrics.note_startup();
-    tracing::info!("Server initialized");
     let mut kinds: Vec<&str> = listeners.iter().map(|listener| listener.kind()).collect();
     kinds.dedup();
     for kind in kinds {
@@ -156,8 +160,9 @@ fn run_shards(
     ways[0] = None;
     let mut acceptor = Some(Acceptor::new(listeners, ways, open));
     let mut threads = Vec::with_capacity(shards);
-    for (number, mail) in mailbox::exchange(shards, limits::MAILBOX_BATCHES).into_iter().enumerate()
-    {
+    let places = loader::exchange(shards).into_iter();
+    let mail = mailbox::exchange(shards, limits::MAILBOX_BATCHES).into_iter();
+    for (number, (mail, place)) in mail.zip(places).enumerate() {
         let (instance, neighbours) = (Arc::clone(instance), Arc::clone(&neighbours));
         let (acceptor, arrivals) = (acceptor.take(), arrivals.remove(0));
         // More shards than cores run wherever there is room.
@@ -170,12 +175,15 @@ fn run_shards(
             .preempt_timer(NEVER)
             .blocking_thread_pool_placement(glommio::PoolPlacement::Unbound(1))
             .spawn(move || async move {
-                let shard = ShardLoop::new(number, mail, instance, neighbours, acceptor, arrivals);
+                let shard =
+                    ShardLoop::new(number, mail, instance, neighbours, acceptor, arrivals, place);
                 let result = match shard {
                     Ok(shard) => background::in_the_foreground(shard.run()).await,
                     Err(error) => Err(error),
                 };
-                if let Err(error) = &result {
+                if let Err(error) = &result
+                    && !is_load_error(error)
+                {
                     // One shard that cannot go on ends all: half a keyspace is none.
                     tracing::error!("Shard {number} cannot go on: {error}");
                     others.fail();
@@ -189,11 +197,17 @@ fn run_shards(
     for thread in threads {
         match thread.join() {
             Ok(Ok(())) => {}
+            Ok(Err(error)) if is_load_error(&error) => outcome = Err(BootError::Load(error)),
             Ok(Err(error)) => outcome = Err(BootError::Shard(error.to_string())),
             Err(error) => outcome = Err(BootError::Shard(error.to_string())),
         }
     }
     outcome
+}
+
+/// Whether a shard has ended because there is no data to be served. It has seen to the others' end.
+fn is_load_error(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<LoadError>())
 }
 
 /// The cores this process may run on.

@@ -29,6 +29,9 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// Requests under way at a time.
 const DEPTH: usize = 4;
 
+/// What a file's other name ends with, behind the process that writes it.
+const TEMPORARY: &str = ".tmp";
+
 /// How a file is accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -79,7 +82,7 @@ impl AtomicFile {
         // glommio opens nothing by a name that is relative to the working directory.
         let path = &std::path::absolute(path)?;
         let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
+        name.push(format!(".{}{TEMPORARY}", std::process::id()));
         let temporary = path.with_file_name(name);
         std::fs::File::create(&temporary)?;
         let access = Access::of(&temporary);
@@ -142,6 +145,32 @@ impl AtomicFile {
         directory.sync().await?;
         Ok(directory.close().await?)
     }
+}
+
+/// Removes what processes have left that were killed while they wrote the file at a path: what has its
+/// other name, with the number of a process that does not live. (This one has begun none yet, so what
+/// has its number is of one before it. In a container all have the same.)
+pub fn remove_left_over(path: &Path) {
+    let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else { return };
+    // What cannot be listed, or removed, is in nobody's way but the disk's.
+    let Ok(list) = std::fs::read_dir(parent) else { return };
+    for found in list.flatten() {
+        let other = found.file_name();
+        let Some(process) = writer_of(other.as_encoded_bytes(), name.as_encoded_bytes()) else {
+            continue;
+        };
+        let is_ours = process == std::process::id();
+        let lives = || Path::new(&format!("/proc/{process}")).exists();
+        if (is_ours || !lives()) && std::fs::remove_file(found.path()).is_ok() {
+            tracing::info!("Removed {}, left by a process that is gone", other.display());
+        }
+    }
+}
+
+/// The process that writes a file of a name under this other name, if it is one.
+fn writer_of(other: &[u8], name: &[u8]) -> Option<u32> {
+    let rest = other.strip_prefix(name)?.strip_prefix(b".")?;
+    str::from_utf8(rest.strip_suffix(TEMPORARY.as_bytes())?).ok()?.parse().ok()
 }
 
 /// Removes a file, if it is there.
@@ -285,6 +314,22 @@ mod tests {
             drop(file);
             assert_eq!(names(&place), ["dump"]);
             assert_eq!(std::fs::read(place.join("dump")).expect("read it"), b"old");
+        });
+    }
+
+    #[test]
+    fn what_a_killed_process_has_left_is_removed() {
+        run("left", |place| async move {
+            let own = format!("dump.rdb.{}.tmp", std::process::id());
+            // The first process lives as long as anything does; the other number no process has.
+            let others = ["dump.rdb.1.tmp", "dump.rdb.x.tmp", "dump.rdb.4194999", "other.4194999.tmp"];
+            for name in others.iter().copied().chain([own.as_str(), "dump.rdb.4194999.tmp"]) {
+                std::fs::write(place.join(name), "half").expect("a file");
+            }
+            remove_left_over(&place.join("dump.rdb"));
+            let mut left = names(&place);
+            left.sort();
+            assert_eq!(left, others);
         });
     }
 

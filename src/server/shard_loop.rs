@@ -5,6 +5,7 @@
 //!     make way           while background work is outstanding: the one `.await`
 //!     ring.turn()        sends go out, completions come in: one call; here, and only here, it waits
 //!     read the clock
+//!     load               this shard's part of it, while data is being loaded
 //!     mail               what other shards ask and answer, up to the cut
 //!     feed               what clients have sent, as far as the turn's time allows: run what is
 //!                        ours, batch what is not
@@ -16,6 +17,7 @@
 
 mod departure;
 mod input;
+pub mod load;
 mod output;
 mod stop;
 mod upkeep;
@@ -33,12 +35,14 @@ use crate::base::doing;
 use crate::base::limits;
 use crate::base::ticks;
 use crate::instance::Instance;
+use crate::persist::loader::Place;
 use crate::resp::ReplyBuf;
 use crate::route::client::ClientKey;
 use crate::route::mailbox::{Mailbox, Waiting};
 use crate::route::node::Node;
 use crate::session::About;
 use input::{Budget, Input};
+use load::{LoadError, Loads};
 use rtrb::Consumer;
 use slab::Slab;
 use std::collections::VecDeque;
@@ -79,6 +83,9 @@ pub struct ShardLoop {
     budget: Budget,
     background: Background,
     drill: Option<Drill>,
+    load: Loads,
+    /// Why there is no data to be served.
+    load_error: Option<LoadError>,
     stop: Option<Stop>,
     /// Clients to be sent their replies this turn.
     dirty: Vec<ClientKey>,
@@ -106,6 +113,7 @@ impl ShardLoop {
         neighbours: Arc<Neighbours>,
         acceptor: Option<Acceptor>,
         arrivals: Consumer<Handover>,
+        place: Place,
     ) -> std::io::Result<ShardLoop> {
         let ring = Ring::new()?;
         neighbours.arrive(number, &ring);
@@ -128,6 +136,8 @@ impl ShardLoop {
             budget: Budget::new(),
             background: Background::new(),
             drill: None,
+            load: Loads::new(place),
+            load_error: None,
             stop: None,
             dirty: Vec::new(),
             pool: Vec::new(),
@@ -150,15 +160,18 @@ impl ShardLoop {
     /// see [`super::background`]).
     ///
     /// # Errors
-    /// When the kernel refuses the ring's one call: the shard cannot go on.
+    /// When the kernel refuses the ring's one call: the shard cannot go on. On the first shard, when
+    /// the data cannot be loaded: a [`LoadError`].
     pub async fn run(mut self) -> std::io::Result<()> {
         doing::shard(self.number);
-        if let Some(acceptor) = &self.acceptor {
-            // Nobody is let in before every shard is there to serve its keys.
+        if self.acceptor.is_some() {
+            // Nobody is let in before every shard is there.
             while self.neighbours.is_assembling() && !self.instance.stopping() {
                 std::thread::sleep(std::time::Duration::from_micros(200));
             }
-            acceptor.announce(&self.instance);
+            self.instance.metrics.note_startup();
+            tracing::info!("Server initialized");
+            self.load_at_start();
             self.follow_listeners();
         }
         let mut busy = true;
@@ -182,9 +195,10 @@ impl ShardLoop {
                 self.background.make_way(now_ns).await;
             }
         };
+        let error = self.load_error.take();
         // Others may still be using what is this shard's: it goes with the process.
         std::mem::forget(self);
-        result
+        error.map_or(result, |error| Err(std::io::Error::other(error)))
     }
 
     /// Waits for news, unless there is more to do at once, and does what there is to do. Returns
@@ -194,7 +208,9 @@ impl ShardLoop {
         let began = if waits { clock::monotonic_ns() } else { 0 };
         let wait = match waits {
             false => Wait::No,
-            true if self.background.is_outstanding() => Wait::AtMostUs(background::WAIT_US),
+            true if self.background.is_outstanding() || self.load.is_reading() => {
+                Wait::AtMostUs(background::WAIT_US)
+            }
             true => Wait::ForNews,
         };
         self.ring.turn(wait, &mut self.events)?;
@@ -260,6 +276,9 @@ impl ShardLoop {
             self.follow_listeners();
         }
         self.evict_clients();
+        if self.node.is_loading() && !self.is_stopping() {
+            busy |= self.load();
+        }
         self.drill();
         self.node.publish_metrics();
         let is_stamped = self.neighbours.count() > 1 || self.node.gate().waits_for_safety();

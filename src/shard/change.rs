@@ -22,6 +22,7 @@ use super::journal::Journal;
 use super::table::{Due, Mark, POSITION_END, Place, Table};
 use super::watch::Watches;
 use crate::base::key::Key;
+use crate::value::New;
 
 /// Sums over all entries of a database, kept by taking off the old entry of each change and adding
 /// the new one.
@@ -245,6 +246,34 @@ impl Shard {
         let place = table.insert(key.hash(), entry, code, self.snapshot.mark);
         self.changes.after(db, key.bytes(), event, true);
         place
+    }
+
+    /// Puts a key that an input brings along. That is no change of a command: it is not counted, and
+    /// nobody hears of it. One that is there already is replaced, or stays; returns whether the new
+    /// one is there.
+    pub fn load(
+        &mut self,
+        db: usize,
+        key: Key,
+        value: New,
+        expiry: Option<i64>,
+        access: u32,
+        replaces: bool,
+    ) -> bool {
+        self.note(db);
+        let code = code_of(expiry, self.now.unix_ms);
+        let Database { table, sums, .. } = &mut self.databases[db];
+        if let Some(place) = table.find(key.hash(), key.bytes()) {
+            if !replaces {
+                return false;
+            }
+            sums.before(&table.get(place));
+            drop(table.remove(key.hash(), place));
+        }
+        let entry = Entry::new(key.bytes(), value, expiry, access);
+        sums.after(&entry);
+        table.insert(key.hash(), entry, code, self.snapshot.mark);
+        true
     }
 
     /// Changes a key where it is. Its name stays.
@@ -479,7 +508,6 @@ mod tests {
     use crate::base::clock::Now;
     use crate::base::hash::Random;
     use crate::shard::db::Ttl;
-    use crate::value::New;
 
     const START_MS: i64 = 1_000_000;
 

@@ -11,6 +11,7 @@ use super::table::{Lent, Place, Table};
 use super::{Settings, Shard};
 use crate::base::hash::Random;
 use crate::base::key::Key;
+use crate::rdb::Usage;
 use crate::value::{Kind, New, string};
 
 /// What becomes of a key's expiry when its value is set.
@@ -400,6 +401,24 @@ impl Db<'_> {
         match self.shard.settings.lfu {
             None => access_now(self.now_ms()),
             Some(_) => lfu_minutes(self.now_ms()) << 8 | LFU_START,
+        }
+    }
+}
+
+impl Shard {
+    /// What the access field says of a key that comes from elsewhere, where it was used so. What is
+    /// said for the other kind of eviction says nothing here: it counts as used now.
+    pub fn access_of(&self, usage: Usage) -> u32 {
+        let now_ms = self.now.unix_ms;
+        match (self.settings.lfu, usage) {
+            (Some(_), Usage::Freq(count)) => lfu_minutes(now_ms) << 8 | u32::from(count),
+            (Some(_), _) => lfu_minutes(now_ms) << 8 | LFU_START,
+            (None, Usage::Idle(seconds)) => {
+                // Longer ago than can be said is as long ago as can be said.
+                let seconds = u32::try_from(seconds).unwrap_or(ACCESS_MASK).min(ACCESS_MASK);
+                access_now(now_ms).wrapping_sub(seconds) & ACCESS_MASK
+            }
+            (None, _) => access_now(now_ms),
         }
     }
 }

@@ -110,6 +110,7 @@ impl ShardLoop {
         if self.number == 0 {
             supervise::stopping();
         }
+        self.load.cut_short();
         self.stop = Some(Stop {
             phase: Phase::Drain,
             began_ns: clock::monotonic_ns(),
