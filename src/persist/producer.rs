@@ -28,9 +28,9 @@ struct Running {
     /// Long strings whose records have yet to be written.
     long: VecDeque<Owed>,
     /// The one that is being written.
-    sending: Option<Long>,
+    sending: Option<(Owed, Long)>,
     /// What is ready to go.
-    ready: VecDeque<Bytes>,
+    ready: VecDeque<Piece>,
     /// Whether all has been read.
     is_read: bool,
 }
@@ -139,33 +139,35 @@ impl Running {
 
     /// Sends what is ready; returns whether that was all.
     fn send_ready(&mut self, queue: &mut rtrb::Producer<Piece>) -> bool {
-        while let Some(chunk) = self.ready.pop_front() {
-            // One place is the end's.
-            if queue.slots() < 2 {
-                self.ready.push_front(chunk);
-                return false;
-            }
-            _ = queue.push(Piece::Chunk(chunk));
+        // One place is the end's.
+        while queue.slots() >= 2 {
+            let Some(piece) = self.ready.pop_front() else { return true };
+            _ = queue.push(piece);
         }
-        true
+        self.ready.is_empty()
     }
 
     /// Goes on with a few keys, or a piece of a long string.
     fn step(&mut self, shard: &mut Shard) {
         let Running { record, long, sending, ready, is_read } = self;
-        if let Some(value) = sending {
+        if let Some((owed, value)) = sending {
             match value.step(&mut record.writer) {
                 LongStep::Working => {}
-                LongStep::Send(piece) => ready.push_back(piece),
-                LongStep::Over => *sending = None,
+                LongStep::Head(head) => {
+                    record.begin(owed, &head);
+                    ready.push_back(Piece::Part(record.chunk()));
+                }
+                LongStep::Piece(piece, false) => ready.push_back(Piece::Part(piece)),
+                LongStep::Piece(piece, true) => {
+                    ready.push_back(Piece::Chunk(piece));
+                    *sending = None;
+                }
             }
             return;
         }
         if let Some(owed) = long.pop_front() {
-            record.begin(&owed);
-            // What follows it in the stream does not go through `out`.
-            ready.push_back(record.chunk());
-            *sending = Some(Long::new(&record.writer, owed.value));
+            let value = Long::new(&record.writer, Arc::clone(&owed.value));
+            *sending = Some((owed, value));
             return;
         }
         let more = shard.snapshot_step(|database, entry| {
@@ -185,7 +187,7 @@ impl Running {
         });
         *is_read = !more && long.is_empty();
         if record.out.len() >= CHUNK_BYTES || (*is_read && !record.out.is_empty()) {
-            ready.push_back(record.chunk());
+            ready.push_back(Piece::Chunk(record.chunk()));
         }
     }
 }
@@ -205,10 +207,12 @@ impl Recorder {
         writer.record(out, entry.key(), &entry.string(), entry.expiry(), usage);
     }
 
-    fn begin(&mut self, owed: &Owed) {
+    /// Begins the record of a long string; `head` is what its value begins with.
+    fn begin(&mut self, owed: &Owed, head: &[u8]) {
         self.select(owed.database);
         let Recorder { writer, out, .. } = self;
         writer.begin_record(out, &owed.key, owed.expiry_ms, owed.usage);
+        out.extend_from_slice(head);
     }
 
     /// What is said of how a key was used.

@@ -38,8 +38,10 @@ pub const CHUNKS: usize = 4;
 pub(super) enum Piece {
     /// What there was at the cut.
     Cut(Cut),
-    /// Records, behind their SELECTDB.
+    /// Records, behind their SELECTDB; or the last part of one.
     Chunk(Bytes),
+    /// Some of a record that is longer than a chunk: what this shard says next belongs behind it.
+    Part(Bytes),
     /// All has been said.
     End,
     /// No more will be said.
@@ -124,7 +126,8 @@ pub fn connect(shards: usize) -> (Vec<Producer>, Collector) {
             (Producer::new(number, to, Arc::clone(&shared)), from)
         })
         .unzip();
-    (producers, Collector { queues, shared, state: State::Idle, next: 0 })
+    let (state, next) = (State::Idle, 0);
+    (producers, Collector { queues, shared, state, next, has_begun_record: false })
 }
 
 /// What takes the stream: a file, or the sockets of replicas.
@@ -179,6 +182,8 @@ pub struct Collector {
     state: State,
     /// The shard that is asked first.
     next: usize,
+    /// Whether it is asked alone, since half a record of its is in the stream.
+    has_begun_record: bool,
 }
 
 #[derive(Debug)]
@@ -242,6 +247,7 @@ impl Collector {
             State::Streaming(stream) => stream.missing,
         };
         self.shared.is_given_up.store(true, Ordering::Release);
+        self.has_begun_record = false;
         self.state = State::GivingUp { missing };
     }
 
@@ -290,7 +296,9 @@ impl Collector {
             };
             let Some(piece) = piece else { return Collected::More };
             match (&mut self.state, piece) {
-                (State::Streaming(stream), Piece::Chunk(chunk)) => stream.send(sink, chunk),
+                (State::Streaming(stream), Piece::Chunk(chunk) | Piece::Part(chunk)) => {
+                    stream.send(sink, chunk);
+                }
                 (State::Streaming(stream), Piece::End) => {
                     stream.missing -= 1;
                     if stream.missing == 0 {
@@ -309,10 +317,17 @@ impl Collector {
         let shards = self.queues.len();
         for _ in 0..shards {
             let at = self.next;
-            self.next = (at + 1) % shards;
             if let Ok(piece) = self.queues[at].pop() {
+                self.has_begun_record = matches!(piece, Piece::Part(_));
+                if !self.has_begun_record {
+                    self.next = (at + 1) % shards;
+                }
                 return Some(piece);
             }
+            if self.has_begun_record {
+                return None;
+            }
+            self.next = (at + 1) % shards;
         }
         None
     }
