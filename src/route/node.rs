@@ -138,6 +138,10 @@ impl Node {
         self.participant.shard.set_settings(settings);
         self.participant.set_memory_max(self.config.maxmemory());
         self.participant.set_loading(self.instance.persistence().is_loading());
+        let is_failing = self.config.stop_writes_on_bgsave_error()
+            && self.instance.persistence().has_failed()
+            && !self.config.save().is_empty();
+        self.participant.set_failing(is_failing);
         self.observer.follow(&self.config, self.generation);
         self.follow_pause();
         self.follow_timeout();

@@ -224,14 +224,10 @@ impl Shard {
         place.is_some_and(|place| table.get(place).expiry().is_some_and(|at| at < self.now.unix_ms))
     }
 
-    /// One bounded step of work that nobody waits for: what a snapshot that was given up has left,
-    /// freeing flushed tables, removing expired keys. Returns whether there is more to do right now; `pass_done` is set at the end of a pass
+    /// One bounded step of work that nobody waits for: freeing flushed tables, removing expired
+    /// keys. Returns whether there is more to do right now; `pass_done` is set at the end of a pass
     /// over all expiry codes.
     pub fn housekeep(&mut self, pass_done: &mut bool) -> bool {
-        if self.is_sweeping() {
-            self.sweep();
-            return true;
-        }
         if let Some(table) = self.graveyard.last_mut() {
             let before = table.len();
             if table.drain(limits::HOUSEKEEPING_STEP) == 0 {
