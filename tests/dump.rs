@@ -198,20 +198,21 @@ fn corrupt_payloads() {
             assert_eq!(restore(c, &["n", "0"], &good[..at]), footer, "{at} bytes");
         }
         assert_eq!(restore(c, &["n", "0"], &signed(b"\x00\x05hello", 999)), footer);
-        let corrupt: [&[u8]; 10] = [
+        // The peers do not ask whether a value ends where its footer begins, and take nothing for
+        // something compressed.
+        let cut: &[&[u8]] =
+            &[b"\x00\x05hell", b"\x00\x05hello!", b"\x00", b"\x00\xc3\x02\x00\x00a"];
+        let cut = if reference().is_some() { &[] } else { cut };
+        let corrupt: [&[u8]; 6] = [
             b"",
-            b"\x00",
-            b"\x00\x05hell",
-            b"\x00\x05hello!",
             b"\x00\x80\xff\xff\xff\xffhello",
             b"\x00\x81\xff\xff\xff\xff\xff\xff\xff\xffhello",
             b"\x00\xc4hello",
-            // Compressed: to nothing, from nothing, to more than can be, from before the beginning.
-            b"\x00\xc3\x02\x00\x00a",
+            // Compressed: to more than can be, from before the beginning.
             b"\x00\xc3\x03\x81\x00\x00\x00\xff\xff\xff\xff\xff\x00ab",
             b"\x00\xc3\x04\x05\x00a\x20\x07",
         ];
-        for value in corrupt {
+        for value in corrupt.iter().chain(cut) {
             let got = restore(c, &["n", "0"], &signed(value, 10));
             assert_eq!(got, error("ERR Bad data format"), "{}", value.escape_ascii());
         }
@@ -239,7 +240,11 @@ fn the_footers_of_all_peers() {
 }
 
 /// A server of the distribution's package, which ends with its owner.
-struct Peer(std::process::Child, TempDir, u16);
+struct Peer {
+    child: std::process::Child,
+    port: u16,
+    _dir: TempDir,
+}
 
 impl Peer {
     fn start() -> Peer {
@@ -247,7 +252,7 @@ impl Peer {
         let mut command = Command::new(tool("redis-server", "redis-server"));
         command.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string(), "--dir"]);
         let child = command.arg(dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        let peer = Peer(child.expect("start the peer"), dir, port);
+        let peer = Peer { child: child.expect("start the peer"), port, _dir: dir };
         wait_until("the peer answers", || {
             Client::try_connect(port).is_ok_and(|mut c| c.try_cmd(&["PING"]).is_ok())
         });
@@ -257,8 +262,8 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -268,10 +273,10 @@ fn a_real_redis_says_the_same_bytes_and_takes_ours() {
         return;
     }
     let peer = Peer::start();
-    let version = Client::connect(peer.2).cmd(&["INFO", "server"]).text();
+    let version = Client::connect(peer.port).cmd(&["INFO", "server"]).text();
     let same_footer = version.contains("redis_version:7.0.");
     each_client(|c| {
-        let mut real = Client::connect(peer.2);
+        let mut real = Client::connect(peer.port);
         for compression in ["no", "yes"] {
             c.check(&format!("CONFIG SET rdbcompression {compression}"), ok());
             real.check(&format!("CONFIG SET rdbcompression {compression}"), ok());

@@ -129,10 +129,8 @@ impl<'a> Cursor<'a> {
                 self.at += N;
                 Ok(*array)
             }
-            None => {
-                self.claim(N as u64)?;
-                Err(Stop::More)
-            }
+            None if self.claim(N as u64).is_err() => Err(Reason::Truncated.into()),
+            None => Err(Stop::More),
         }
     }
 
