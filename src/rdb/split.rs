@@ -213,6 +213,7 @@ type Step<'a> = Option<Item<'a>>;
 
 impl Parser {
     /// The next item of `bytes`; adds to `consumed` how many of them are done with.
+    #[inline]
     fn next<'a>(
         &mut self,
         bytes: &'a [u8],
