@@ -134,6 +134,7 @@ impl Node {
         settings.bulk_max = usize::try_from(self.config.proto_max_bulk_len()).unwrap_or(usize::MAX);
         let lfu = self.config.maxmemory_policy().word().ends_with("lfu");
         settings.lfu = lfu.then(|| (self.config.lfu_log_factor(), self.config.lfu_decay_time()));
+        settings.compress = self.config.rdbcompression();
         settings.active_expire = self.instance.active_expire();
         self.participant.shard.set_settings(settings);
         self.participant.set_memory_max(self.config.maxmemory());

@@ -18,6 +18,7 @@ use crate::base::hash::Random;
 use crate::base::key::Key;
 use crate::base::limits;
 use crate::base::slot::Layout;
+use crate::rdb;
 use change::{Changes, Database};
 use db::Db;
 use snapshot::Snapshot;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub bulk_max: usize,
     /// `Some` when the eviction policy is an LFU one: counter's log factor and minutes per decay.
     pub lfu: Option<(u32, u32)>,
+    /// Whether strings are compressed where they leave the server (`rdbcompression`).
+    pub compress: bool,
     /// Whether active expiry runs (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: bool,
     /// Whether expired keys stay where they are, unseen, because clients are paused.
@@ -57,6 +60,7 @@ impl Default for Settings {
         Settings {
             bulk_max: limits::BULK_MAX as usize,
             lfu: None,
+            compress: true,
             active_expire: true,
             expiry_paused: false,
         }
@@ -83,6 +87,8 @@ pub struct Shard {
     pass_at: usize,
     /// Scratch of expiry passes.
     found: Vec<usize>,
+    /// What DUMP writes with.
+    dumps: rdb::Writer,
 }
 
 impl Shard {
@@ -109,6 +115,7 @@ impl Shard {
             graveyard: Vec::new(),
             pass_at: 0,
             found: Vec::new(),
+            dumps: rdb::Writer::new(Settings::default().compress),
         }
     }
 
@@ -125,6 +132,9 @@ impl Shard {
 
     /// Follows a change of configuration.
     pub fn set_settings(&mut self, settings: Settings) {
+        if settings.compress != self.settings.compress {
+            self.dumps = rdb::Writer::new(settings.compress);
+        }
         self.settings = settings;
     }
 
