@@ -557,10 +557,10 @@ impl Said {
                 let mib = self.maker_used_bytes as f64 / (1024.0 * 1024.0);
                 tracing::info!("RDB memory usage when created {mib:.2} Mb");
             }
-            b"aof-base" => tracing::info!("RDB is base AOF"),
+            b"aof-base" if text != "0" => tracing::info!("RDB is base AOF"),
             [b'%', ..] => tracing::info!("RDB '{}': {text}", String::from_utf8_lossy(name)),
             // Of no use to anybody who looks at a log.
-            b"redis-bits" | b"repl-stream-db" | b"repl-id" | b"repl-offset" | b"aof-preamble" => {}
+            b"aof-base" | b"redis-bits" | b"repl-stream-db" | b"repl-id" | b"repl-offset" | b"aof-preamble" => {}
             _ => tracing::debug!("Unrecognized RDB AUX field: '{}'", name.escape_ascii()),
         }
     }

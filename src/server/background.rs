@@ -10,7 +10,9 @@
 //!
 //! What glommio 0.9 does that one would not expect, and what is done about it:
 //! - asked to make way before any queue has run, its executor goes to sleep as if it were idle,
-//!   whatever could run. So a [metronome](METRONOME_US) ends that sleep while work is outstanding;
+//!   whatever could run. Only a timer that has not fired yet ends that sleep, so whenever the loop makes
+//!   way it sets [some](BACKSTOPS_US). (One that beats by itself does not do: after a turn that was
+//!   longer than a beat it has fired together with what it was to guard, and a load slept for ever);
 //! - while some queue can always run, it looks for completions of I/O only when its timer says so,
 //!   and what it sets that timer to depends on which queues happen to be able to run when it has just
 //!   looked; it may be never. So the loop does not rely on it: when work begins, and then every
@@ -26,6 +28,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::path::Path;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -37,8 +40,10 @@ const MOMENT_US: u64 = 1;
 /// The loop's share of the processor, and that of all background work.
 const LOOP_SHARES: usize = 1000;
 const BACKGROUND_SHARES: usize = 50;
-/// The longest sleep of an executor that believes it is idle, in microseconds.
-const METRONOME_US: u64 = 500;
+/// The longest sleeps of an executor that believes it is idle, in microseconds: the first, unless this
+/// thread was kept off its processor for so long that it has fired too early; then the second; and so
+/// on.
+const BACKSTOPS_US: [u64; 3] = [500, 20_000, 1_000_000];
 /// The longest wait of the loop while background work is outstanding, in microseconds.
 pub const WAIT_US: u32 = 200;
 
@@ -61,8 +66,6 @@ pub struct Background {
     outstanding: Rc<Cell<usize>>,
     /// When the loop has to let go of the processor, by the monotonic clock.
     lets_go_ns: Cell<u64>,
-    /// Whether the metronome beats.
-    beats: Rc<Cell<bool>>,
 }
 
 /// Background work that is outstanding for as long as this exists.
@@ -83,7 +86,6 @@ impl Background {
             queue: glommio::executor().create_task_queue(shares, latency, "background"),
             outstanding: Rc::default(),
             lets_go_ns: Cell::default(),
-            beats: Rc::default(),
         }
     }
 
@@ -101,6 +103,16 @@ impl Background {
             self.lets_go_ns.set(now_ns + LATENCY_US * 1000);
         }
         async move {
+            let mut backstops =
+                BACKSTOPS_US.map(|us| glommio::timer::Timer::new(Duration::from_micros(us)));
+            // A timer is set when it is polled. What any of them wakes is the loop.
+            poll_fn(|context| {
+                for backstop in &mut backstops {
+                    let _ = Pin::new(backstop).poll(context);
+                }
+                Poll::Ready(())
+            })
+            .await;
             if lets_go {
                 glommio::timer::sleep(Duration::from_micros(MOMENT_US)).await;
             } else {
@@ -120,18 +132,6 @@ impl Background {
         };
         if let Ok(task) = glommio::spawn_local_into(work, self.queue) {
             task.detach();
-        }
-        if !self.beats.replace(true) {
-            let (outstanding, beats) = (Rc::clone(&self.outstanding), Rc::clone(&self.beats));
-            let metronome = async move {
-                while outstanding.get() > 0 {
-                    glommio::timer::sleep(Duration::from_micros(METRONOME_US)).await;
-                }
-                beats.set(false);
-            };
-            if let Ok(task) = glommio::spawn_local_into(metronome, self.queue) {
-                task.detach();
-            }
         }
     }
 }
