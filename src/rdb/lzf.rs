@@ -3,9 +3,10 @@
 //!
 //! The crate `lzf` is what the tests compare with. It is not what runs here, because it makes and clears
 //! a hash table of 512 KiB per string: 10.5 us for one of 64 bytes, 52 s for five million of them, where
-//! this takes 0.16 us and 0.8 s. Here the table stays: its entries count on from string to string, so that what earlier strings left behind
-//! lies before the string under way and is no match, and nothing has to be cleared. The choices are
-//! liblzf's as Redis builds it, and so are the bytes, which DUMP shows to clients.
+//! this takes 0.16 us and 0.8 s. Here the table stays: its entries count on from string to string, so
+//! that what earlier strings left behind lies before the string under way and is no match, and nothing
+//! has to be cleared. The choices are liblzf's as Redis builds it, and so are the bytes, which DUMP shows
+//! to clients.
 
 use super::Reason;
 
