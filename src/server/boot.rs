@@ -68,7 +68,7 @@ pub enum BootError {
     #[error("A shard has failed: {0}")]
     Shard(String),
     /// The data that was saved cannot be loaded.
-    #[error("{0}. Exiting.")]
+    #[error("Fatal error loading the DB: {0}. Exiting.")]
     Load(std::io::Error),
     /// A thread beside the shards could not be started.
     #[error("Can't start a thread: {0}")]
