@@ -283,6 +283,8 @@ fn stop_on_signals(instance: &Arc<Instance>) -> Result<(), BootError> {
                 SIGHUP => continue,
                 SIGINT if instance.stopping() => {
                     tracing::warn!("You insist... exiting now.");
+                    let config = instance.config();
+                    files::remove_unfinished(&config.dir().join(config.dbfilename()));
                     std::process::exit(1);
                 }
                 SIGINT => tracing::warn!("Received SIGINT scheduling shutdown..."),
