@@ -560,7 +560,8 @@ impl Said {
             b"aof-base" if text != "0" => tracing::info!("RDB is base AOF"),
             [b'%', ..] => tracing::info!("RDB '{}': {text}", String::from_utf8_lossy(name)),
             // Of no use to anybody who looks at a log.
-            b"aof-base" | b"redis-bits" | b"repl-stream-db" | b"repl-id" | b"repl-offset" | b"aof-preamble" => {}
+            b"aof-base" | b"redis-bits" | b"repl-stream-db" | b"repl-id" | b"repl-offset"
+            | b"aof-preamble" => {}
             _ => tracing::debug!("Unrecognized RDB AUX field: '{}'", name.escape_ascii()),
         }
     }
