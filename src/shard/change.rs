@@ -248,6 +248,20 @@ impl Shard {
         place
     }
 
+    /// Visits all keys of a database, expired ones among them.
+    #[cfg(test)]
+    pub(crate) fn visit_all(&self, db: usize, mut visit: impl FnMut(&Entry)) {
+        let mut at = 0;
+        while at < POSITION_END {
+            at = self.databases[db].table.scan(at, &mut visit);
+        }
+    }
+
+    /// An input says that it brings so many keys along. Whoever calls this knows that it may.
+    pub fn expect(&mut self, db: usize, keys: usize) {
+        self.databases[db].table.expect(keys);
+    }
+
     /// Puts a key that an input brings along. That is no change of a command: it is not counted, and
     /// nobody hears of it. One that is there already is replaced, or stays; returns whether the new
     /// one is there.
