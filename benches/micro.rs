@@ -5,6 +5,7 @@
 //! operation. On a machine that does other things too, compare the best ones. What whole commands
 //! cost, sockets included and beside other servers, is `benches/versus`'s to say.
 
+use bytes::BytesMut;
 use redshard::base::clock::Now;
 use redshard::base::hash::{self, Random};
 use redshard::base::limits;
@@ -15,13 +16,14 @@ use redshard::command;
 use redshard::config::Config;
 use redshard::instance::{Identity, Instance};
 use redshard::metrics::CommandMetrics;
+use redshard::rdb::{self, Item, Splitter, Usage, Version, Writer};
 use redshard::resp::{Limits, Parsed, Parser, Reply, ReplyBuf};
 use redshard::route::client::ClientKey;
 use redshard::route::mailbox;
 use redshard::route::node::Node;
 use redshard::session::About;
 use redshard::shard::entry::Entry;
-use redshard::shard::table::Table;
+use redshard::shard::table::{Mark, Table};
 use redshard::value::New;
 use redshard::value::string::Str;
 use std::hint::black_box;
@@ -57,6 +59,7 @@ fn main() {
     crossing(&bench);
     replies(&bench);
     observing(&bench);
+    snapshots(&bench);
 }
 
 struct Bench {
@@ -153,7 +156,7 @@ fn fill(keys: &[Vec<u8>]) -> Table {
     let mut table = Table::default();
     for key in keys {
         let entry = Entry::new(key, New::Inline(&VALUE), None, 0);
-        table.insert(hash::of(key), entry, 0);
+        table.insert(hash::of(key), entry, 0, Mark::default());
     }
     table
 }
@@ -338,4 +341,59 @@ fn observing(bench: &Bench) {
         }
     });
     black_box(&metrics);
+}
+
+// ---- snapshots -------------------------------------------------------------------------------
+
+/// Records of a file, and of a tenth of the keys when they expire. The values are random letters, which
+/// LZF tries in vain, or words, which it does not.
+fn snapshots(bench: &Bench) {
+    const RECORDS: u64 = 100_000;
+    /// As a loader reads a file.
+    const PIECE: usize = 256 * 1024;
+    let keys: Vec<Vec<u8>> = (0..RECORDS).map(key).collect();
+    let mut random = Random::new(7);
+    let letters: Vec<Vec<u8>> =
+        keys.iter().map(|_| VALUE.map(|_| b'!' + random.below(90) as u8).to_vec()).collect();
+    let words: Vec<Vec<u8>> = (0..RECORDS)
+        .map(|i| {
+            format!("{{\"user\":{i},\"name\":\"user {i}\",\"mail\":\"user{i}@example.com\"}}")
+                .into()
+        })
+        .collect();
+    for (name, values, compress) in [
+        ("64 B", &letters, false),
+        ("64 B, LZF in vain", &letters, true),
+        ("JSON of 64 B, LZF", &words, true),
+    ] {
+        let (mut writer, mut out) = (Writer::new(compress), BytesMut::new());
+        let mut write = |out: &mut BytesMut| {
+            for (i, (key, value)) in keys.iter().zip(values).enumerate() {
+                let expiry = (i % 10 == 0).then_some(1_800_000_000_000);
+                writer.record(out, key, &Str::Bytes(value), expiry, Usage::None);
+            }
+        };
+        bench.time(&format!("rdb/write, {name}"), RECORDS as usize, || {
+            out.clear();
+            write(&mut out);
+        });
+        let mut file = BytesMut::new();
+        Writer::header(&mut file, Version::V10);
+        write(&mut file);
+        Writer::end(&mut file);
+        file.extend_from_slice(&[0; 8]);
+        bench.time(&format!("rdb/split, checksum, decode, {name}"), RECORDS as usize, || {
+            let mut splitter = Splitter::new(Some(file.len() as u64));
+            for piece in file.chunks(PIECE) {
+                splitter.push(piece);
+                while let Some(item) = splitter.next().expect("a good file") {
+                    if let Item::Record(record) = item {
+                        let value = rdb::read::value(Version::V10, record.type_byte, record.value);
+                        black_box(value.expect("a string"));
+                    }
+                }
+            }
+            splitter.finish().expect("a whole file");
+        });
+    }
 }

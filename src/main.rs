@@ -2,7 +2,7 @@
 
 use redshard::base::memory::Counting;
 use redshard::config::cli::{self, Start};
-use redshard::server::{boot, logs};
+use redshard::server::{boot, check, logs};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use tikv_jemallocator::Jemalloc;
@@ -23,6 +23,7 @@ pub static MALLOC_CONF: &[u8; 11] = b"thp:always\0";
 fn main() -> ExitCode {
     let config = match cli::read(std::env::args_os().collect()) {
         Ok(Start::Serve(config)) => *config,
+        Ok(Start::CheckRdb(file)) => return check::rdb(&file),
         Ok(Start::Print(text)) => {
             return match io::stdout().write_all(text.as_bytes()) {
                 // Whoever pipes it into `head` has read enough.

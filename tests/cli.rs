@@ -37,7 +37,7 @@ fn help() {
     assert_eq!(printed(&["-h"]), help);
     assert_eq!(printed(&["--port", "1", "--help"]), help);
     for part in [
-        "Usage: redshard [FILE | -] [--DIRECTIVE VALUE...]...\n       redshard completions <SHELL>\n",
+        "Usage: redshard [FILE | -] [--DIRECTIVE VALUE...]...\n       redshard completions <SHELL>\n       redshard check-rdb <FILE>\n",
         "-v, --version",
         "\nNetwork:\n      --port <0..65535>\n          TCP port; ",
         "[default: 6379]",
@@ -90,8 +90,6 @@ fn slips() {
 fn what_the_peers_link_to_their_server() {
     let dir = TempDir::new();
     for (name, missing) in [
-        ("redis-check-rdb", "checker of RDB files yet"),
-        ("valkey-check-rdb", "checker of RDB files yet"),
         ("redis-check-aof", "checker of append-only files yet"),
         ("valkey-check-aof", "checker of append-only files yet"),
         ("redis-sentinel", "Sentinel"),
@@ -105,8 +103,8 @@ fn what_the_peers_link_to_their_server() {
         assert_eq!(said, format!("{name}: Redshard has no {missing}\n"));
     }
     assert_eq!(
-        refused(&["check-rdb", "x"]),
-        "check-rdb: Redshard has no checker of RDB files yet\n"
+        refused(&["check-aof", "x"]),
+        "check-aof: Redshard has no checker of append-only files yet\n"
     );
 }
 
@@ -141,9 +139,9 @@ fn bash_completes() {
     assert_eq!(completed(&["--daemonize", ""]), ["yes", "no"]);
     assert_eq!(completed(&["comp"]), ["completions"]);
     assert!(completed(&["completions", ""]).contains(&"zsh".into()));
-    // What does nothing here is not offered, nor is what is missing.
+    // What does nothing here is not offered, nor is what is missing: there is no check-aof.
     assert_eq!(completed(&["--appendf"]), Vec::<String>::new());
-    assert_eq!(completed(&["check"]), Vec::<String>::new());
+    assert_eq!(completed(&["check"]), ["check-rdb"]);
 }
 
 #[test]

@@ -48,6 +48,15 @@ pub enum Error {
     /// Memory is over `maxmemory` and the policy frees none.
     #[error("OOM command not allowed when used memory > 'maxmemory'.")]
     OutOfMemory,
+    /// The last snapshot failed, and `stop-writes-on-bgsave-error` says what that means.
+    #[error(
+        "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
+         disk. Commands that may modify the data set are disabled, because this instance is \
+         configured to report errors during writes if RDB snapshotting fails \
+         (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the \
+         RDB error."
+    )]
+    MisConf,
     /// The client has not authenticated.
     #[error("NOAUTH Authentication required.")]
     NoAuth,

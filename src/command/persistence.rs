@@ -5,6 +5,7 @@
 
 use super::{Command, Effect, Family, Gather, Outcome, Run, flag, tip};
 use crate::base::error::Error;
+use crate::instance::Shutdown;
 use crate::resp::{Args, Reply};
 use crate::session::{Env, Session};
 use crate::shard::db::Db;
@@ -70,17 +71,6 @@ pub enum Request {
         /// Whether a key of the file takes the place of one that is there.
         merge: bool,
     },
-}
-
-/// How the server is to end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shutdown {
-    /// Whether the data is saved; if it is not said, it is if there are save points.
-    pub save: Option<bool>,
-    /// Whether nobody is waited for.
-    pub now: bool,
-    /// Whether it ends though the data cannot be saved.
-    pub force: bool,
 }
 
 /// Reads a command's arguments.

@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
@@ -21,6 +21,9 @@ use crate::base::version::{ALLOCATOR, BUILD_ID, GIT_DIRTY, GIT_SHA1, VERSION};
 /// The program's name, where completions are bound to it.
 const PROGRAM: &str = "redshard";
 
+/// The subcommand that checks an RDB file.
+const CHECK_RDB: &str = "check-rdb";
+
 /// Columns of a help that has no terminal to ask, and the most it takes of one that is wider.
 const HELP_COLUMNS: usize = 100;
 
@@ -31,6 +34,8 @@ pub enum Start {
     Serve(Box<Config>),
     /// To print this text and leave.
     Print(String),
+    /// To check an RDB file and leave.
+    CheckRdb(PathBuf),
 }
 
 /// Why nothing is done.
@@ -57,12 +62,20 @@ pub fn read(arguments: Vec<OsString>) -> Result<Start, CliError> {
     if let Some(error) = missing_program(&arguments) {
         return Err(error);
     }
-    let matches = match parser().try_get_matches_from(arguments) {
+    let checker = linked_checker(&arguments);
+    let is_checker = checker.is_some();
+    let matches = match checker.unwrap_or_else(parser).try_get_matches_from(arguments) {
         Ok(matches) => matches,
         // The help of a subcommand.
         Err(text) if !text.use_stderr() => return Ok(Start::Print(text.to_string())),
         Err(error) => return Err(CliError::Usage(error.to_string().trim_end().into())),
     };
+    if is_checker {
+        return Ok(check_rdb(&matches));
+    }
+    if let Some((CHECK_RDB, matches)) = matches.subcommand() {
+        return Ok(check_rdb(matches));
+    }
     if matches.get_flag("help") {
         return Ok(Start::Print(help()));
     }
@@ -80,19 +93,33 @@ pub fn read(arguments: Vec<OsString>) -> Result<Start, CliError> {
     })
 }
 
-/// The peers' servers are also their checkers and their sentinel, by the name of a link to them; ours
-/// will be the checkers by a subcommand as well. What is missing has no place in the help, nor in
-/// completions, which show hidden subcommands; but whoever's script asks for it must not get a server,
-/// or be told that there is no file `check-rdb`.
-fn missing_program(arguments: &[OsString]) -> Option<CliError> {
+/// The name of a link to this program, and which of the peers' programs it asks for. Their servers are
+/// also their checkers and their sentinel, by such a name.
+fn linked(arguments: &[OsString]) -> Option<(&str, &str)> {
     let program = Path::new(arguments.first()?).file_name()?.to_str()?;
-    let linked = program.strip_prefix("redis-").or_else(|| program.strip_prefix("valkey-"));
+    let asked = program.strip_prefix("redis-").or_else(|| program.strip_prefix("valkey-"))?;
+    Some((program, asked))
+}
+
+/// The command line of the checker, where a link's name asks for it.
+fn linked_checker(arguments: &[OsString]) -> Option<Command> {
+    let (program, _) = linked(arguments).filter(|(_, asked)| *asked == CHECK_RDB)?;
+    Some(
+        checker(program.to_owned())
+            .version(version())
+            .arg(version_flag().action(ArgAction::Version)),
+    )
+}
+
+/// Ours will be all checkers by a subcommand as well. What is missing has no place in the help, nor in
+/// completions, which show hidden subcommands; but whoever's script asks for it must not get a server,
+/// or be told that there is no file `check-aof`.
+fn missing_program(arguments: &[OsString]) -> Option<CliError> {
     let command = arguments.get(1).and_then(|word| word.to_str());
     let command = command.filter(|word| word.starts_with("check-"));
-    let asked = [linked.map(|asked| (program, asked)), command.map(|asked| (asked, asked))];
+    let asked = [linked(arguments), command.map(|asked| (asked, asked))];
     asked.into_iter().flatten().find_map(|(name, asked)| {
         let what = match asked {
-            "check-rdb" => "checker of RDB files yet",
             "check-aof" => "checker of append-only files yet",
             "sentinel" => "Sentinel",
             _ => return None,
@@ -133,22 +160,13 @@ fn frame() -> Command {
         .after_help("Bash, for this shell: source <(redshard completions bash)")
         .args([shell, help_flag().action(ArgAction::Help)]);
     let help = help_flag().action(ArgAction::SetTrue);
-    let version = Arg::new("version")
-        .short('v')
-        .visible_short_alias('V')
-        .long("version")
-        .action(ArgAction::SetTrue)
-        .help("Print the version");
     Command::new(PROGRAM)
         .display_name("Redshard server")
-        // Tools read what stands behind `v=`.
-        .version(format!(
-            "v={VERSION} sha={GIT_SHA1}:{GIT_DIRTY} malloc={ALLOCATOR} bits={} build={BUILD_ID}",
-            usize::BITS
-        ))
+        .version(version())
         .about("A Redis-compatible server: sharded, thread-per-core, on io_uring")
         .override_usage(
-            "redshard [FILE | -] [--DIRECTIVE VALUE...]...\n       redshard completions <SHELL>",
+            "redshard [FILE | -] [--DIRECTIVE VALUE...]...\n       redshard completions <SHELL>\n       \
+             redshard check-rdb <FILE>",
         )
         .after_help(
             "A directive stands in a file as it does here, without the dashes; --directive=value works as \
@@ -167,8 +185,41 @@ fn frame() -> Command {
         .disable_version_flag(true)
         .args_conflicts_with_subcommands(true)
         .args_override_self(true)
-        .args([help, version])
-        .subcommand(completions)
+        .args([help, version_flag().action(ArgAction::SetTrue)])
+        .subcommands([completions, checker(CHECK_RDB.to_owned())])
+}
+
+/// The command line of the checker of RDB files, under the name it is called by.
+fn checker(name: String) -> Command {
+    let file = Arg::new("rdb")
+        .value_name("FILE")
+        .required(true)
+        .value_hint(ValueHint::FilePath)
+        .value_parser(value_parser!(PathBuf))
+        .help("RDB file");
+    Command::new(name)
+        .about("Check an RDB file: what is in it, and the first fault if it has any")
+        .after_help("It fails if the file cannot be read to its end.")
+        .max_term_width(HELP_COLUMNS)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .args([file, help_flag().action(ArgAction::Help)])
+}
+
+/// What stands behind the program's name; tools read what is behind `v=`.
+fn version() -> String {
+    format!(
+        "v={VERSION} sha={GIT_SHA1}:{GIT_DIRTY} malloc={ALLOCATOR} bits={} build={BUILD_ID}",
+        usize::BITS
+    )
+}
+
+fn version_flag() -> Arg {
+    Arg::new("version")
+        .short('v')
+        .visible_short_alias('V')
+        .long("version")
+        .help("Print the version")
 }
 
 fn help_flag() -> Arg {
@@ -197,6 +248,10 @@ fn directive(option: &Opt) -> Arg {
 /// What `--help` prints: what acts, from the table.
 pub fn help() -> String {
     described().render_help().to_string()
+}
+
+fn check_rdb(matches: &ArgMatches) -> Start {
+    Start::CheckRdb(matches.get_one("rdb").cloned().unwrap_or_default())
 }
 
 fn completions(matches: &ArgMatches) -> String {
@@ -289,21 +344,37 @@ mod tests {
     #[test]
     fn programs_of_the_peers_that_are_missing() {
         let told = |line: &[&str]| read(line).expect_err("no such program").to_string();
-        let rdb = "checker of RDB files yet";
+        let aof = "checker of append-only files yet";
         assert_eq!(
-            told(&["/usr/bin/redis-check-rdb", "x"]),
-            format!("redis-check-rdb: Redshard has no {rdb}")
+            told(&["/usr/bin/redis-check-aof", "x"]),
+            format!("redis-check-aof: Redshard has no {aof}")
         );
-        assert_eq!(told(&["valkey-check-rdb"]), format!("valkey-check-rdb: Redshard has no {rdb}"));
         assert_eq!(
-            told(&["redshard", "check-rdb", "x"]),
-            format!("check-rdb: Redshard has no {rdb}")
+            told(&["redshard", "check-aof", "x"]),
+            format!("check-aof: Redshard has no {aof}")
         );
         for name in ["redis-check-aof", "valkey-check-aof", "redis-sentinel", "valkey-sentinel"] {
             assert!(told(&[name, "--version"]).starts_with(&format!("{name}: Redshard has no ")));
         }
         assert!(told(&["redshard", "check-aof"]).contains("append-only"));
-        assert!(!help().contains("check-"));
+        assert!(!help().contains("check-aof"));
+    }
+
+    #[test]
+    fn the_checker_has_three_names() {
+        let file = Ok(Start::CheckRdb("x.rdb".into()));
+        assert_eq!(read(&["redshard", "check-rdb", "x.rdb"]), file);
+        for name in ["/usr/bin/redis-check-rdb", "valkey-check-rdb"] {
+            checker(name.to_owned()).debug_assert();
+            assert_eq!(read(&[name, "x.rdb"]), file);
+            assert!(read(&[name]).expect_err("refused").to_string().contains("<FILE>"));
+            assert!(read(&[name, "x", "y"]).is_err());
+            for (flag, part) in [("--help", "RDB file"), ("-v", " v=")] {
+                let Ok(Start::Print(text)) = read(&[name, flag]) else { panic!("{flag}") };
+                assert!(text.contains(part), "{text}");
+            }
+        }
+        assert!(read(&["redshard", "check-rdb"]).is_err());
     }
 
     #[test]

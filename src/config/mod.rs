@@ -22,7 +22,7 @@ use crate::base::{glob, limits, words};
 use table::{Change, TABLE};
 use typed::{
     Appendfsync, ClientClass, KeyspaceEvents, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy,
-    OomScoreAdj, OutputLimit, Permission, RdbVersion, SaveRule, Supervised,
+    OnSignal, OomScoreAdj, OutputLimit, Permission, RdbVersion, SaveRule, Supervised,
 };
 use value::{Kind, Reason, Value};
 
@@ -304,6 +304,9 @@ macro_rules! accessors {
     (@save $kind:ident, $value:ident, $type:ty) => {
         accessors!(@take $kind, $value, Kind::SaveRules, Value::Save(rules) => rules)
     };
+    (@flags $kind:ident, $value:ident, $type:ty) => {
+        accessors!(@take $kind, $value, Kind::Flags(_), Value::Flags(bits) => <$type>::from_bits(*bits))
+    };
     (@limits $kind:ident, $value:ident, $type:ty) => {
         accessors!(@take $kind, $value, Kind::OutputLimits, Value::Limits(limits) => limits)
     };
@@ -407,6 +410,10 @@ accessors! {
     text proc_title_template -> &[u8] = "proc-title-template";
     /// Background rounds per second.
     int hz -> u32 = "hz";
+    /// How the server ends at SIGINT.
+    flags shutdown_on_sigint -> OnSignal = "shutdown-on-sigint";
+    /// How the server ends at SIGTERM.
+    flags shutdown_on_sigterm -> OnSignal = "shutdown-on-sigterm";
     /// Seconds to wait at shutdown for replicas that lag.
     int shutdown_timeout -> u32 = "shutdown-timeout";
 

@@ -8,8 +8,8 @@
 //! takes the marker away.
 
 use super::typed::{
-    Appendfsync, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy, OomScoreAdj, Permission,
-    RdbVersion, Supervised,
+    Appendfsync, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy, OnSignal, OomScoreAdj,
+    Permission, RdbVersion, Supervised,
 };
 use super::value::Kind::{self, *};
 use super::value::check;
@@ -183,7 +183,7 @@ const LONG: i64 = i64::MAX;
 const BYTES: u64 = i64::MAX as u64;
 const PORT: Kind = Int(0, 65535);
 const MIB: u64 = 1 << 20;
-const ON_SIGNAL: Kind = Flags(&["default", "save", "nosave", "now", "force", "safe", "failover"]);
+const ON_SIGNAL: Kind = Flags(OnSignal::WORDS);
 
 /// Every option, by subject. Places in it stand for options within a process, never outside it.
 pub const TABLE: &[Opt] = options! {
@@ -232,8 +232,8 @@ pub const TABLE: &[Opt] = options! {
     "oom-score-adj", Choice(OomScoreAdj::WORDS), "no", live: "tell the kernel how expendable the process is";
     "oom-score-adj-values", OomScores, "0 200 800", live: "how expendable: as a primary, as a replica, and in the background";
     "shutdown-timeout", Int(0, INT), "10", live inert;
-    "shutdown-on-sigint", ON_SIGNAL, "default", live inert;
-    "shutdown-on-sigterm", ON_SIGNAL, "default", live inert;
+    "shutdown-on-sigint", ON_SIGNAL, "default", live: "how SIGINT ends the server";
+    "shutdown-on-sigterm", ON_SIGNAL, "default", live: "how SIGTERM ends the server";
     "availability-zone", Text, "", live inert;
     "locale-collate", Text, "", live inert;
     "io-threads", Int(1, 256), "1", live inert;

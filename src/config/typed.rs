@@ -11,6 +11,28 @@ pub struct SaveRule {
     pub changes: u64,
 }
 
+/// How the server ends at a signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnSignal {
+    /// Whether the data is saved; if it is not said, it is if there are save points.
+    pub save: Option<bool>,
+    /// Whether nobody is waited for.
+    pub now: bool,
+    /// Whether it ends though the data cannot be saved.
+    pub force: bool,
+}
+
+impl OnSignal {
+    /// What can be said: none of the others, and a bit for each of these.
+    pub const WORDS: &[&str] = &["default", "save", "nosave", "now", "force", "safe", "failover"];
+
+    pub(super) fn from_bits(bits: u32) -> OnSignal {
+        let has = |at: u32| bits >> at & 1 == 1;
+        let save = if has(0) { Some(true) } else { has(1).then_some(false) };
+        OnSignal { save, now: has(2), force: has(3) }
+    }
+}
+
 /// How much unsent output a client may have. Zero is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutputLimit {

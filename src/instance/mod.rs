@@ -6,11 +6,13 @@ mod host;
 pub mod monitors;
 mod pause;
 pub mod persistence;
+mod stop;
 
 pub use drill::Drill;
 pub use host::Host;
 pub use pause::Pause;
 pub use persistence::Persistence;
+pub use stop::Shutdown;
 
 use crate::base::error::Error;
 use crate::base::slot::Layout;
@@ -44,8 +46,7 @@ pub struct Instance {
     pub monitors: monitors::Monitors,
     /// Whether expired keys are looked for (DEBUG SET-ACTIVE-EXPIRE).
     active_expire: AtomicBool,
-    /// Asked to stop: 0 no, 1 yes.
-    stop: AtomicU64,
+    stop: stop::Stop,
     next_client: AtomicU64,
     drill: Drill,
     persistence: Persistence,
@@ -81,7 +82,7 @@ impl Instance {
             metrics,
             monitors: monitors::Monitors::default(),
             active_expire: AtomicBool::new(true),
-            stop: AtomicU64::new(0),
+            stop: stop::Stop::default(),
             next_client: AtomicU64::new(1),
             drill: Drill::default(),
             persistence: Persistence::new(identity.started_us / 1_000_000),
@@ -145,24 +146,6 @@ impl Instance {
         self.active_expire.store(on, Ordering::Relaxed);
         // Shards follow it like a change of configuration.
         self.generation.fetch_add(1, Ordering::Release);
-    }
-
-    /// Asks the whole process to stop, as a user wishes.
-    pub fn request_stop(&self) {
-        if self.stop.swap(1, Ordering::AcqRel) == 0 {
-            tracing::info!("User requested shutdown...");
-        }
-    }
-
-    /// Ends the whole process, since a part of it cannot go on.
-    pub fn give_up(&self) {
-        self.stop.store(1, Ordering::Release);
-    }
-
-    /// Whether the process has been asked to stop.
-    #[inline]
-    pub fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire) != 0
     }
 
     /// A client id that no other client has had.

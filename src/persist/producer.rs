@@ -93,6 +93,12 @@ impl Producer {
         let Some(running) = &mut self.running else { return Turn::Idle };
         if self.shared.is_given_up() {
             shard.give_up_snapshot();
+            // Until its marks are made, no other snapshot can begin.
+            while shard.sweep() {
+                if is_over(0) {
+                    return Turn::More;
+                }
+            }
             // If there is no room yet, there will be.
             if self.queue.push(Piece::GivenUp).is_ok() {
                 self.running = None;

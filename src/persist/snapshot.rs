@@ -17,7 +17,6 @@
 //!
 //! Nothing here knows a clock or a file. Who drives a producer says when it has had its time.
 
-use super::producer::Producer;
 use crate::rdb::{Checksum, Version, Writer};
 use crate::shard::snapshot::Cut;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -25,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use super::producer::Turn;
+pub use super::producer::{Producer, Turn};
 
 /// Bytes of a chunk from which on it is sent.
 pub const CHUNK_BYTES: usize = 256 * 1024;

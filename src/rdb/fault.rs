@@ -28,12 +28,15 @@ pub enum Reason {
     /// No length is written so.
     #[error("Unknown length encoding {0:#04x}")]
     LengthEncoding(u8),
-    /// A length where only a string may stand, or the reverse.
+    /// No string is written so.
     #[error("Unknown string encoding {0}")]
     StringEncoding(u8),
     /// Compressed data that give something else than what they claim.
     #[error("Corrupt LZF compressed string")]
     Lzf,
+    /// It is as long as it says, and there is no memory for it.
+    #[error("No memory for a string of {0} bytes")]
+    Memory(usize),
     /// A type of values that is not known, or that never left a release candidate.
     #[error("Unknown type {0}")]
     UnknownType(u8),

@@ -17,6 +17,7 @@ pub enum Value<'a> {
 const FOOTER_LEN: usize = 2 + 8;
 
 /// Reads a value, which takes all of `bytes`.
+#[inline]
 pub fn value<'a>(version: Version, type_byte: u8, bytes: &'a [u8]) -> Result<Value<'a>, Reason> {
     if type_byte != opcode::STRING {
         let name = shape::type_name(version, type_byte).ok_or(Reason::UnknownType(type_byte))?;

@@ -79,6 +79,10 @@ pub struct Splitter {
     summed: usize,
     checksum: Checksum,
     is_verified: bool,
+    /// Whether it has been, and was there.
+    has_verified: bool,
+    /// What was wrong, from then on for ever.
+    fault: Option<Fault>,
     parser: Parser,
 }
 
@@ -94,6 +98,8 @@ impl Splitter {
             summed: 0,
             checksum: Checksum::new(),
             is_verified: true,
+            has_verified: false,
+            fault: None,
             parser: Parser { total, ..Parser::default() },
         }
     }
@@ -120,39 +126,51 @@ impl Splitter {
     /// What comes next, or nothing if that has not come as a whole.
     #[allow(clippy::should_implement_trait, reason = "what it returns borrows from it")]
     pub fn next(&mut self) -> Result<Option<Item<'_>>, Fault> {
-        let item = self.parser.next(&self.bytes[self.at..], &mut self.at)?;
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
+        let item = self
+            .parser
+            .next(&self.bytes[self.at..], &mut self.at)
+            .inspect_err(|fault| self.fault = Some(fault.clone()))?;
         if let Some(Item::End) = item {
-            let begin = self.at - self.parser.checksum_len();
-            // Field by field: the item borrows the bytes, though this one has none in it.
-            if self.is_verified && self.summed < begin {
-                self.checksum.update(&self.bytes[self.summed..begin]);
-                self.summed = begin;
-            }
-            if let Ok(expected) = self.bytes[begin..self.at].try_into().map(u64::from_le_bytes) {
+            let sum = self.at - self.parser.checksum_len();
+            // Zero says that none was computed.
+            if let Ok(expected) = self.bytes[sum..self.at].try_into().map(u64::from_le_bytes)
+                && self.is_verified
+                && expected != 0
+            {
+                self.checksum.update(&self.bytes[self.summed..sum]);
                 let found = self.checksum.value();
-                // Zero says that none was computed.
-                if self.is_verified && expected != 0 && expected != found {
-                    self.parser.ended = false;
-                    let at = self.parser.offset - self.parser.checksum_len() as u64;
-                    return Err(Fault {
-                        at,
-                        reason: Reason::Checksum { expected, found },
-                        key: None,
-                    });
+                if expected != found {
+                    let at = self.parser.offset - size_of_val(&expected) as u64;
+                    let reason = Reason::Checksum { expected, found };
+                    let fault = self.fault.insert(Fault { at, reason, key: None });
+                    return Err(fault.clone());
                 }
+                self.has_verified = true;
             }
+            self.summed = self.at;
         }
         Ok(item)
     }
 
     /// No more of it will come.
     pub fn finish(&mut self) -> Result<(), Fault> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
         if self.parser.ended {
             return Ok(());
         }
         let rest = &self.bytes[self.at..];
         let at = self.offset() + rest.len() as u64;
         Err(Fault { at, reason: Reason::Truncated, key: self.parser.key(rest) })
+    }
+
+    /// Whether the end has come, with a checksum that is right.
+    pub fn has_verified(&self) -> bool {
+        self.has_verified
     }
 
     /// Where in the input what comes next begins.
@@ -195,6 +213,7 @@ type Step<'a> = Option<Item<'a>>;
 
 impl Parser {
     /// The next item of `bytes`; adds to `consumed` how many of them are done with.
+    #[inline]
     fn next<'a>(
         &mut self,
         bytes: &'a [u8],
@@ -269,7 +288,9 @@ impl Parser {
     ) -> Result<Step<'a>, Stop> {
         Ok(Some(match code {
             opcode::END => {
-                cursor.take(self.checksum_len() as u64)?;
+                if self.checksum_len() > 0 {
+                    cursor.array::<{ size_of::<u64>() }>()?;
+                }
                 self.ended = true;
                 Item::End
             }
@@ -321,7 +342,11 @@ impl Parser {
         let key = cursor.string()?.bytes().inspect_err(|_| *cursor = begin)?;
         let mut value = *cursor;
         let parts = shape::of(version, type_byte).inspect_err(|_| cursor.resume(0))?;
-        self.walk(parts, cursor)?;
+        match parts {
+            // Nothing to remember if it is not there yet.
+            [shape::Part::Text] => _ = cursor.string()?,
+            _ => self.walk(parts, cursor)?,
+        }
         let value = value.take((cursor.at() - value.at()) as u64)?;
         Ok(Some(Item::Record(Record {
             db: self.db,

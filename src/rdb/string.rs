@@ -58,6 +58,7 @@ pub enum Raw<'a> {
 
 impl<'a> Raw<'a> {
     /// Its value.
+    #[inline]
     pub fn decode(self) -> Result<Value<'a>, Reason> {
         Ok(match self {
             Raw::Int(n) => Value::Int(n),
@@ -67,6 +68,7 @@ impl<'a> Raw<'a> {
     }
 
     /// Its bytes.
+    #[inline]
     pub fn bytes(self) -> Result<Cow<'a, [u8]>, Reason> {
         Ok(match self.decode()? {
             Value::Int(n) => Cow::Owned(itoa::Buffer::new().format(n).as_bytes().to_vec()),
@@ -129,10 +131,8 @@ impl<'a> Cursor<'a> {
                 self.at += N;
                 Ok(*array)
             }
-            None => {
-                self.claim(N as u64)?;
-                Err(Stop::More)
-            }
+            None if self.claim(N as u64).is_err() => Err(Reason::Truncated.into()),
+            None => Err(Stop::More),
         }
     }
 
@@ -154,6 +154,20 @@ impl<'a> Cursor<'a> {
     /// A string. What it claims to be once decompressed is no more than it can be.
     #[inline]
     pub fn string(&mut self) -> Result<Raw<'a>, Stop> {
+        // Nearly all strings are short and there.
+        let (head, len) = match *self.rest() {
+            [first, ..] if first >> 6 == SIX_BITS => (1, usize::from(first)),
+            [first, second, ..] if first >> 6 == FOURTEEN_BITS => {
+                (2, usize::from(first & 0x3f) << 8 | usize::from(second))
+            }
+            _ => return self.any_string(),
+        };
+        let Some(bytes) = self.rest().get(head..head + len) else { return self.any_string() };
+        self.at += head + len;
+        Ok(Raw::Plain(bytes))
+    }
+
+    fn any_string(&mut self) -> Result<Raw<'a>, Stop> {
         self.whole_or_not(|cursor| {
             Ok(match cursor.length_or_form()? {
                 Ok(length) => Raw::Plain(cursor.take(length)?),

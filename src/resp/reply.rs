@@ -206,6 +206,16 @@ impl<'a> Reply<'a> {
         out.extend_from_slice(b"\r\n");
     }
 
+    /// A binary-safe string that was made for this reply: a long one is attached, not copied.
+    pub fn owned(&mut self, bytes: Vec<u8>) {
+        if bytes.len() < crate::base::limits::ATTACH_MIN {
+            return self.bulk(&bytes);
+        }
+        self.header(b'$', bytes.len() as i64);
+        self.out.attach(bytes.into());
+        self.out.bytes.extend_from_slice(b"\r\n");
+    }
+
     /// A stored string: a long one is attached, not copied.
     #[inline]
     pub fn string(&mut self, value: Str) {

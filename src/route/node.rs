@@ -134,10 +134,15 @@ impl Node {
         settings.bulk_max = usize::try_from(self.config.proto_max_bulk_len()).unwrap_or(usize::MAX);
         let lfu = self.config.maxmemory_policy().word().ends_with("lfu");
         settings.lfu = lfu.then(|| (self.config.lfu_log_factor(), self.config.lfu_decay_time()));
+        settings.compress = self.config.rdbcompression();
         settings.active_expire = self.instance.active_expire();
         self.participant.shard.set_settings(settings);
         self.participant.set_memory_max(self.config.maxmemory());
         self.participant.set_loading(self.instance.persistence().is_loading());
+        let is_failing = self.config.stop_writes_on_bgsave_error()
+            && self.instance.persistence().has_failed()
+            && !self.config.save().is_empty();
+        self.participant.set_failing(is_failing);
         self.observer.follow(&self.config, self.generation);
         self.follow_pause();
         self.follow_timeout();

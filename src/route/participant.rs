@@ -77,6 +77,18 @@ impl Participant {
         self.suspicious |= if is_loading { flag::LOADING } else { 0 };
     }
 
+    /// Follows whether writes are refused because the data cannot be saved.
+    pub(super) fn set_failing(&mut self, is_failing: bool) {
+        self.suspicious &= !flag::WRITES;
+        self.suspicious |= if is_failing { flag::WRITES } else { 0 };
+    }
+
+    /// Whether writes are refused because the data cannot be saved.
+    #[inline]
+    pub(super) fn is_failing(&self) -> bool {
+        self.suspicious & flag::WRITES != 0
+    }
+
     /// Whether data is being loaded, as far as this shard knows.
     #[inline]
     pub(super) fn is_loading(&self) -> bool {
@@ -101,6 +113,9 @@ impl Participant {
         }
         if self.is_loading() && flags & flag::LOADING == 0 {
             return Err(Error::Loading);
+        }
+        if self.is_failing() && flags & flag::WRITES != 0 {
+            return Err(Error::MisConf);
         }
         Ok(())
     }
@@ -380,6 +395,16 @@ mod tests {
         for flags in [needs, 0, does_without] {
             assert_eq!(participant.judge(flags), Ok(()));
         }
+    }
+
+    #[test]
+    fn while_the_data_cannot_be_saved_nothing_is_written() {
+        let mut participant = participant();
+        participant.set_failing(true);
+        assert_eq!(participant.judge(flag::WRITES | flag::DENYOOM), Err(Error::MisConf));
+        assert_eq!(participant.judge(flag::READS), Ok(()));
+        participant.set_failing(false);
+        assert_eq!(participant.judge(flag::WRITES), Ok(()));
     }
 
     #[test]

@@ -18,7 +18,8 @@ impl Node {
     pub(super) fn screen_commands(&mut self) {
         self.screens = self.is_monitored
             || self.pause.is_on(self.now.unix_ms)
-            || self.participant.is_loading();
+            || self.participant.is_loading()
+            || self.participant.is_failing();
     }
 
     /// Whether a command runs, or is queued, though something is out of the ordinary.
@@ -33,6 +34,11 @@ impl Node {
     ) -> bool {
         if self.participant.is_loading() && self.needs_data(key, command) {
             self.refuse_loading(key, mode, command);
+            return false;
+        }
+        // Who asks whether the server is well is told as well.
+        if self.participant.is_failing() && command.name == "PING" {
+            self.reject(key, mode, Some(command), &Error::MisConf);
             return false;
         }
         // What is queued is shown when it runs.

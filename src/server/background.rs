@@ -172,6 +172,17 @@ impl Chunks {
         Some(chunk)
     }
 
+    /// Whether the loop may add a chunk.
+    pub fn has_room(&self) -> bool {
+        !self.is_full()
+    }
+
+    /// The loop adds a chunk, for which it has seen that there is room.
+    pub fn put(&self, chunk: Bytes) {
+        self.push(chunk);
+        self.wake();
+    }
+
     /// The loop adds a chunk, if there is room. What `make` is for is made only then.
     pub fn offer(&self, make: impl FnOnce() -> Bytes) -> bool {
         if self.is_full() {

@@ -6,17 +6,18 @@ use super::listen::{self, ListenError, Listener};
 use super::neighbours::Neighbours;
 use super::process::{self, PidFile};
 use super::ring::{self, Ring};
-use super::shard_loop::ShardLoop;
 use super::shard_loop::load::LoadError;
+use super::shard_loop::{Ends, ShardLoop};
 use super::supervise::{self, Supervisor};
 use super::{admin, background, crash, files, host, logs, title};
 use crate::base::limits;
 use crate::base::version::VERSION;
 use crate::command;
+use crate::config::typed::OnSignal;
 use crate::config::value::io_reason;
 use crate::config::{Config, ConfigError};
-use crate::instance::{Identity, Instance};
-use crate::persist::loader;
+use crate::instance::{Identity, Instance, Shutdown};
+use crate::persist::{loader, snapshot};
 use crate::route::mailbox;
 use glommio::{LocalExecutorBuilder, Placement};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -161,10 +162,19 @@ fn run_shards(
     let mut acceptor = Some(Acceptor::new(listeners, ways, open));
     let mut threads = Vec::with_capacity(shards);
     let places = loader::exchange(shards).into_iter();
+    let (producers, collector) = snapshot::connect(shards);
+    let mut collector = Some(collector);
     let mail = mailbox::exchange(shards, limits::MAILBOX_BATCHES).into_iter();
-    for (number, (mail, place)) in mail.zip(places).enumerate() {
+    for (number, ((mail, load), producer)) in mail.zip(places).zip(producers).enumerate() {
         let (instance, neighbours) = (Arc::clone(instance), Arc::clone(&neighbours));
-        let (acceptor, arrivals) = (acceptor.take(), arrivals.remove(0));
+        let ends = Ends {
+            mail,
+            acceptor: acceptor.take(),
+            arrivals: arrivals.remove(0),
+            load,
+            producer,
+            collector: collector.take(),
+        };
         // More shards than cores run wherever there is room.
         let placement =
             if shards <= cpus.len() { Placement::Fixed(cpus[number]) } else { Placement::Unbound };
@@ -175,9 +185,7 @@ fn run_shards(
             .preempt_timer(NEVER)
             .blocking_thread_pool_placement(glommio::PoolPlacement::Unbound(1))
             .spawn(move || async move {
-                let shard =
-                    ShardLoop::new(number, mail, instance, neighbours, acceptor, arrivals, place);
-                let result = match shard {
+                let result = match ShardLoop::new(number, instance, neighbours, ends) {
                     Ok(shard) => background::in_the_foreground(shard.run()).await,
                     Err(error) => Err(error),
                 };
@@ -280,7 +288,12 @@ fn stop_on_signals(instance: &Arc<Instance>) -> Result<(), BootError> {
                 SIGINT => tracing::warn!("Received SIGINT scheduling shutdown..."),
                 _ => tracing::warn!("Received SIGTERM scheduling shutdown..."),
             }
-            instance.request_stop();
+            let config = instance.config();
+            let OnSignal { save, now, force } = match signal {
+                SIGINT => config.shutdown_on_sigint(),
+                _ => config.shutdown_on_sigterm(),
+            };
+            instance.request_stop(Shutdown { save, now, force });
         }
     };
     std::thread::Builder::new()

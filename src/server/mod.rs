@@ -5,6 +5,7 @@ mod admin;
 mod apply;
 mod background;
 pub mod boot;
+pub mod check;
 mod connection;
 mod crash;
 mod drill;

@@ -9,6 +9,17 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering}
 /// No ring: not there yet, or closed.
 const NONE: RawFd = -1;
 
+/// What becomes of the last save before the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastSave {
+    /// That is not known yet.
+    Undecided = 0,
+    /// Every shard cuts, and gives its part.
+    Begun = 1,
+    /// It is over, or there is none: the server ends.
+    Over = 2,
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Neighbours {
@@ -18,6 +29,8 @@ pub struct Neighbours {
     loads: Vec<AtomicUsize>,
     /// The end: whether anything is under way,
     pub votes: Votes,
+    /// what becomes of the last save: the number of the stop, and one of [`LastSave`],
+    last_save: AtomicU64,
     /// whether some shard has ended without the others,
     has_failed: AtomicBool,
     /// how many have said all they will say and let go of what is others',
@@ -33,6 +46,7 @@ impl Neighbours {
             rings: (0..shards).map(|_| AtomicI32::new(NONE)).collect(),
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             votes: Votes::new(shards),
+            last_save: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
             gone: AtomicUsize::new(0),
             parts: Default::default(),
@@ -90,6 +104,22 @@ impl Neighbours {
     }
 
     // ---- the end -----------------------------------------------------------------------------
+
+    /// The first shard tells what becomes of the last save of a stop.
+    pub fn tell_last_save(&self, stop: u64, last: LastSave) {
+        self.last_save.store(stop << 2 | last as u64, Ordering::Release);
+    }
+
+    /// What becomes of the last save of a stop.
+    pub fn last_save(&self, stop: u64) -> LastSave {
+        let told = self.last_save.load(Ordering::Acquire);
+        match told & 3 {
+            _ if told >> 2 != stop => LastSave::Undecided,
+            1 => LastSave::Begun,
+            2 => LastSave::Over,
+            _ => LastSave::Undecided,
+        }
+    }
 
     /// A shard has ended, or was never there: nobody waits for it any more.
     pub fn fail(&self) {

@@ -38,9 +38,10 @@ impl Votes {
 }
 
 impl Voter {
-    /// Of a shard that has not voted yet.
-    pub fn new(shard: usize) -> Voter {
-        Voter { shard, round: 1, has_voted: false, is_clean: false }
+    /// Of a shard that has not voted yet. `attempt` counts the times that shards have begun to vote, from
+    /// 1: votes of an earlier one are none of a later.
+    pub fn new(shard: usize, attempt: u64) -> Voter {
+        Voter { shard, round: attempt << 32, has_voted: false, is_clean: false }
     }
 
     /// To be called after each turn: `is_quiet` says that nothing is left to do here, and
@@ -85,7 +86,8 @@ mod tests {
             let mut random = Random::new(seed);
             let shards = 1 + random.below(4) as usize;
             let votes = Votes::new(shards);
-            let mut voters: Vec<Voter> = (0..shards).map(Voter::new).collect();
+            let mut voters: Vec<Voter> =
+                (0..shards).map(|shard| Voter::new(shard, 1 + seed)).collect();
             let mut mail = vec![0u32; shards];
             let mut agreed = vec![false; shards];
             // What is left to be said in all: a message may cause others until that is used up.

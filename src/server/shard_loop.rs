@@ -10,6 +10,7 @@
 //!     feed               what clients have sent, as far as the turn's time allows: run what is
 //!                        ours, batch what is not
 //!     housekeeping       a bounded slice: freeing, expiry
+//!     save               this shard's part of a snapshot, and what the first shard does about saves
 //!     end_turn           publish what other shards are to do; wake who sleeps
 //!     queue sends        one per connection with something to say
 //! }
@@ -19,6 +20,7 @@ mod departure;
 mod input;
 pub mod load;
 mod output;
+mod save;
 mod stop;
 mod upkeep;
 
@@ -36,6 +38,7 @@ use crate::base::limits;
 use crate::base::ticks;
 use crate::instance::Instance;
 use crate::persist::loader::Place;
+use crate::persist::snapshot::{Collector, Producer};
 use crate::resp::ReplyBuf;
 use crate::route::client::ClientKey;
 use crate::route::mailbox::{Mailbox, Waiting};
@@ -44,6 +47,7 @@ use crate::session::About;
 use input::{Budget, Input};
 use load::{LoadError, Loads};
 use rtrb::Consumer;
+use save::Saves;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -84,9 +88,12 @@ pub struct ShardLoop {
     background: Background,
     drill: Option<Drill>,
     load: Loads,
+    saves: Saves,
     /// Why there is no data to be served.
     load_error: Option<LoadError>,
     stop: Option<Stop>,
+    /// Whether a shard that stops has more of a snapshot to make at once.
+    is_saving: bool,
     /// Clients to be sent their replies this turn.
     dirty: Vec<ClientKey>,
     pool: Vec<ReplyBuf>,
@@ -101,6 +108,22 @@ pub struct ShardLoop {
     client_bytes: usize,
 }
 
+/// One shard's ends of what connects it with the others.
+pub struct Ends {
+    /// What shards say to each other.
+    pub mail: Mailbox,
+    /// On the first shard: who accepts for all.
+    pub acceptor: Option<Acceptor>,
+    /// Connections that were accepted for this one.
+    pub arrivals: Consumer<Handover>,
+    /// Its place in loads.
+    pub load: Place,
+    /// Its half of snapshots.
+    pub producer: Producer,
+    /// On the first shard: the other half.
+    pub collector: Option<Collector>,
+}
+
 impl ShardLoop {
     /// Shard `number`, on the thread that will run it.
     ///
@@ -108,13 +131,11 @@ impl ShardLoop {
     /// When io_uring is refused.
     pub fn new(
         number: usize,
-        mail: Mailbox,
         instance: Arc<Instance>,
         neighbours: Arc<Neighbours>,
-        acceptor: Option<Acceptor>,
-        arrivals: Consumer<Handover>,
-        place: Place,
+        ends: Ends,
     ) -> std::io::Result<ShardLoop> {
+        let Ends { mail, acceptor, arrivals, load, producer, collector } = ends;
         let ring = Ring::new()?;
         neighbours.arrive(number, &ring);
         let unix_path = instance.config().unixsocket().map(std::path::Path::to_owned);
@@ -136,9 +157,11 @@ impl ShardLoop {
             budget: Budget::new(),
             background: Background::new(),
             drill: None,
-            load: Loads::new(place),
+            load: Loads::new(load),
+            saves: Saves::new(producer, collector),
             load_error: None,
             stop: None,
+            is_saving: false,
             dirty: Vec::new(),
             pool: Vec::new(),
             unix_path,
@@ -179,6 +202,7 @@ impl ShardLoop {
             let stopped = if self.instance.stopping() {
                 self.stop()
             } else {
+                self.go_on_after_stop();
                 self.wait_and_turn(busy).map(|more| {
                     busy = more;
                     Stopped::No
@@ -208,9 +232,7 @@ impl ShardLoop {
         let began = if waits { clock::monotonic_ns() } else { 0 };
         let wait = match waits {
             false => Wait::No,
-            true if self.background.is_outstanding() || self.load.is_reading() => {
-                Wait::AtMostUs(background::WAIT_US)
-            }
+            true if self.looks_soon() => Wait::AtMostUs(background::WAIT_US),
             true => Wait::ForNews,
         };
         self.ring.turn(wait, &mut self.events)?;
@@ -224,6 +246,11 @@ impl ShardLoop {
             metrics.waited_ns.add(now.monotonic_ns.saturating_sub(began));
         }
         Ok(self.turn(now))
+    }
+
+    /// Whether something is under way of which no completion tells.
+    fn looks_soon(&self) -> bool {
+        self.background.is_outstanding() || self.load.is_reading() || self.saves.is_outstanding()
     }
 
     /// Whether nothing of ours is left to do. Tells the other shards that we are about to wait.
@@ -262,6 +289,7 @@ impl ShardLoop {
             came_to_clients = ticks::now();
         }
         self.node.set_deadline(self.budget.deadline(began, came_to_clients));
+        let had_input = !self.input.is_empty();
         for client in self.node.take_resumed() {
             self.feed_kept(client);
         }
@@ -280,6 +308,7 @@ impl ShardLoop {
             busy |= self.load();
         }
         self.drill();
+        busy |= !self.is_stopping() && self.save(began, had_input);
         self.node.publish_metrics();
         let is_stamped = self.neighbours.count() > 1 || self.node.gate().waits_for_safety();
         let stamp = if is_stamped { clock::monotonic_ns() } else { 0 };
@@ -331,10 +360,15 @@ impl ShardLoop {
             self.instance.metrics.shard(self.number).table_bytes.set(table);
         }
         self.pulse.ticked(&self.instance, &mut self.node);
-        for listener in std::mem::take(&mut self.stuck) {
-            self.arm(listener);
+        if !self.is_stopping() {
+            for listener in std::mem::take(&mut self.stuck) {
+                self.arm(listener);
+            }
         }
         self.look_after_clients();
+        if !self.is_stopping() {
+            self.look_at_save_points();
+        }
         if !self.is_stopping()
             && let Some(bytes) = self.instance.drill().take()
         {
@@ -403,6 +437,7 @@ impl ShardLoop {
             // SAFETY: `accepted` on the first shard gave up its ownership when it sent this here.
             let owned = unsafe { OwnedFd::from_raw_fd(fd) };
             if self.is_stopping() {
+                self.neighbours.remove_connection(self.number);
                 drop(owned);
             } else {
                 self.adopt(owned);

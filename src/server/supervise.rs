@@ -68,6 +68,13 @@ pub fn ready(shards: usize) {
     }
 }
 
+/// Tells that what was to be the end is none.
+pub fn goes_on() {
+    if SUPERVISOR.get() == Some(&Supervisor::Systemd) {
+        tell(&[NotifyState::Status("Could not save the data: the server goes on")]);
+    }
+}
+
 /// Tells that the end has begun.
 pub fn stopping() {
     if SUPERVISOR.get() == Some(&Supervisor::Systemd) {

@@ -163,6 +163,14 @@ impl<'a> Db<'a> {
         Some(self.table().get(place))
     }
 
+    /// What DUMP says of a key, which is a use of it.
+    pub fn dump(&mut self, key: Key) -> Option<Vec<u8>> {
+        self.read(key)?;
+        let place = self.find(key)?;
+        let Shard { databases, dumps, .. } = &mut *self.shard;
+        Some(dumps.dump(&databases[self.number].table().get(place).string()))
+    }
+
     /// Looks a key up without that being a use of it (TTL, TYPE, OBJECT, EXISTS).
     pub fn peek(&mut self, key: Key) -> Option<Lent<'_>> {
         let Some(place) = self.find(key) else {
@@ -330,6 +338,16 @@ impl KeyMut<'_, '_> {
         }
     }
 
+    /// Says how the key that is there was used elsewhere, if that is what eviction goes by here.
+    pub fn set_usage(&mut self, usage: Usage) {
+        let (now_ms, lfu) = (self.db.now_ms(), self.db.shard.settings.lfu);
+        if let Some(place) = self.place
+            && let Some(access) = access_of(usage, now_ms, lfu.is_some())
+        {
+            self.db.shard.databases[self.db.number].set_access(place, access);
+        }
+    }
+
     /// Puts a whole entry in place of what is there; its key must be this one.
     pub fn store(&mut self, entry: Entry, event: Event) {
         let db = self.db.number;
@@ -432,6 +450,20 @@ fn access_now(now_ms: i64) -> u32 {
 /// Seconds since a key was last used, given its access field.
 pub fn idle_seconds(access: u32, now_ms: i64) -> u32 {
     access_now(now_ms).wrapping_sub(access) & ACCESS_MASK
+}
+
+/// The access field of a key that was used like this elsewhere, unless eviction here goes by something
+/// else.
+pub fn access_of(usage: Usage, now_ms: i64, lfu: bool) -> Option<u32> {
+    match usage {
+        // What is longer ago than can be kept is as long ago as can be.
+        Usage::Idle(seconds) if !lfu => {
+            let seconds = seconds.min(u64::from(ACCESS_MASK)) as u32;
+            Some(access_now(now_ms).wrapping_sub(seconds) & ACCESS_MASK)
+        }
+        Usage::Freq(count) if lfu => Some(lfu_minutes(now_ms) << 8 | u32::from(count)),
+        _ => None,
+    }
 }
 
 /// A new key's LFU counter: not 0, or it would be evicted before it had a chance (Redis: 5).

@@ -65,6 +65,8 @@ pub enum Event {
     RenameFrom,
     /// It had another name before.
     RenameTo,
+    /// Its value came from elsewhere.
+    Restore,
     /// A string was stored.
     Set,
     /// A part of a string was overwritten.
@@ -88,6 +90,7 @@ impl Event {
             Event::Persist => ("persist", Classes::GENERIC),
             Event::RenameFrom => ("rename_from", Classes::GENERIC),
             Event::RenameTo => ("rename_to", Classes::GENERIC),
+            Event::Restore => ("restore", Classes::GENERIC),
             Event::Set => ("set", Classes::STRING),
             Event::SetRange => ("setrange", Classes::STRING),
         }

@@ -18,6 +18,7 @@ use crate::base::hash::Random;
 use crate::base::key::Key;
 use crate::base::limits;
 use crate::base::slot::Layout;
+use crate::rdb;
 use change::{Changes, Database};
 use db::Db;
 use snapshot::Snapshot;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub bulk_max: usize,
     /// `Some` when the eviction policy is an LFU one: counter's log factor and minutes per decay.
     pub lfu: Option<(u32, u32)>,
+    /// Whether strings are compressed where they leave the server (`rdbcompression`).
+    pub compress: bool,
     /// Whether active expiry runs (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: bool,
     /// Whether expired keys stay where they are, unseen, because clients are paused.
@@ -57,6 +60,7 @@ impl Default for Settings {
         Settings {
             bulk_max: limits::BULK_MAX as usize,
             lfu: None,
+            compress: true,
             active_expire: true,
             expiry_paused: false,
         }
@@ -83,6 +87,8 @@ pub struct Shard {
     pass_at: usize,
     /// Scratch of expiry passes.
     found: Vec<usize>,
+    /// What DUMP writes with.
+    dumps: rdb::Writer,
 }
 
 impl Shard {
@@ -109,6 +115,7 @@ impl Shard {
             graveyard: Vec::new(),
             pass_at: 0,
             found: Vec::new(),
+            dumps: rdb::Writer::new(Settings::default().compress),
         }
     }
 
@@ -125,6 +132,9 @@ impl Shard {
 
     /// Follows a change of configuration.
     pub fn set_settings(&mut self, settings: Settings) {
+        if settings.compress != self.settings.compress {
+            self.dumps = rdb::Writer::new(settings.compress);
+        }
         self.settings = settings;
     }
 
@@ -224,14 +234,10 @@ impl Shard {
         place.is_some_and(|place| table.get(place).expiry().is_some_and(|at| at < self.now.unix_ms))
     }
 
-    /// One bounded step of work that nobody waits for: what a snapshot that was given up has left,
-    /// freeing flushed tables, removing expired keys. Returns whether there is more to do right now; `pass_done` is set at the end of a pass
+    /// One bounded step of work that nobody waits for: freeing flushed tables, removing expired
+    /// keys. Returns whether there is more to do right now; `pass_done` is set at the end of a pass
     /// over all expiry codes.
     pub fn housekeep(&mut self, pass_done: &mut bool) -> bool {
-        if self.is_sweeping() {
-            self.sweep();
-            return true;
-        }
         if let Some(table) = self.graveyard.last_mut() {
             let before = table.len();
             if table.drain(limits::HOUSEKEEPING_STEP) == 0 {

@@ -232,17 +232,16 @@ impl Shard {
         self.snapshot.phase = Phase::Sweeping;
     }
 
-    /// Whether marks are left to be made of a snapshot that was given up.
-    pub fn is_sweeping(&self) -> bool {
-        self.snapshot.phase == Phase::Sweeping
-    }
-
-    /// Makes some of them.
-    pub(super) fn sweep(&mut self) {
+    /// Makes some of the marks that are left of a snapshot that was given up. Returns whether there
+    /// are more.
+    pub fn sweep(&mut self) -> bool {
         let Shard { snapshot, databases, .. } = self;
+        if snapshot.phase != Phase::Sweeping {
+            return false;
+        }
         if snapshot.left == 0 {
             snapshot.phase = Phase::Off;
-            return;
+            return false;
         }
         while !databases[snapshot.at].is_walked() {
             snapshot.at = (snapshot.at + 1) % databases.len();
@@ -250,9 +249,10 @@ impl Shard {
         for _ in 0..KEPT_PER_STEP {
             if databases[snapshot.at].walk_step(snapshot.mark, &mut |_, _| ()) {
                 snapshot.left -= 1;
-                return;
+                break;
             }
         }
+        true
     }
 }
 
@@ -337,6 +337,7 @@ mod tests {
                 assert_eq!(shard.begin_snapshot(), is_swept, "seed {seed}");
                 if !is_swept {
                     // Whoever comes too early has to wait for the end of the last one.
+                    shard.sweep();
                     continue;
                 }
                 let expected = content(&mut shard);
@@ -350,7 +351,7 @@ mod tests {
                         shard.give_up_snapshot();
                     }
                 }
-                if shard.is_sweeping() {
+                if !shard.may_begin_snapshot() {
                     given_up += 1;
                     continue;
                 }

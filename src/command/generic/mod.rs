@@ -1,6 +1,8 @@
 //! What can be done to a key whatever its value: delete it, ask for it, give it another name or a
-//! time to go ([`expire`]), list it ([`scan`]), look at how it is kept ([`object`]).
+//! time to go ([`expire`]), list it ([`scan`]), look at how it is kept ([`object`]), take it to another
+//! server ([`dump`]).
 
+mod dump;
 mod expire;
 pub(super) mod object;
 mod rename;
@@ -32,6 +34,14 @@ pub const FAMILY: Family = Family {
             .with(KEYSPACE)
             .complexity("O(N) in the number of keys and of their elements")
             .summary("Deletes keys and returns how many there were."),
+        Command::new("DUMP", Run::Owner(dump::dump))
+            .usage("key")
+            .reads()
+            .with(KEYSPACE)
+            .since("2.6.0")
+            .complexity("O(N) in the size of the value")
+            .tips(tip::VARIES)
+            .summary("A value as bytes that RESTORE takes."),
         Command::new("EXISTS", Run::Each(exists, Gather::Sum))
             .usage("key...")
             .reads()
@@ -182,6 +192,17 @@ pub const FAMILY: Family = Family {
             .with(KEYSPACE)
             .keyed("RW ACCESS DELETE | OW INSERT")
             .summary("Gives a key another name unless that is taken."),
+        Command::new("RESTORE", Run::Owner(dump::restore))
+            .usage(
+                "key ttl:integer serialized-value:string [REPLACE] [ABSTTL] \
+                 [IDLETIME seconds:integer] [FREQ frequency:integer]",
+            )
+            .writes()
+            .with(KEYSPACE | flag::DANGEROUS)
+            .keyed("OW UPDATE")
+            .since("2.6.0")
+            .complexity("O(N) in the size of the value")
+            .summary("Puts a value that DUMP has given under a key."),
         Command::new("SCAN", Run::Cursor(scan::scan))
             .usage("cursor:integer [MATCH pattern:pattern] [COUNT count:integer] [TYPE type]")
             .reads()

@@ -164,10 +164,6 @@ fn a_stream_is_what_all_shards_had_at_the_cut() {
         let (mut whole, mut given_up) = (0, 0);
         while whole < 2 || given_up == 0 {
             (0..200).for_each(|_| world.change());
-            if !world.shards.iter().all(Shard::may_begin_snapshot) {
-                world.shards.iter_mut().for_each(|shard| _ = shard.housekeep(&mut false));
-                continue;
-            }
             let style = Style { compress: seed % 2 == 0, usage: UsageStyle::Idle };
             world.collector.begin(head(), style);
             world.sink.bytes.clear();

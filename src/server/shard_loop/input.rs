@@ -44,7 +44,11 @@ impl ShardLoop {
     /// Feeds clients, each once at most, until all have been or the turn's time is over.
     pub(super) fn feed_clients(&mut self) {
         if self.is_stopping() {
-            return self.drop_input();
+            // As long as the stop may be taken back, what comes stays where it is.
+            if self.is_final() {
+                self.drop_input();
+            }
+            return;
         }
         // What is put off meanwhile is the next turn's.
         for _ in 0..self.input.len() {

@@ -84,6 +84,8 @@ struct Load {
     input: Rc<Input>,
     began_ns: u64,
     reported_ns: u64,
+    /// Why the rest of the file cannot be had.
+    unreadable: Option<Reason>,
     /// Until when the keys that were cut have been delayed (`key-load-delay`).
     delayed_ns: u64,
 }
@@ -103,6 +105,7 @@ impl Load {
             input,
             began_ns: now_ns,
             reported_ns: now_ns,
+            unreadable: None,
             delayed_ns: now_ns,
         }
     }
@@ -167,15 +170,25 @@ impl ShardLoop {
     pub(super) fn begin_load(&mut self, path: &Path, options: Options) {
         let total_bytes = std::fs::metadata(path).ok().filter(|file| file.is_file());
         let total_bytes = total_bytes.map(|file| file.len());
+        self.announce_loading();
         self.instance.tell_persistence(|state| {
-            let began_us = clock::unix_us();
-            state.loading = Some(Loading { began_us, total_bytes, ..Loading::default() });
+            if let Some(loading) = &mut state.loading {
+                loading.total_bytes = total_bytes;
+            }
         });
         let databases = usize::from(self.instance.config().databases());
         let layout = std::sync::Arc::clone(&self.instance.layout);
         let hub = Hub::new(total_bytes, options, layout, databases);
         let load = Load::begin(path, hub, &self.background, clock::monotonic_ns());
         self.load.current = Some(load);
+    }
+
+    /// From the next turn on, every shard refuses what needs data.
+    pub(super) fn announce_loading(&self) {
+        self.instance.tell_persistence(|state| {
+            let began_us = clock::unix_us();
+            state.loading.get_or_insert(Loading { began_us, ..Loading::default() });
+        });
     }
 
     /// This shard's part of a load. Returns whether there is more to do at once, and, on the first
@@ -204,10 +217,14 @@ impl ShardLoop {
             let turn = load.hub.turn(ways, shard, &mut allowance, is_late);
             handed.extend(turn.handed);
             is_busy = turn.is_busy;
-            if turn.is_hungry {
+            if turn.is_hungry && load.unreadable.is_none() {
                 match load.feed() {
                     Ok(has_more) => is_busy |= has_more,
-                    Err(reason) => return (false, Some(self.end_load(load, Err(reason)))),
+                    Err(reason) => {
+                        // What other shards have is theirs until they have put it.
+                        load.unreadable = Some(reason);
+                        load.hub.end();
+                    }
                 }
             }
         }
@@ -219,7 +236,11 @@ impl ShardLoop {
         }
         load.report(&self.instance, now_ns);
         if let Some(outcome) = load.hub.outcome() {
-            return (false, Some(self.end_load(load, outcome.map_err(Reason::Fault))));
+            let outcome = match load.unreadable.take() {
+                Some(reason) => Err(reason),
+                None => outcome.map_err(Reason::Fault),
+            };
+            return (false, Some(self.end_load(load, outcome)));
         }
         self.load.current = Some(load);
         (is_busy, None)
@@ -267,6 +288,12 @@ impl ShardLoop {
         }
     }
 
+    /// What a client wanted to be loaded again is not sound, and what there was is gone.
+    fn reload_failed(&mut self, error: &LoadError) {
+        tracing::error!("{error}");
+        self.drop_loaded();
+    }
+
     /// The data is there.
     fn open(&self) {
         if let Some(acceptor) = &self.acceptor {
@@ -279,6 +306,8 @@ impl ShardLoop {
         let (is_busy, outcome) = self.load_turn();
         match outcome {
             None => {}
+            Some(Ok(_)) if self.is_reloading() => self.end_reload(Ok(())),
+            Some(Err(error)) if self.is_reloading() => self.reload_failed(&error),
             Some(Ok(_)) => self.open(),
             Some(Err(error)) => {
                 // Nothing of it is ever served: all shards end.

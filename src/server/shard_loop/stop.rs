@@ -6,14 +6,21 @@
 //! is used after it has been closed: a connection whose outlet is lent is somebody else's too, and a
 //! ring is woken by others; both are closed when all have let go.
 //!
-//! Each phase has a limit. A shard that runs into one of the first says so and ends all the same,
-//! but then it closes nothing: what others may still use goes with the process.
+//! Most phases have a limit. A shard that runs into one of the first says so and ends all the same,
+//! but then it closes nothing: what others may still use goes with the process. The last save takes as
+//! long as it takes, and so does what has to come to its end before it: what would be lost is data.
+//!
+//! **The last save** has every acknowledged write: it is cut when all shards agree that nothing is under
+//! way, and from then on nothing is run. If it fails, and nobody has said that the end is to come all
+//! the same, the stop is taken back: until here input has only been left where it is, so clients go on
+//! as if nothing had been.
 
 use super::ShardLoop;
 use crate::base::clock::{self, Now};
 use crate::base::limits;
 use crate::server::background;
 use crate::server::drill::Drill;
+use crate::server::neighbours::LastSave;
 use crate::server::quiescence::Voter;
 use crate::server::ring::Wait;
 use crate::server::supervise;
@@ -23,6 +30,8 @@ use crate::server::supervise;
 enum Phase {
     /// What is under way comes to its end: mail, commands over several shards, lent outlets.
     Drain,
+    /// The data is saved for the last time.
+    Save,
     /// What is being written in the background comes to its end.
     Background,
     /// Replies leave, as far as their clients take them.
@@ -34,7 +43,11 @@ enum Phase {
 /// A stop under way.
 #[derive(Debug)]
 pub(super) struct Stop {
+    /// The number of the request for it.
+    number: u64,
     phase: Phase,
+    /// Whether this shard has cut for the last save.
+    has_cut: bool,
     /// When the phase began.
     began_ns: u64,
     voter: Voter,
@@ -67,20 +80,38 @@ impl ShardLoop {
     /// # Errors
     /// When the kernel refuses the ring's one call.
     pub(super) fn stop(&mut self) -> std::io::Result<Stopped> {
-        if self.stop.is_none() {
-            self.begin_stop();
+        let number = self.instance.stop_number();
+        if self.stop.as_ref().is_some_and(|stop| stop.number != number) {
+            // The one before has been taken back, and there is another already.
+            self.go_on_after_stop();
         }
-        self.ring.turn(Wait::AtMostUs(background::WAIT_US), &mut self.events)?;
+        if self.stop.is_none() {
+            self.begin_stop(number);
+        }
+        let wait = if self.is_saving { Wait::No } else { Wait::AtMostUs(background::WAIT_US) };
+        self.ring.turn(wait, &mut self.events)?;
         self.turn(Now::read());
+        self.is_saving = self.save_at_end();
         match self.phase() {
             Phase::Drain => {
-                if self.is_drained() || self.gives_up(limits::STOP_PHASE_MS) {
-                    self.pass_to(Phase::Background);
+                let gives_up = !self.is_to_save() && self.gives_up(limits::STOP_PHASE_MS);
+                if self.is_drained() || gives_up {
+                    self.pass_to(Phase::Save);
                     self.drill.iter().for_each(Drill::cut_short);
                 }
             }
-            // The place of the last snapshot: no command runs any more, and clients are still there
-            // to be told.
+            Phase::Save => match self.neighbours.last_save(number) {
+                LastSave::Undecided if self.number == 0 => self.decide_last_save(number),
+                LastSave::Undecided if self.neighbours.has_failed() => self.end_saving(),
+                LastSave::Undecided => {}
+                LastSave::Begun => {
+                    self.cut_at_end();
+                    if self.number == 0 {
+                        self.follow_last_save(number);
+                    }
+                }
+                LastSave::Over => self.end_saving(),
+            },
             Phase::Background => {
                 if !self.background.is_outstanding() || self.gives_up(limits::STOP_PHASE_MS) {
                     self.pass_to(Phase::Flush);
@@ -105,20 +136,100 @@ impl ShardLoop {
         Ok(Stopped::No)
     }
 
-    /// No more input: nobody is let in, and what comes is not run.
-    fn begin_stop(&mut self) {
-        if self.number == 0 {
-            supervise::stopping();
-        }
+    /// Nobody is let in, and what comes is not run.
+    fn begin_stop(&mut self, number: u64) {
         self.load.cut_short();
         self.stop = Some(Stop {
+            number,
             phase: Phase::Drain,
+            has_cut: false,
             began_ns: clock::monotonic_ns(),
-            voter: Voter::new(self.number),
+            voter: Voter::new(self.number, number),
             moved: 0,
             is_orderly: true,
         });
     }
+
+    /// Whether what has not been run yet never will be.
+    pub(super) fn is_final(&self) -> bool {
+        !matches!(self.phase(), Phase::Drain | Phase::Save)
+    }
+
+    /// The stop has been taken back, if there was one: what clients have sent meanwhile is run now.
+    pub(super) fn go_on_after_stop(&mut self) {
+        if self.stop.take().is_none() {
+            return;
+        }
+        let places: Vec<usize> = self.connections.iter().map(|(at, _)| at).collect();
+        for at in places {
+            self.feed_later(at as u32);
+        }
+    }
+
+    // ---- the last save -----------------------------------------------------------------------
+
+    /// Whether the data is to be saved before the end: if that was said, or if there are save points.
+    /// What is only half there is not saved over what was whole.
+    fn is_to_save(&self) -> bool {
+        let wanted = self.instance.shutdown().save;
+        let wanted = wanted.unwrap_or_else(|| !self.node.config().save().is_empty());
+        wanted && !self.instance.persistence().is_loading() && !self.neighbours.has_failed()
+    }
+
+    /// This shard's part of a snapshot that is being made, or given up.
+    fn save_at_end(&mut self) -> bool {
+        !self.is_final() && self.produce(0, false)
+    }
+
+    /// On the first shard, when nothing is under way any more.
+    fn decide_last_save(&mut self, number: u64) {
+        if !self.is_saving_over() {
+            return;
+        }
+        if !self.is_to_save() {
+            return self.neighbours.tell_last_save(number, LastSave::Over);
+        }
+        tracing::info!("Saving the final RDB snapshot before exiting.");
+        self.begin_last_save();
+        self.neighbours.tell_last_save(number, LastSave::Begun);
+    }
+
+    fn cut_at_end(&mut self) {
+        if let Some(stop) = &mut self.stop
+            && !std::mem::replace(&mut stop.has_cut, true)
+        {
+            self.node.shard().begin_snapshot();
+        }
+    }
+
+    /// On the first shard: the end, or none.
+    fn follow_last_save(&mut self, number: u64) {
+        self.is_saving_over();
+        match self.last_save() {
+            None => {}
+            Some(Ok(())) => self.neighbours.tell_last_save(number, LastSave::Over),
+            Some(Err(())) if self.instance.shutdown().force => {
+                tracing::warn!("Error trying to save the DB, and the server ends all the same.");
+                self.neighbours.tell_last_save(number, LastSave::Over);
+            }
+            Some(Err(())) => {
+                tracing::warn!("Error trying to save the DB, can't exit.");
+                self.instance.take_back_stop();
+                supervise::goes_on();
+                self.answer_stopper();
+            }
+        }
+    }
+
+    /// From here on there is no way back.
+    fn end_saving(&mut self) {
+        if self.number == 0 {
+            supervise::stopping();
+        }
+        self.pass_to(Phase::Background);
+    }
+
+    // ---- phases ------------------------------------------------------------------------------
 
     fn phase(&self) -> Phase {
         self.stop.as_ref().map_or(Phase::Drain, |stop| stop.phase)

@@ -1,0 +1,770 @@
+//! The loop's half of saving: every shard gives its snapshot a part of its time, and the first leads:
+//! it decides which save runs when, has the file written, and tells how it went.
+//!
+//! Requests are acted upon as Redis does. One save runs at a time. While one runs in the background,
+//! SAVE and BGSAVE are refused; while one runs that a client waits for, they wait (Redis would not even
+//! have read them). BGSAVE is answered when the cut has been made: what was acknowledged before is in
+//! the file, and what comes after is not.
+//!
+//! **Pace.** A snapshot has a quarter of the time of a shard that is busy, and all that an idle one has
+//! to spare, in slices of at most [`SLICE_NS`]: so long a client waits for it at most. If so much is kept
+//! of keys that have changed that it matters ([`KEPT_MANY`]), it is a half.
+
+use super::ShardLoop;
+use crate::base::error::Error;
+use crate::base::{clock, memory, ticks, version};
+use crate::command::info::COMPATIBLE_VERSION;
+use crate::command::persistence::{CUT, EMPTY, Request};
+use crate::config::Config;
+use crate::config::value::io_reason;
+use crate::instance::persistence::Saving;
+use crate::persist::loader::Options;
+use crate::persist::snapshot::{
+    Collected, Collector, Head, Producer, Sink, Style, Summary, Turn, UsageStyle,
+};
+use crate::rdb::Version;
+use crate::route::message::Asker;
+use crate::server::background::{self, Background, Chunks};
+use bytes::Bytes;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// The longest time that a snapshot takes of a turn, in nanoseconds.
+const SLICE_NS: u64 = 200_000;
+/// The shortest, where there is anything to do: less is not worth the reading of the clock.
+const SLICE_LEAST_NS: u64 = 20_000;
+/// Bytes kept of keys that have changed, on one shard, from which on a snapshot hurries.
+const KEPT_MANY: u64 = 16 << 20;
+/// Ticks between two looks at the save points.
+const TICKS_PER_LOOK: u32 = 10;
+/// Seconds before a save that failed is tried again by itself.
+const RETRY_S: i64 = 5;
+
+/// A shard's part in saves.
+pub struct Saves {
+    producer: Producer,
+    /// When the snapshot under way began here, in ticks; for `rdb-key-save-delay`.
+    began: Option<u64>,
+    slice_ticks: u64,
+    slice_least_ticks: u64,
+    /// On the first shard.
+    lead: Option<Lead>,
+}
+
+/// What the first shard knows besides.
+struct Lead {
+    collector: Collector,
+    current: Option<Save>,
+    /// Who waits for the end of what runs.
+    waiting: VecDeque<(Request, Option<Asker>)>,
+    /// A reload that has been begun.
+    reload: Option<Reload>,
+    /// Who has asked for the end of the server.
+    stopper: Option<Asker>,
+    /// How the last save before the end has come out.
+    last: Option<Result<(), ()>>,
+    ticks: u32,
+}
+
+/// A save under way.
+struct Save {
+    purpose: Purpose,
+    stage: Stage,
+    file: Rc<File>,
+    path: PathBuf,
+    began_us: i64,
+    /// Why it will not come to its end.
+    given_up: Option<GivenUp>,
+    summary: Summary,
+}
+
+/// What a save is for.
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    /// Nobody waits for its end. Whoever has asked for it waits for its cut.
+    Background(Option<Asker>),
+    /// A client waits for it.
+    Foreground(Asker),
+    /// A client waits for what comes after it.
+    Reload,
+    /// It is the last one before the end of the server.
+    Last,
+}
+
+/// How far a save has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The shards are about to cut.
+    Cutting,
+    /// Their pieces are collected.
+    Collecting,
+    /// The file has all that it gets.
+    Writing,
+}
+
+#[derive(Debug)]
+enum GivenUp {
+    /// Somebody wanted that.
+    Cancelled,
+    /// There was an error.
+    Failed(io::Error),
+}
+
+/// DEBUG RELOAD.
+#[derive(Clone, Copy, Debug)]
+struct Reload {
+    asker: Asker,
+    flush: bool,
+    merge: bool,
+    stage: Reloading,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reloading {
+    /// The data is being saved.
+    Saving,
+    /// Shards know by the next turn that data is being loaded.
+    Announced,
+    /// What there is goes.
+    Emptying,
+    /// The file is being loaded.
+    Loading,
+    /// It was not sound: what has been loaded of it goes.
+    Dropping,
+}
+
+/// What the loop and the task that writes exchange.
+#[derive(Default)]
+struct File {
+    chunks: Chunks,
+    is_cut_short: Cell<bool>,
+    outcome: RefCell<Option<io::Result<()>>>,
+}
+
+impl Sink for Rc<File> {
+    fn has_room(&self) -> bool {
+        self.chunks.has_room()
+    }
+
+    fn push(&mut self, chunk: Bytes) {
+        self.chunks.put(chunk);
+    }
+}
+
+impl File {
+    /// Begins to write what will be the file at a path.
+    fn begin(path: &Path, background: &Background) -> Rc<File> {
+        let file: Rc<File> = Rc::default();
+        let (task, path) = (Rc::clone(&file), path.to_owned());
+        background.start(async move {
+            let outcome = background::write_file(&path, &task.chunks, &task.is_cut_short).await;
+            *task.outcome.borrow_mut() = Some(outcome.map(drop));
+        });
+        file
+    }
+
+    /// It gets no more; if it is cut short, it is not to be.
+    fn end(&self, is_cut_short: bool) {
+        self.is_cut_short.set(is_cut_short);
+        self.chunks.end();
+    }
+}
+
+impl Saves {
+    /// None yet. The first shard has the collector.
+    pub(super) fn new(producer: Producer, collector: Option<Collector>) -> Saves {
+        let lead = collector.map(|collector| Lead {
+            collector,
+            current: None,
+            waiting: VecDeque::new(),
+            reload: None,
+            stopper: None,
+            last: None,
+            ticks: 0,
+        });
+        let rate = ticks::rate();
+        Saves {
+            producer,
+            began: None,
+            slice_ticks: rate.ticks(SLICE_NS),
+            slice_least_ticks: rate.ticks(SLICE_LEAST_NS),
+            lead,
+        }
+    }
+
+    /// Whether there is something to look at, though there may be nothing to do at once.
+    pub(super) fn is_outstanding(&self) -> bool {
+        self.began.is_some()
+            || self.lead.as_ref().is_some_and(|lead| lead.current.is_some() || lead.is_reloading())
+    }
+}
+
+impl Lead {
+    fn is_reloading(&self) -> bool {
+        self.reload.is_some_and(|reload| reload.stage != Reloading::Loading)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.current.is_some() || self.reload.is_some()
+    }
+
+    /// Whether the save under way is one that nobody waits for.
+    fn is_in_background(&self) -> bool {
+        matches!(&self.current, Some(Save { purpose: Purpose::Background(_), .. }))
+    }
+}
+
+fn in_progress() -> Error {
+    Error::text("ERR Background save already in progress")
+}
+
+fn about_to_end() -> Error {
+    Error::text("ERR The server is about to end")
+}
+
+impl ShardLoop {
+    /// What a turn does about saves, of which clients have had their part since `began`, in ticks.
+    /// Returns whether there is more to do at once.
+    pub(super) fn save(&mut self, began: u64, had_input: bool) -> bool {
+        let is_busy = self.produce(began, had_input);
+        if self.saves.lead.is_none() {
+            return is_busy;
+        }
+        if self.node.has_requests() {
+            self.hear_requests();
+        }
+        self.lead_save() | self.lead_reload() | is_busy
+    }
+
+    /// This shard's part of a snapshot.
+    pub(super) fn produce(&mut self, began: u64, had_input: bool) -> bool {
+        let shard = self.node.shard();
+        if !self.saves.producer.is_busy(shard.is_in_snapshot()) {
+            return false;
+        }
+        let now = ticks::now();
+        let since = *self.saves.began.get_or_insert(now);
+        let spent = now.saturating_sub(began);
+        let part = if shard.snapshot_progress().kept_bytes > KEPT_MANY { spent } else { spent / 3 };
+        let slice = match had_input && !self.is_stopping() {
+            true => part.clamp(self.saves.slice_least_ticks, self.saves.slice_ticks),
+            false => self.saves.slice_ticks,
+        };
+        let delay = self.node.config().rdb_key_save_delay();
+        let allowed = allowance(delay, now.saturating_sub(since), self.neighbours.count());
+        let (until, mut is_delayed) = (now + slice, false);
+        let turn = self.saves.producer.turn(self.node.shard(), |keys| {
+            is_delayed = keys >= allowed;
+            is_delayed || ticks::now() >= until
+        });
+        if turn == Turn::Idle {
+            self.saves.began = None;
+        }
+        turn == Turn::More && !is_delayed
+    }
+
+    // ---- what is asked -----------------------------------------------------------------------
+
+    fn hear_requests(&mut self) {
+        for (request, asker) in self.node.take_requests() {
+            if self.is_stopping() {
+                self.answer(asker, Err(about_to_end()));
+            } else {
+                self.act_on(request, asker);
+            }
+        }
+    }
+
+    fn answer(&mut self, asker: Option<Asker>, answer: Result<&'static str, Error>) {
+        if let Some(asker) = asker {
+            self.node.answer(asker, answer);
+        }
+    }
+
+    fn act_on(&mut self, request: Request, asker: Option<Asker>) {
+        let Some(lead) = &mut self.saves.lead else { return };
+        match request {
+            Request::Save | Request::BackgroundSave { .. } if lead.is_in_background() => {
+                match asker {
+                    Some(_) => self.answer(asker, Err(in_progress())),
+                    // Of a transaction: it was told that its save is scheduled.
+                    None => lead.waiting.push_back((request, None)),
+                }
+            }
+            Request::Save | Request::BackgroundSave { .. } | Request::Reload { .. }
+                if lead.is_busy() =>
+            {
+                lead.waiting.push_back((request, asker));
+            }
+            Request::Save => match asker {
+                Some(asker) => self.begin_save(Purpose::Foreground(asker)),
+                None => self.begin_save(Purpose::Background(None)),
+            },
+            Request::BackgroundSave { .. } => self.begin_save(Purpose::Background(asker)),
+            Request::CancelSave => self.cancel_save(asker),
+            Request::Shutdown(how) => {
+                if self.instance.request_stop(how) {
+                    lead.stopper = asker;
+                }
+            }
+            Request::AbortShutdown => {
+                self.answer(asker, Err(Error::text("ERR No shutdown in progress.")));
+            }
+            Request::Reload { save, flush, merge } => {
+                let Some(asker) = asker else { return };
+                let stage = if save { Reloading::Saving } else { Reloading::Announced };
+                lead.reload = Some(Reload { asker, flush, merge, stage });
+                match save {
+                    true => self.begin_save(Purpose::Reload),
+                    false => self.announce_load(),
+                }
+            }
+        }
+        self.tell_scheduled();
+    }
+
+    /// BGSAVE CANCEL.
+    fn cancel_save(&mut self, asker: Option<Asker>) {
+        let Some(lead) = &mut self.saves.lead else { return };
+        if lead.is_in_background() {
+            tracing::info!("Background saving will be aborted due to user request");
+            self.give_up_save(GivenUp::Cancelled);
+            return self.answer(asker, Ok("Background saving cancelled"));
+        }
+        let before = lead.waiting.len();
+        lead.waiting.retain(|(request, asker)| {
+            !(matches!(request, Request::BackgroundSave { .. }) && asker.is_none())
+        });
+        let answer = if lead.waiting.len() < before {
+            Ok("Scheduled background saving cancelled")
+        } else {
+            let text = "ERR Background saving is currently not in progress or scheduled";
+            Err(Error::text(text))
+        };
+        self.answer(asker, answer);
+    }
+
+    fn tell_scheduled(&self) {
+        let waiting = self.saves.lead.iter().flat_map(|lead| &lead.waiting);
+        let is_scheduled = waiting
+            .filter(|(request, _)| matches!(request, Request::BackgroundSave { .. }))
+            .count()
+            > 0;
+        self.instance.tell_persistence(|state| state.is_scheduled = is_scheduled);
+    }
+
+    /// Goes on with those who have waited, as far as nothing is in their way.
+    fn go_on(&mut self) {
+        while !self.is_stopping()
+            && let Some(lead) = &mut self.saves.lead
+            && !lead.is_busy()
+            && let Some((request, asker)) = lead.waiting.pop_front()
+        {
+            self.act_on(request, asker);
+        }
+    }
+
+    // ---- a save ------------------------------------------------------------------------------
+
+    fn begin_save(&mut self, purpose: Purpose) {
+        let config = self.instance.config();
+        let path = config.dir().join(config.dbfilename());
+        let head = self.head(&config);
+        let file = File::begin(&path, &self.background);
+        let began_us = clock::unix_us();
+        let Some(lead) = &mut self.saves.lead else { return };
+        lead.collector.begin(head, style(&config));
+        lead.current = Some(Save {
+            purpose,
+            stage: Stage::Cutting,
+            file,
+            path,
+            began_us,
+            given_up: None,
+            summary: Summary::default(),
+        });
+        let is_waited_for = !matches!(purpose, Purpose::Background(_));
+        self.instance.tell_persistence(|state| {
+            state.last_try_s = began_us / 1_000_000;
+            state.saving = Some(Saving { began_us, is_waited_for, ..Saving::default() });
+        });
+        if matches!(purpose, Purpose::Last) {
+            // Nothing is under way: every shard cuts by itself ([`super::stop`]).
+            self.saves.cut_made();
+        } else {
+            self.node.begin_inner(&CUT);
+        }
+    }
+
+    /// What the file says of itself.
+    fn head(&self, config: &Config) -> Head {
+        let number = |word: &str| word.parse().ok().and_then(Version::new);
+        let version = number(config.rdb_version().word()).unwrap_or(Version::V10);
+        let aux = vec![
+            ("redis-ver", COMPATIBLE_VERSION.to_owned()),
+            ("redshard-ver", version::VERSION.to_owned()),
+            ("redis-bits", usize::BITS.to_string()),
+            ("ctime", (clock::unix_us() / 1_000_000).to_string()),
+            ("used-mem", memory::used().to_string()),
+            ("aof-base", "0".to_owned()),
+        ];
+        let functions = self.instance.persistence().state().functions;
+        Head { version, aux, functions, has_checksum: config.rdbchecksum() }
+    }
+
+    /// What the first shard does about the save under way.
+    fn lead_save(&mut self) -> bool {
+        let Some(lead) = &mut self.saves.lead else { return false };
+        let Some(save) = &mut lead.current else { return false };
+        match save.stage {
+            Stage::Cutting => {
+                if let Some(result) = self.node.take_concluded() {
+                    self.cut_concluded(result);
+                }
+                return false;
+            }
+            Stage::Collecting => match lead.collector.turn(&mut save.file) {
+                Collected::More => {
+                    if let Some(error) = save.file.failure() {
+                        save.given_up.get_or_insert(GivenUp::Failed(error));
+                        lead.collector.give_up();
+                        return true;
+                    }
+                }
+                Collected::All(summary) => {
+                    (save.summary, save.stage) = (summary, Stage::Writing);
+                    save.file.end(false);
+                }
+                Collected::GivenUp => {
+                    save.stage = Stage::Writing;
+                    save.file.end(true);
+                }
+            },
+            Stage::Writing => {
+                let outcome = save.file.outcome.borrow_mut().take();
+                if let Some(outcome) = outcome {
+                    self.end_save(outcome);
+                    return true;
+                }
+            }
+        }
+        self.tell_progress();
+        false
+    }
+
+    fn cut_concluded(&mut self, result: Result<(), Error>) {
+        let Some(lead) = &mut self.saves.lead else { return };
+        let Some(save) = &mut lead.current else { return };
+        if let Err(error) = result {
+            // No shard has cut.
+            save.given_up.get_or_insert(GivenUp::Failed(io::Error::other(error.to_string())));
+            lead.collector.forget();
+            save.stage = Stage::Writing;
+            return save.file.end(true);
+        }
+        save.stage = Stage::Collecting;
+        if save.given_up.is_some() {
+            lead.collector.give_up();
+        }
+        if let Purpose::Background(asker @ Some(_)) = &mut save.purpose {
+            let asker = asker.take();
+            tracing::info!("Background saving started");
+            self.answer(asker, Ok("Background saving started"));
+        }
+    }
+
+    /// The save under way will not come to its end.
+    fn give_up_save(&mut self, why: GivenUp) {
+        let Some(lead) = &mut self.saves.lead else { return };
+        let Some(save) = &mut lead.current else { return };
+        if save.given_up.is_some() || save.stage == Stage::Writing {
+            // Too late: what is left is to put the file in its place.
+            return;
+        }
+        save.given_up = Some(why);
+        if save.stage == Stage::Collecting {
+            lead.collector.give_up();
+        }
+    }
+
+    fn tell_progress(&mut self) {
+        let Some(lead) = &self.saves.lead else { return };
+        let (progress, so_far) = (lead.collector.progress(), lead.collector.so_far());
+        self.instance.tell_persistence(|state| {
+            if let Some(saving) = &mut state.saving {
+                (saving.keys, saving.cow_bytes) = (progress.keys, progress.kept_bytes);
+                saving.cow_bytes_max = progress.kept_bytes_max;
+                if so_far.bytes > 0 {
+                    (saving.keys_total, saving.bytes) = (so_far.keys, so_far.bytes);
+                }
+            }
+        });
+    }
+
+    /// The save under way is over, as its file says.
+    fn end_save(&mut self, outcome: io::Result<()>) {
+        let Some(lead) = &mut self.saves.lead else { return };
+        let Some(save) = lead.current.take() else { return };
+        let kept_bytes_max = lead.collector.progress().kept_bytes_max;
+        let now_s = clock::unix_us() / 1_000_000;
+        let took_s = (clock::unix_us() - save.began_us) / 1_000_000;
+        let is_background = matches!(save.purpose, Purpose::Background(_));
+        let result = match (outcome, save.given_up) {
+            (Ok(()), None) => Ok(()),
+            (_, Some(why)) => Err(why),
+            (Err(error), None) => Err(GivenUp::Failed(error)),
+        };
+        self.instance.tell_persistence(|state| {
+            state.saving = None;
+            state.last_cow_bytes = kept_bytes_max;
+            if is_background {
+                state.last_took_s = Some(took_s);
+            }
+            match &result {
+                Ok(()) => {
+                    state.last_save_s = now_s;
+                    state.saved_changes = save.summary.changes;
+                    state.saves += 1;
+                    state.is_last_fine = true;
+                }
+                Err(GivenUp::Failed(_)) if is_background => state.is_last_fine = false,
+                Err(_) => {}
+            }
+        });
+        match &result {
+            Ok(()) if is_background => {
+                tracing::info!("Background saving terminated with success");
+            }
+            Ok(()) => tracing::info!("DB saved on disk"),
+            Err(GivenUp::Cancelled) => tracing::info!("The snapshot has been cancelled"),
+            Err(GivenUp::Failed(error)) => {
+                let (path, reason) = (save.path.display(), io_reason(error));
+                tracing::warn!("Failed to save the data to {path}: {reason}");
+                if is_background {
+                    tracing::warn!("Background saving error");
+                }
+            }
+        }
+        let is_fine = result.is_ok();
+        let failure = match &result {
+            Ok(()) => None,
+            Err(GivenUp::Cancelled) => Some("ERR The save has been cancelled".to_owned()),
+            Err(GivenUp::Failed(error)) => {
+                Some(format!("ERR The data can't be saved: {}", io_reason(error)))
+            }
+        };
+        match save.purpose {
+            Purpose::Background(None) => {}
+            Purpose::Background(Some(asker)) | Purpose::Foreground(asker) => {
+                let answer = failure.map_or(Ok("OK"), |text| Err(Error::owned(text)));
+                self.answer(Some(asker), answer);
+            }
+            Purpose::Last => self.saves.last_is_over(is_fine),
+            Purpose::Reload => match failure {
+                None => self.announce_load(),
+                Some(text) => self.end_reload(Err(Error::owned(text))),
+            },
+        }
+        self.go_on();
+    }
+
+    // ---- by itself ---------------------------------------------------------------------------
+
+    /// Looks now and then whether so much has changed that it is time to save.
+    pub(super) fn look_at_save_points(&mut self) {
+        let Some(lead) = &mut self.saves.lead else { return };
+        lead.ticks += 1;
+        if lead.ticks < TICKS_PER_LOOK {
+            return;
+        }
+        lead.ticks = 0;
+        if lead.is_busy() || self.node.is_loading() {
+            return;
+        }
+        let state = self.instance.persistence().state();
+        let now_s = clock::unix_us() / 1_000_000;
+        if !state.is_last_fine && now_s - state.last_try_s <= RETRY_S {
+            return;
+        }
+        let changes = self.instance.metrics.sum(|shard| &shard.dirty);
+        let changes = changes.saturating_sub(state.saved_changes);
+        let since_s = u64::try_from(now_s - state.last_save_s).unwrap_or(0);
+        let config = self.instance.config();
+        let is_due =
+            config.save().iter().find(|rule| changes >= rule.changes && since_s > rule.seconds);
+        if let Some(rule) = is_due {
+            tracing::info!("{} changes in {} seconds. Saving...", rule.changes, rule.seconds);
+            self.begin_save(Purpose::Background(None));
+        }
+    }
+
+    // ---- DEBUG RELOAD ------------------------------------------------------------------------
+
+    /// From the next turn on, every shard refuses what needs data: then what there is can go.
+    fn announce_load(&mut self) {
+        if let Some(reload) = self.saves.reload() {
+            reload.stage = Reloading::Announced;
+        }
+        self.announce_loading();
+    }
+
+    fn lead_reload(&mut self) -> bool {
+        let Some(reload) = self.saves.reload() else { return false };
+        match reload.stage {
+            Reloading::Saving | Reloading::Loading => return false,
+            // As soon as this shard knows; another does when it is asked for its locks.
+            Reloading::Announced if !self.node.is_loading() => {}
+            Reloading::Announced if reload.flush => {
+                reload.stage = Reloading::Emptying;
+                self.node.begin_inner(&EMPTY);
+            }
+            Reloading::Announced => self.load_again(),
+            Reloading::Emptying => {
+                if self.node.take_concluded().is_some() {
+                    self.load_again();
+                }
+            }
+            Reloading::Dropping => {
+                if self.node.take_concluded().is_some() {
+                    self.instance.tell_persistence(|state| state.loading = None);
+                    let text = "ERR Error trying to load the RDB dump, check server logs";
+                    self.end_reload(Err(Error::text(text)));
+                }
+            }
+        }
+        true
+    }
+
+    /// What a client wanted to be loaded again is not sound. Nothing half loaded stays.
+    pub(super) fn drop_loaded(&mut self) {
+        if let Some(reload) = self.saves.reload() {
+            reload.stage = Reloading::Dropping;
+            self.node.begin_inner(&EMPTY);
+        }
+    }
+
+    fn load_again(&mut self) {
+        let Some(reload) = self.saves.reload() else { return };
+        reload.stage = Reloading::Loading;
+        let replaces = reload.merge;
+        let config = self.instance.config();
+        let path = config.dir().join(config.dbfilename());
+        self.begin_load(
+            &path,
+            Options { verifies: config.rdbchecksum(), replaces, drops_expired: true },
+        );
+    }
+
+    /// Whether a client waits for the load under way.
+    pub(super) fn is_reloading(&self) -> bool {
+        self.saves.lead.as_ref().is_some_and(|lead| lead.reload.is_some())
+    }
+
+    /// The load that a client has asked for is over.
+    pub(super) fn end_reload(&mut self, result: Result<(), Error>) {
+        let Some(lead) = &mut self.saves.lead else { return };
+        if let Some(reload) = lead.reload.take() {
+            self.answer(Some(reload.asker), result.map(|()| "OK"));
+        }
+        self.go_on();
+    }
+
+    // ---- the last save -----------------------------------------------------------------------
+
+    /// Ends what runs, on the first shard of a server that is to end. Returns whether that is so.
+    pub(super) fn is_saving_over(&mut self) -> bool {
+        if self.node.has_requests() {
+            self.hear_requests();
+        }
+        self.lead_save();
+        let Some(lead) = &mut self.saves.lead else { return true };
+        let waiting = std::mem::take(&mut lead.waiting);
+        let is_over = lead.current.is_none();
+        if !matches!(&lead.current, Some(Save { purpose: Purpose::Last, .. })) {
+            self.give_up_save(GivenUp::Cancelled);
+        }
+        for (_, asker) in waiting {
+            self.answer(asker, Err(about_to_end()));
+        }
+        is_over
+    }
+
+    /// Begins the last save.
+    pub(super) fn begin_last_save(&mut self) {
+        if let Some(lead) = &mut self.saves.lead {
+            lead.last = None;
+        }
+        self.begin_save(Purpose::Last);
+    }
+
+    /// How the last save has come out, when it is over.
+    pub(super) fn last_save(&self) -> Option<Result<(), ()>> {
+        self.saves.lead.as_ref()?.last
+    }
+
+    /// The server goes on: whoever has asked for its end is told so.
+    pub(super) fn answer_stopper(&mut self) {
+        let stopper = self.saves.lead.as_mut().and_then(|lead| lead.stopper.take());
+        let error = Error::text("ERR Errors trying to SHUTDOWN. Check logs.");
+        self.answer(stopper, Err(error));
+    }
+}
+
+impl Saves {
+    fn reload(&mut self) -> Option<&mut Reload> {
+        self.lead.as_mut()?.reload.as_mut()
+    }
+
+    fn last_is_over(&mut self, is_fine: bool) {
+        if let Some(lead) = &mut self.lead {
+            lead.last = Some(if is_fine { Ok(()) } else { Err(()) });
+        }
+    }
+
+    fn cut_made(&mut self) {
+        if let Some(save) = self.lead.as_mut().and_then(|lead| lead.current.as_mut()) {
+            save.stage = Stage::Collecting;
+        }
+    }
+}
+
+impl File {
+    /// Why it cannot be written, if that is known before its end.
+    fn failure(&self) -> Option<io::Error> {
+        let mut outcome = self.outcome.borrow_mut();
+        match outcome.as_ref() {
+            Some(Err(_)) => {
+                let error = outcome.replace(Err(background::cut_short()))?.err()?;
+                Some(error)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// How keys are written.
+fn style(config: &Config) -> Style {
+    let policy = config.maxmemory_policy().word();
+    let usage = if policy.ends_with("lfu") {
+        UsageStyle::Freq(config.lfu_decay_time())
+    } else if policy.ends_with("lru") {
+        UsageStyle::Idle
+    } else {
+        UsageStyle::None
+    };
+    Style { compress: config.rdbcompression(), usage }
+}
+
+/// How many keys a shard may have saved so many ticks after it has begun, where each is delayed for all
+/// shards together: microseconds a key or, if negative, keys a microsecond.
+fn allowance(delay: i64, since: u64, shards: usize) -> u64 {
+    let us = ticks::rate().us(since);
+    match delay {
+        0 => u64::MAX,
+        us_per_key @ 1.. => us / us_per_key.unsigned_abs() / shards as u64,
+        per_us => us.saturating_mul(per_us.unsigned_abs()) / shards as u64,
+    }
+}
