@@ -439,6 +439,14 @@ impl Shard {
     /// It counts as a change where there is no key, too: other shards may have some, and whoever
     /// follows this server is told either way.
     pub(super) fn flush(&mut self, db: usize) {
+        let keys = self.clear(db);
+        self.changes.count += 1;
+        self.changes.dirty += keys as u64;
+    }
+
+    /// Empties a database to make room for what is about to be loaded, which is no change of the data.
+    /// Returns how many keys it had.
+    pub(super) fn clear(&mut self, db: usize) -> usize {
         let now_ms = self.now.unix_ms;
         let Shard { databases, changes, .. } = self;
         if changes.interest & WATCHED != 0 {
@@ -447,14 +455,14 @@ impl Shard {
         }
         let database = std::mem::take(&mut self.databases[db]);
         self.note(db);
-        self.changes.count += 1;
-        self.changes.dirty += database.table.len() as u64;
+        let keys = database.table.len();
         let rest = match database.is_walked() {
             true => self.snapshot.take_flushed(database),
             false => Some(database),
         };
         let tables = rest.into_iter().map(Database::into_table);
         self.graveyard.extend(tables.filter(|table| !table.is_empty()));
+        keys
     }
 
     /// Takes a key out if its time has come.

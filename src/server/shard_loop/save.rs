@@ -36,6 +36,8 @@ use std::rc::Rc;
 const SLICE_NS: u64 = 200_000;
 /// The shortest, where there is anything to do: less is not worth the reading of the clock.
 const SLICE_LEAST_NS: u64 = 20_000;
+/// What a turn takes that had nothing to do, at most, in nanoseconds.
+const IDLE_NS: u64 = 4_000;
 /// Bytes kept of keys that have changed, on one shard, from which on a snapshot hurries.
 const KEPT_MANY: u64 = 16 << 20;
 /// Ticks between two looks at the save points.
@@ -50,6 +52,7 @@ pub struct Saves {
     began: Option<u64>,
     slice_ticks: u64,
     slice_least_ticks: u64,
+    idle_ticks: u64,
     /// On the first shard.
     lead: Option<Lead>,
 }
@@ -191,6 +194,7 @@ impl Saves {
             began: None,
             slice_ticks: rate.ticks(SLICE_NS),
             slice_least_ticks: rate.ticks(SLICE_LEAST_NS),
+            idle_ticks: rate.ticks(IDLE_NS),
             lead,
         }
     }
@@ -226,10 +230,10 @@ fn about_to_end() -> Error {
 }
 
 impl ShardLoop {
-    /// What a turn does about saves, of which clients have had their part since `began`, in ticks.
-    /// Returns whether there is more to do at once.
-    pub(super) fn save(&mut self, began: u64, had_input: bool) -> bool {
-        let is_busy = self.produce(began, had_input);
+    /// What a turn that began at `began`, in ticks, does about saves. Returns whether there is more to do
+    /// at once.
+    pub(super) fn save(&mut self, began: u64) -> bool {
+        let is_busy = self.produce(Some(began));
         if self.saves.lead.is_none() {
             return is_busy;
         }
@@ -239,17 +243,18 @@ impl ShardLoop {
         self.lead_save() | self.lead_reload() | is_busy
     }
 
-    /// This shard's part of a snapshot.
-    pub(super) fn produce(&mut self, began: u64, had_input: bool) -> bool {
+    /// This shard's part of a snapshot: some of the turn that began at `began`, in ticks, or all the time
+    /// that a shard has whose clients are not served any more.
+    pub(super) fn produce(&mut self, began: Option<u64>) -> bool {
         let shard = self.node.shard();
         if !self.saves.producer.is_busy(shard.is_in_snapshot()) {
             return false;
         }
         let now = ticks::now();
         let since = *self.saves.began.get_or_insert(now);
-        let spent = now.saturating_sub(began);
+        let spent = began.map_or(0, |began| now.saturating_sub(began));
         let part = if shard.snapshot_progress().kept_bytes > KEPT_MANY { spent } else { spent / 3 };
-        let slice = match had_input && !self.is_stopping() {
+        let slice = match spent > self.saves.idle_ticks {
             true => part.clamp(self.saves.slice_least_ticks, self.saves.slice_ticks),
             false => self.saves.slice_ticks,
         };
@@ -459,7 +464,7 @@ impl ShardLoop {
         let Some(lead) = &mut self.saves.lead else { return };
         let Some(save) = &mut lead.current else { return };
         if let Err(error) = result {
-            // No shard has cut.
+            // None has cut: they refuse only what the last one's end has made sure of.
             save.given_up.get_or_insert(GivenUp::Failed(io::Error::other(error.to_string())));
             lead.collector.forget();
             save.stage = Stage::Writing;
