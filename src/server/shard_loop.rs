@@ -20,7 +20,9 @@ mod departure;
 mod input;
 pub mod load;
 mod output;
+mod reload;
 mod save;
+mod save_file;
 mod stop;
 mod upkeep;
 
