@@ -10,7 +10,10 @@
 //!
 //! What glommio 0.9 does that one would not expect, and what is done about it:
 //! - asked to make way before any queue has run, its executor goes to sleep as if it were idle,
-//!   whatever could run. So a [metronome](METRONOME_US) ends that sleep while work is outstanding;
+//!   whatever could run. The same happens if it is kept from the processor for so long, between its
+//!   look at what is due and the first queue, that its timer says to look again; what was due is used
+//!   up then. So a [metronome](METRONOME_US) ends that sleep, and has [beats](BEATS) to come that are
+//!   much further away: whatever is due, not all of them are;
 //! - while some queue can always run, it looks for completions of I/O only when its timer says so,
 //!   and what it sets that timer to depends on which queues happen to be able to run when it has just
 //!   looked; it may be never. So the loop does not rely on it: when work begins, and then every
@@ -21,11 +24,13 @@
 
 use super::files::{Access, AtomicFile, Source};
 use bytes::Bytes;
+use glommio::timer::Timer;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::path::Path;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -37,8 +42,12 @@ const MOMENT_US: u64 = 1;
 /// The loop's share of the processor, and that of all background work.
 const LOOP_SHARES: usize = 1000;
 const BACKGROUND_SHARES: usize = 50;
-/// The longest sleep of an executor that believes it is idle, in microseconds.
+/// The longest sleep of an executor that believes it is idle, in microseconds, if it has not been kept
+/// from the processor.
 const METRONOME_US: u64 = 500;
+/// Beats of the metronome that are to come at any time, each four times as far away as the one before:
+/// the last is half a minute away.
+const BEATS: u32 = 9;
 /// The longest wait of the loop while background work is outstanding, in microseconds.
 pub const WAIT_US: u32 = 200;
 
@@ -61,8 +70,8 @@ pub struct Background {
     outstanding: Rc<Cell<usize>>,
     /// When the loop has to let go of the processor, by the monotonic clock.
     lets_go_ns: Cell<u64>,
-    /// Whether the metronome beats.
-    beats: Rc<Cell<bool>>,
+    /// Whether the metronome has been started.
+    beats: Cell<bool>,
 }
 
 /// Background work that is outstanding for as long as this exists.
@@ -83,7 +92,7 @@ impl Background {
             queue: glommio::executor().create_task_queue(shares, latency, "background"),
             outstanding: Rc::default(),
             lets_go_ns: Cell::default(),
-            beats: Rc::default(),
+            beats: Cell::default(),
         }
     }
 
@@ -122,13 +131,19 @@ impl Background {
             task.detach();
         }
         if !self.beats.replace(true) {
-            let (outstanding, beats) = (Rc::clone(&self.outstanding), Rc::clone(&self.beats));
-            let metronome = async move {
-                while outstanding.get() > 0 {
-                    glommio::timer::sleep(Duration::from_micros(METRONOME_US)).await;
+            // It never ends: where the loop does not make way, nothing of this runs.
+            let mut beats: Vec<(Timer, Duration)> = (0..BEATS)
+                .map(|beat| Duration::from_micros(METRONOME_US << (2 * beat)))
+                .map(|after| (Timer::new(after), after))
+                .collect();
+            let metronome = poll_fn(move |context| {
+                for (timer, after) in &mut beats {
+                    timer.reset(*after);
+                    // It is not due: this says who is to be woken.
+                    _ = Pin::new(timer).poll(context);
                 }
-                beats.set(false);
-            };
+                Poll::<()>::Pending
+            });
             if let Ok(task) = glommio::spawn_local_into(metronome, self.queue) {
                 task.detach();
             }
