@@ -10,14 +10,14 @@
 //!
 //! What glommio 0.9 does that one would not expect, and what is done about it:
 //! - asked to make way before any queue has run, its executor goes to sleep as if it were idle,
-//!   whatever could run. Only a timer that has not fired yet ends that sleep, so whenever the loop makes
-//!   way it sets [some](BACKSTOPS_US). (One that beats by itself does not do: after a turn that was
-//!   longer than a beat it has fired together with what it was to guard, and a load slept for ever);
-//! - while some queue can always run, it looks for completions of I/O only when its timer says so,
-//!   and what it sets that timer to depends on which queues happen to be able to run when it has just
-//!   looked; it may be never. So the loop does not rely on it: when work begins, and then every
-//!   [`LATENCY_US`], it lets go of the processor for a moment ([`Background::make_way`]), and the
-//!   executor has nothing else to do than look;
+//!   whatever could run. It is asked by its preemption timer, which fires between two looks when others
+//!   have the core (one load in fifteen stood still for seconds on a busy machine). So there is none: no
+//!   queue has a latency that matters. What might still ask it ends with a timer that has not fired yet,
+//!   so whenever the loop makes way it sets [some](BACKSTOPS_US). (One that beats by itself does not do:
+//!   after a turn that was longer than a beat it has fired together with what it was to guard);
+//! - while some queue can always run, it does not look for completions of I/O. So when work begins, and
+//!   then every [`LATENCY_US`], the loop lets go of the processor for a moment
+//!   ([`Background::make_way`]), and the executor has nothing else to do than look;
 //! - a task that is dropped or cancelled leaks: tasks are detached, and told to end;
 //! - a panic in a task ends the thread: tasks return errors.
 
@@ -33,7 +33,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-/// How soon the other of the two queues, and I/O, is thought of while one runs, in microseconds.
+/// How often the loop lets the executor look for completions of I/O, in microseconds.
 const LATENCY_US: u64 = 1_000;
 /// The moment for which the loop lets go of the processor, in microseconds.
 const MOMENT_US: u64 = 1;
@@ -43,16 +43,13 @@ const BACKGROUND_SHARES: usize = 50;
 /// The longest sleeps of an executor that believes it is idle, in microseconds: the first, unless this
 /// thread was kept off its processor for so long that it has fired too early; then the second; and so
 /// on.
-const BACKSTOPS_US: [u64; 3] = [500, 20_000, 1_000_000];
+const BACKSTOPS_US: [u64; 4] = [500, 5_000, 50_000, 500_000];
 /// The longest wait of the loop while background work is outstanding, in microseconds.
 pub const WAIT_US: u32 = 200;
 
 /// Runs a shard's loop in its queue, as the only thing its executor is started for.
 pub async fn in_the_foreground<T: 'static>(shard: impl Future<Output = T> + 'static) -> T {
-    let (shares, latency) = (
-        glommio::Shares::Static(LOOP_SHARES),
-        glommio::Latency::Matters(Duration::from_micros(LATENCY_US)),
-    );
+    let (shares, latency) = (glommio::Shares::Static(LOOP_SHARES), glommio::Latency::NotImportant);
     let queue = glommio::executor().create_task_queue(shares, latency, "loop");
     match glommio::spawn_local_into(shard, queue) {
         Ok(task) => task.await,
@@ -81,7 +78,7 @@ impl Background {
     /// Of the executor that this runs in.
     pub fn new() -> Background {
         let shares = glommio::Shares::Static(BACKGROUND_SHARES);
-        let latency = glommio::Latency::Matters(Duration::from_micros(LATENCY_US));
+        let latency = glommio::Latency::NotImportant;
         Background {
             queue: glommio::executor().create_task_queue(shares, latency, "background"),
             outstanding: Rc::default(),

@@ -21,7 +21,7 @@ use crate::persist::{loader, snapshot};
 use crate::route::mailbox;
 use glommio::{LocalExecutorBuilder, Placement};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use std::io::IsTerminal;
 use std::sync::Arc;
 
@@ -273,14 +273,15 @@ fn lower_maxclients(config: &mut Config) {
 }
 
 fn stop_on_signals(instance: &Arc<Instance>) -> Result<(), BootError> {
-    // SIGHUP is taken and ignored: a terminal that closes ends nobody.
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
+    // Two are taken and ignored: a terminal that closes ends nobody, nor does a file that has become
+    // larger than files may be. Whoever writes it is told so by an error.
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGXFSZ])
         .map_err(BootError::Signals)?;
     let instance = Arc::clone(instance);
     let wait = move || {
         for signal in signals.forever() {
             match signal {
-                SIGHUP => continue,
+                SIGHUP | SIGXFSZ => continue,
                 SIGINT if instance.stopping() => {
                     tracing::warn!("You insist... exiting now.");
                     let config = instance.config();

@@ -81,6 +81,13 @@ impl<'a> Db<'a> {
         self.shard.flushed_all = true;
     }
 
+    /// Empties all databases to make room for what is about to be loaded.
+    pub fn clear_all(&mut self) {
+        for db in 0..self.databases() {
+            self.shard.clear(db);
+        }
+    }
+
     /// Exchanges two databases; returns whether they are two.
     pub fn swap(&mut self, a: usize, b: usize) -> bool {
         if a != b {
