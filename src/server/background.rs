@@ -133,6 +133,35 @@ impl Background {
     }
 }
 
+/// A file that a task reads, from its beginning to its end.
+#[derive(Default)]
+pub struct Reading {
+    /// Its pieces. Whoever wants no more [ends](Chunks::end) them.
+    pub pieces: Chunks,
+    result: RefCell<Option<io::Result<()>>>,
+}
+
+impl Reading {
+    /// How it has come out, once, when the last piece has been taken.
+    pub fn result(&self) -> Option<io::Result<()>> {
+        if self.pieces.is_over() { self.result.borrow_mut().take() } else { None }
+    }
+}
+
+impl Background {
+    /// Begins to read a file, in pieces of a size.
+    pub fn read(&self, path: &Path, size: usize) -> Rc<Reading> {
+        let reading: Rc<Reading> = Rc::default();
+        let (task, path) = (Rc::clone(&reading), path.to_owned());
+        self.start(async move {
+            let result = read_file(&path, &task.pieces, size).await;
+            *task.result.borrow_mut() = Some(result);
+            task.pieces.end();
+        });
+        reading
+    }
+}
+
 /// A bounded queue of chunks between the loop and a task of the same thread: one side adds, the
 /// other takes, and one of the two is the task.
 #[derive(Default)]
