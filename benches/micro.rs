@@ -23,7 +23,7 @@ use redshard::route::mailbox;
 use redshard::route::node::Node;
 use redshard::session::About;
 use redshard::shard::entry::Entry;
-use redshard::shard::table::Table;
+use redshard::shard::table::{Mark, Table};
 use redshard::value::New;
 use redshard::value::string::Str;
 use std::hint::black_box;
@@ -156,7 +156,7 @@ fn fill(keys: &[Vec<u8>]) -> Table {
     let mut table = Table::default();
     for key in keys {
         let entry = Entry::new(key, New::Inline(&VALUE), None, 0);
-        table.insert(hash::of(key), entry, 0);
+        table.insert(hash::of(key), entry, 0, Mark::default());
     }
     table
 }

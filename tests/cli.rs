@@ -139,9 +139,9 @@ fn bash_completes() {
     assert_eq!(completed(&["--daemonize", ""]), ["yes", "no"]);
     assert_eq!(completed(&["comp"]), ["completions"]);
     assert!(completed(&["completions", ""]).contains(&"zsh".into()));
-    // What does nothing here is not offered, nor is what is missing.
+    // What does nothing here is not offered, nor is what is missing: there is no check-aof.
     assert_eq!(completed(&["--appendf"]), Vec::<String>::new());
-    assert_eq!(completed(&["check"]), Vec::<String>::new());
+    assert_eq!(completed(&["check"]), ["check-rdb"]);
 }
 
 #[test]

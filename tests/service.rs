@@ -2,6 +2,9 @@
 
 mod support;
 
+use bytes::BytesMut;
+use redshard::rdb::{Usage, Version, Writer};
+use redshard::value::string::Str;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
@@ -90,6 +93,32 @@ fn systemd_is_told() {
         let heard = supervisor.hear_until("STOPPING=1").concat();
         assert!(!heard.contains("WATCHDOG"), "nobody asked for a watchdog: {heard}");
         assert_eq!(wait_exit(&mut server.0).code(), Some(0));
+    }
+}
+
+/// However little time the unit grants, a load has as much as it takes while it moves.
+#[test]
+fn systemd_is_asked_for_time_while_a_load_moves() {
+    if !is_ours() {
+        return;
+    }
+    for &shards in shard_counts() {
+        let supervisor = Supervisor::new();
+        let (dir, port) = (TempDir::new(), free_port());
+        let mut file = BytesMut::new();
+        Writer::header(&mut file, Version::V10);
+        for i in 0..100_000i64 {
+            let key = i.to_string();
+            Writer::new(false).record(&mut file, key.as_bytes(), &Str::Int(i), None, Usage::None);
+        }
+        fs::write(dir.path().join("dump.rdb"), &file).expect("write the file");
+        let launch = supervisor.launch(shards).args(&["--key-load-delay", "1000"]);
+        let launch = launch.env("WATCHDOG_USEC", "1000000");
+        let _server = Kept(launch.spawn(port, dir.path(), &dir.path().join("log")));
+        let heard = supervisor.hear_until("EXTEND_TIMEOUT_USEC=20000000").concat();
+        assert!(!heard.contains("READY"), "{heard}");
+        let heard = supervisor.hear_until("WATCHDOG=1").concat();
+        assert!(!heard.contains("READY"), "{heard}");
     }
 }
 

@@ -8,6 +8,7 @@
 //! cargo bench --bench versus -- pause               the longest wait of a client
 //! cargo bench --bench versus -- idle                bytes per idle connection
 //! cargo bench --bench versus -- observe             what INFO and /metrics cost under load
+//! cargo bench --bench versus -- save                SAVE and load, alone and beside writers
 //! cargo bench --bench versus -- cpu --help          the options, and what else is set
 //! ```
 //!
@@ -21,7 +22,7 @@
 //! main      arguments -> one report
 //! options   what can be asked for, declared once
 //! contest   rounds of turns: the measurement behind `cpu`, `shards` and `before`
-//! cpu shards before memory pause idle observe   one report each
+//! cpu shards before memory pause idle observe save   one report each
 //! load request reply                the load generator
 //! server proc                       servers as processes; what the kernel knows of them
 //! stats table                       figures and how they are printed
@@ -42,6 +43,7 @@ mod pause;
 mod proc;
 mod reply;
 mod request;
+mod save;
 mod server;
 mod shards;
 mod stats;
@@ -113,5 +115,6 @@ fn run(arguments: &[String]) -> Outcome<()> {
         Report::Pause => pause::report(&bench),
         Report::Idle => idle::report(&bench),
         Report::Observe => observe::report(&bench),
+        Report::Save => save::report(&bench),
     }
 }

@@ -34,10 +34,11 @@ pub enum Report {
     Pause,
     Idle,
     Observe,
+    Save,
 }
 
 impl Report {
-    const ALL: [Report; 7] = [
+    const ALL: [Report; 8] = [
         Report::Cpu,
         Report::Shards,
         Report::Before,
@@ -45,6 +46,7 @@ impl Report {
         Report::Pause,
         Report::Idle,
         Report::Observe,
+        Report::Save,
     ];
 
     fn name(self) -> &'static str {
@@ -56,6 +58,7 @@ impl Report {
             Report::Pause => "pause",
             Report::Idle => "idle",
             Report::Observe => "observe",
+            Report::Save => "save",
         }
     }
 
@@ -68,6 +71,7 @@ impl Report {
             Report::Pause => "the longest wait of a client while keys come and go",
             Report::Idle => "resident bytes per idle connection",
             Report::Observe => "what INFO and /metrics cost ours under load",
+            Report::Save => "SAVE and load, alone and beside writers",
         }
     }
 
@@ -116,6 +120,16 @@ impl Report {
                 &["shards", "phases", "keys", "values", "connections", "pipelines", "peers"]
             }
             Report::Idle => &["shards", "connections", "rounds", "peers"],
+            Report::Save => &[
+                "shards",
+                "keys",
+                "values",
+                "connections",
+                "pipelines",
+                "rounds",
+                "seconds",
+                "peers",
+            ],
             Report::Observe => &[
                 "shards",
                 "commands",
@@ -152,6 +166,7 @@ impl Options {
         let peers: &[&str] = match report {
             Report::Shards => &["valkey"],
             Report::Observe | Report::Before => &[],
+            Report::Save => &["valkey"],
             _ => &["valkey", "redis", "apt"],
         };
         Options {
@@ -164,6 +179,7 @@ impl Options {
             pipelines: match report {
                 Report::Pause => vec![32],
                 Report::Observe => vec![16],
+                Report::Save => vec![1],
                 _ => vec![1, 16, 64],
             },
             connections: match report {
@@ -172,14 +188,21 @@ impl Options {
                 Report::Idle => vec![10_000],
                 _ => vec![50],
             },
-            values: vec![64],
+            values: match report {
+                Report::Save => vec![64, 8192],
+                _ => vec![64],
+            },
             rounds: match report {
                 Report::Cpu | Report::Shards => 5,
                 Report::Observe => 9,
                 Report::Before => 15,
+                Report::Save => 3,
                 _ => 1,
             },
-            seconds: 1.0,
+            seconds: match report {
+                Report::Save => 4.0,
+                _ => 1.0,
+            },
             requests: 0,
             keyspace: 1_000_000,
             keys: match report {

@@ -3,7 +3,7 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ const PEERS: [(&str, &str); 4] = [
 ];
 
 /// A server starts within this time or is reported as failed.
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// A program that can be started as a server.
 #[derive(Clone)]
@@ -147,7 +147,11 @@ impl Product {
 
     /// The same, with arguments of a report's own.
     pub fn start_with(&self, launch: &Launch, more: &[String]) -> Outcome<Server> {
-        let scratch = Scratch::new()?;
+        self.start_in(launch, more, Scratch::new()?)
+    }
+
+    /// The same, in a directory that another has left.
+    pub fn start_in(&self, launch: &Launch, more: &[String], scratch: Scratch) -> Outcome<Server> {
         let log = scratch.0.join("log");
         let port = free_port()?;
         let mut command = Command::new(&self.program);
@@ -167,7 +171,7 @@ impl Product {
         // allocates nothing, takes no lock and does not panic.
         unsafe { command.pre_exec(confine) };
         let child = command.spawn()?;
-        let mut server = Server { child, port, scratch };
+        let mut server = Server { child, port, scratch: Some(scratch) };
         server.wait_until_ready().map_err(|reason| {
             let said = fs::read_to_string(&log).unwrap_or_default();
             let lines: Vec<&str> = said.lines().collect();
@@ -192,7 +196,10 @@ impl Product {
                     .collect();
             }
             Arguments::Ours => {
-                ["--port", &port, "--shards", &threads, "--dir", &dir].map(String::from).to_vec()
+                // No snapshots by themselves: what is compared is serving.
+                let mut arguments = vec!["--port", &port, "--shards", &threads];
+                arguments.extend(["--dir", &dir, "--save", ""]);
+                arguments.into_iter().map(String::from).collect()
             }
             Arguments::Peer => {
                 // No snapshots and no log: what is compared is serving.
@@ -217,9 +224,8 @@ impl Product {
 pub struct Server {
     child: Child,
     pub port: u16,
-    /// Held for its drop, which comes after the server's.
-    #[expect(dead_code)]
-    scratch: Scratch,
+    /// Goes after the server.
+    scratch: Option<Scratch>,
 }
 
 impl Server {
@@ -229,6 +235,23 @@ impl Server {
 
     pub fn client(&self) -> Outcome<Client> {
         Client::connect(self.port)
+    }
+
+    /// Ends the server, and leaves its directory.
+    pub fn stop(mut self) -> Outcome<Scratch> {
+        // It closes the connection instead of an answer.
+        let _ = self.client()?.ask(&["SHUTDOWN", "NOSAVE"]);
+        self.child.wait()?;
+        Ok(self.scratch.take().ok_or("a server without a directory")?)
+    }
+
+    /// How long it took to load what was in its directory, as its log says.
+    pub fn seconds_loaded(&self) -> Outcome<f64> {
+        let scratch = self.scratch.as_ref().ok_or("a server without a directory")?;
+        let log = fs::read_to_string(scratch.0.join("log"))?;
+        let said = log.split("DB loaded from disk: ").nth(1);
+        let seconds = said.and_then(|rest| rest.split_ascii_whitespace().next());
+        Ok(seconds.ok_or("the log does not say that it has loaded")?.parse()?)
     }
 
     fn wait_until_ready(&mut self) -> Outcome<()> {
@@ -260,9 +283,13 @@ impl Drop for Server {
 }
 
 /// A directory of the server's own, removed with it.
-struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     fn new() -> Outcome<Scratch> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -314,6 +341,17 @@ impl Client {
             None if reply.is_empty() => Err(format!("{}: connection closed", words[0]).into()),
             None => Ok(reply.to_string()),
         }
+    }
+
+    /// One field of INFO.
+    pub fn info(&mut self, field: &str) -> Outcome<String> {
+        let length = self.ask(&["INFO"])?;
+        let length: usize = length.trim_start_matches(['$', '=']).parse()?;
+        let mut text = vec![0; length + 2];
+        self.stream.read_exact(&mut text)?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        Ok(line.ok_or_else(|| format!("INFO has no {field}"))?.to_string())
     }
 
     /// The number of keys in database 0.

@@ -157,13 +157,11 @@ fn cut(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
     Ok(Effect::Read)
 }
 
-/// Every shard forgets all of its data.
+/// Every shard forgets all of its data, before other data is loaded.
 pub static EMPTY: Command = inner(Run::All(empty, Gather::Ok));
 
 fn empty(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
-    for number in 0..db.databases() {
-        db.other(number).flush();
-    }
+    db.clear_all();
     reply.ok();
-    Ok(Effect::Wrote)
+    Ok(Effect::Read)
 }

@@ -19,31 +19,30 @@
 //! are back. The input may be a file or come from a socket; this knows neither, nor a clock: a caller
 //! says when it has had enough of a turn ([`Hub::turn`]).
 
+mod batch;
+
 use crate::base::clock::Now;
-use crate::base::key::Key;
 use crate::base::limits;
 use crate::base::slot::Layout;
 use crate::instance::persistence::Loaded;
-use crate::rdb::{Fault, Item, Reason, Record, Splitter, Usage, Value, Version, read};
+use crate::rdb::{Fault, Item, Reason, Splitter, Version};
 use crate::shard::Shard;
-use crate::value::New;
+use batch::Batch;
 use bytes::Bytes;
 use rtrb::{Consumer, Producer, RingBuffer};
-use std::ops::Range;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Bytes of keys and values in a batch from which on it is handed out. Small enough to lie in a core's
-/// cache when it arrives, large enough for the way to cost nothing: a wake for some thousand keys.
-const BATCH_BYTES: usize = 128 * 1024;
 /// Bytes that a shard has before it at most, in all its batches, when it gets one more.
 const AHEAD_BYTES: usize = 1024 * 1024;
 /// Batches that a shard has before it at most. (They are small where the input comes slowly.)
 const AHEAD: usize = 16;
 /// Records that are cut, or put, before somebody looks at the clock: some 30 us.
 const STEP: usize = 128;
-/// Keys whose place in the table is asked for before the first of them is looked at: a miss of the
-/// caches each, which so overlap.
-const FETCHED: usize = 16;
+/// Bytes of an input for each key that it may claim to have: of tables, a key takes fewer, so that they
+/// are never larger than the input whatever it claims. Shorter records come without having been
+/// expected.
+const RECORD_BYTES: u64 = 16;
 
 /// What is done with what the input says.
 #[derive(Clone, Copy, Debug)]
@@ -69,131 +68,6 @@ pub struct Said {
 
 /// How a load has come out.
 pub type Outcome = Result<(Loaded, Said), Fault>;
-
-/// A record in a batch.
-#[derive(Debug)]
-struct Placed {
-    db: usize,
-    /// Where in the input it begins.
-    at: u64,
-    type_byte: u8,
-    /// Where in the batch key and value are; the value follows the key.
-    key: Range<usize>,
-    value_end: usize,
-    expiry_ms: Option<i64>,
-    usage: Usage,
-}
-
-/// Records that belong to one shard.
-#[derive(Debug)]
-struct Batch {
-    version: Version,
-    options: Options,
-    bytes: Vec<u8>,
-    records: Vec<Placed>,
-    /// How many of them are done with.
-    done: usize,
-    /// What has become of those.
-    loaded: Loaded,
-    fault: Option<Fault>,
-}
-
-impl Batch {
-    fn new(options: Options) -> Batch {
-        Batch {
-            version: Version::V10,
-            options,
-            bytes: Vec::new(),
-            records: Vec::new(),
-            done: 0,
-            loaded: Loaded::default(),
-            fault: None,
-        }
-    }
-
-    /// Makes it new, but for its memory.
-    fn clear(&mut self) {
-        self.bytes.clear();
-        // A value that was long is no reason to keep as much for ever.
-        self.bytes.shrink_to(2 * BATCH_BYTES);
-        self.records.clear();
-        (self.done, self.loaded, self.fault) = (0, Loaded::default(), None);
-    }
-
-    fn add(&mut self, db: usize, record: &Record) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&record.key);
-        let key = start..self.bytes.len();
-        self.bytes.extend_from_slice(record.value);
-        self.records.push(Placed {
-            db,
-            at: record.at,
-            type_byte: record.type_byte,
-            key,
-            value_end: self.bytes.len(),
-            expiry_ms: record.expiry_ms,
-            usage: record.usage,
-        });
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes.len() >= BATCH_BYTES
-    }
-
-    fn is_done(&self) -> bool {
-        self.done == self.records.len() || self.fault.is_some()
-    }
-
-    /// Puts the next few records. What is wrong with one is kept, and ends it.
-    fn step(&mut self, shard: &mut Shard) {
-        let until = (self.done + STEP).min(self.records.len());
-        while self.done < until && self.fault.is_none() {
-            let window = self.done..(self.done + FETCHED).min(until);
-            let mut hashes = [0; FETCHED];
-            for (hash, placed) in hashes.iter_mut().zip(&self.records[window.clone()]) {
-                *hash = Key::new(&self.bytes[placed.key.clone()]).hash();
-                shard.prefetch(placed.db, *hash);
-            }
-            for (hash, at) in hashes.iter().zip(window) {
-                if let Err(fault) = self.put(at, *hash, shard) {
-                    self.fault = Some(fault);
-                    break;
-                }
-                self.done = at + 1;
-            }
-        }
-    }
-
-    #[inline]
-    fn put(&mut self, at: usize, hash: u64, shard: &mut Shard) -> Result<(), Fault> {
-        let placed = &self.records[at];
-        let bytes = &self.bytes[placed.key.clone()];
-        let wrong = |reason| Fault { at: placed.at, reason, key: Some(bytes.to_vec()) };
-        let value = &self.bytes[placed.key.end..placed.value_end];
-        // What is not kept has to be right all the same.
-        let value = read::value(self.version, placed.type_byte, value).map_err(wrong)?;
-        let value = match &value {
-            Value::Int(n) => New::Int(*n),
-            Value::Bytes(bytes) if bytes.len() as u64 > limits::BULK_CEILING => {
-                return Err(wrong(Reason::StringTooLong(bytes.len() as u64)));
-            }
-            Value::Bytes(bytes) => New::string(bytes),
-        };
-        let is_over = placed.expiry_ms.is_some_and(|at_ms| at_ms < shard.now().unix_ms);
-        if is_over && self.options.drops_expired {
-            self.loaded.expired += 1;
-            return Ok(());
-        }
-        let key = Key::with_hash(bytes, hash);
-        let access = shard.access_of(placed.usage);
-        let replaces = self.options.replaces;
-        if !shard.load(placed.db, key, value, placed.expiry_ms, access, replaces) {
-            return Err(wrong(Reason::Duplicate));
-        }
-        self.loaded.keys += 1;
-        Ok(())
-    }
-}
 
 /// The place of a shard that is handed batches.
 #[derive(Debug)]
@@ -302,12 +176,14 @@ pub struct Hub {
     databases: u64,
     splitter: Splitter,
     version: Version,
+    /// How many keys the input may still claim to have.
+    expectable: u64,
     is_over: bool,
     /// By shard: what it gets next, and what it has before it.
     next: Vec<Batch>,
     ahead: Vec<Ahead>,
     /// This shard's own batches, the first first.
-    own: std::collections::VecDeque<Batch>,
+    own: VecDeque<Batch>,
     spare: Vec<Batch>,
     loaded: Loaded,
     said: Said,
@@ -338,10 +214,12 @@ impl Hub {
             databases: databases as u64,
             splitter,
             version: Version::V10,
+            // Nothing is believed of what has no known end.
+            expectable: total.unwrap_or(0) / RECORD_BYTES,
             is_over: false,
             next: (0..shards).map(|_| Batch::new(options)).collect(),
             ahead: (0..shards).map(|_| Ahead::default()).collect(),
-            own: std::collections::VecDeque::new(),
+            own: VecDeque::new(),
             spare: Vec::new(),
             loaded: Loaded::default(),
             said: Said::default(),
@@ -465,7 +343,8 @@ impl Hub {
                     self.said.skipped += 1;
                 }
                 Ok(Some(Item::KeyMeta)) => self.said.skipped += 1,
-                Ok(Some(Item::Resize { .. } | Item::SlotInfo | Item::SlotImport)) => {}
+                Ok(Some(Item::Resize { db, keys, .. })) => self.expect(db, keys),
+                Ok(Some(Item::SlotInfo | Item::SlotImport)) => {}
                 Ok(None) => return Stop::Hungry,
                 Err(fault) => {
                     self.fail(fault);
@@ -474,6 +353,18 @@ impl Hub {
             }
         }
         Stop::Step
+    }
+
+    /// The input claims that a database has so many keys. It is believed as far as the rest of the
+    /// input could have them, and as all of its claims together could be true.
+    fn expect(&mut self, db: u64, keys: u64) {
+        let Some(db) = usize::try_from(db).ok().filter(|_| db < self.databases) else { return };
+        let keys = keys.min(self.expectable);
+        self.expectable -= keys;
+        let each = (keys as usize).div_ceil(self.next.len());
+        for batch in &mut self.next {
+            batch.expected.push((db, each));
+        }
     }
 
     /// Hands a shard what has been gathered for it.
@@ -499,7 +390,7 @@ impl Hub {
             return false;
         }
         for owner in 0..self.next.len() {
-            if !self.next[owner].records.is_empty() && !self.ahead[owner].is_full() {
+            if !self.next[owner].is_empty() && !self.ahead[owner].is_full() {
                 self.hand_out(owner, ways, turn);
             }
         }
@@ -557,11 +448,292 @@ impl Said {
                 let mib = self.maker_used_bytes as f64 / (1024.0 * 1024.0);
                 tracing::info!("RDB memory usage when created {mib:.2} Mb");
             }
-            b"aof-base" => tracing::info!("RDB is base AOF"),
+            b"aof-base" if text != "0" => tracing::info!("RDB is base AOF"),
             [b'%', ..] => tracing::info!("RDB '{}': {text}", String::from_utf8_lossy(name)),
             // Of no use to anybody who looks at a log.
-            b"redis-bits" | b"repl-stream-db" | b"repl-id" | b"repl-offset" | b"aof-preamble" => {}
+            b"aof-base" | b"redis-bits" | b"repl-stream-db" | b"repl-id" | b"repl-offset"
+            | b"aof-preamble" => {}
             _ => tracing::debug!("Unrecognized RDB AUX field: '{}'", name.escape_ascii()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::hash::Random;
+    use crate::rdb::{Checksum, Usage, Writer};
+    use crate::value::string::Str;
+    use bytes::BytesMut;
+    use std::collections::BTreeMap;
+
+    const NOW_MS: i64 = 1_700_000_000_000;
+    const DATABASES: usize = 3;
+
+    /// What is in a database under a key: the text of its value, and its expiry.
+    type Content = BTreeMap<(usize, Vec<u8>), (Vec<u8>, Option<i64>)>;
+
+    /// Many shards and their places, in one thread.
+    struct World {
+        shards: Vec<Shard>,
+        ways: Ways,
+        seats: Vec<Seat>,
+        random: Random,
+    }
+
+    impl World {
+        fn new(count: usize) -> World {
+            let now = Now { unix_ms: NOW_MS, monotonic_ns: 1 };
+            let shards = (0..count).map(|number| {
+                let mut shard = Shard::new(number, count, DATABASES);
+                shard.set_now(now);
+                shard
+            });
+            let mut places = exchange(count).into_iter();
+            let Some(Place::Hub(ways)) = places.next() else { panic!("the first is the hub's") };
+            let seats = places.map(|place| match place {
+                Place::Seat(seat) => seat,
+                Place::Hub(_) => panic!("there is one hub"),
+            });
+            World { shards: shards.collect(), ways, seats: seats.collect(), random: Random::new(9) }
+        }
+
+        /// Loads an input in pieces of a size, the shards taking turns at random.
+        fn load(&mut self, input: &[u8], piece: usize, options: Options) -> Outcome {
+            let layout = Arc::new(Layout::even(self.shards.len()));
+            let mut hub = Hub::new(Some(input.len() as u64), options, layout, DATABASES);
+            let mut pieces = input.chunks(piece);
+            for _ in 0..10_000_000 {
+                let steps = self.random.below(4);
+                let turn = self.random.below(self.shards.len() as u64) as usize;
+                let mut left = steps;
+                let is_late = || {
+                    left = left.saturating_sub(1);
+                    left == 0
+                };
+                if let Some(seat) = turn.checked_sub(1) {
+                    self.seats[seat].turn(&mut self.shards[turn], is_late);
+                    continue;
+                }
+                let mut allowance = usize::MAX;
+                let shard = &mut self.shards[0];
+                if hub.turn(&mut self.ways, shard, &mut allowance, is_late).is_hungry {
+                    match pieces.next() {
+                        Some(piece) => hub.push(piece),
+                        None => hub.end(),
+                    }
+                }
+                if let Some(outcome) = hub.outcome() {
+                    return outcome;
+                }
+            }
+            panic!("it never ends");
+        }
+
+        fn content(&self) -> Content {
+            let mut content = Content::new();
+            for shard in &self.shards {
+                for db in 0..DATABASES {
+                    shard.visit_all(db, |entry| {
+                        let value = entry.string().bytes(&mut itoa::Buffer::new()).to_vec();
+                        content.insert((db, entry.key().to_vec()), (value, entry.expiry()));
+                    });
+                }
+            }
+            content
+        }
+    }
+
+    const STRICT: Options = Options { verifies: true, replaces: false, drops_expired: true };
+
+    fn finished(mut out: BytesMut) -> Vec<u8> {
+        Writer::end(&mut out);
+        let checksum = Checksum::of(&out).to_le_bytes();
+        out.extend_from_slice(&checksum);
+        out.to_vec()
+    }
+
+    fn record(out: &mut BytesMut, key: &[u8], value: &[u8], expiry: Option<i64>) {
+        Writer::new(true).record(out, key, &Str::Bytes(value), expiry, Usage::None);
+    }
+
+    /// An input with many keys, and what it holds; some keys' time has passed.
+    fn sample(keys: usize) -> (Vec<u8>, Content, u64) {
+        let (mut out, mut content, mut expired) = (BytesMut::new(), Content::new(), 0);
+        let mut random = Random::new(3);
+        Writer::header(&mut out, Version::V10);
+        Writer::aux(&mut out, b"redis-ver", b"7.0.0");
+        Writer::aux(&mut out, b"used-mem", b"1048576");
+        Writer::function(&mut out, b"#!lua name=one");
+        for db in 0..DATABASES {
+            Writer::select_db(&mut out, db as u64);
+            Writer::resize_db(&mut out, keys as u64, 0);
+            for i in 0..keys {
+                let key = format!("key:{i}").into_bytes();
+                let len = [0, 3, 60, 900, 20_000][random.below(5) as usize];
+                let value = match random.below(3) {
+                    0 => i.to_string().into_bytes(),
+                    1 => vec![b'x'; len],
+                    _ => (0..len).map(|_| random.next_u64() as u8).collect(),
+                };
+                let expiry = match random.below(4) {
+                    0 => Some(NOW_MS + 1 + i as i64),
+                    1 => Some(NOW_MS - 1 - i as i64),
+                    _ => None,
+                };
+                record(&mut out, &key, &value, expiry);
+                if expiry.is_some_and(|at_ms| at_ms < NOW_MS) {
+                    expired += 1;
+                } else {
+                    content.insert((db, key), (value, expiry));
+                }
+            }
+        }
+        (finished(out), content, expired)
+    }
+
+    #[test]
+    fn every_key_comes_to_its_owner() {
+        let (input, content, expired) = sample(if cfg!(miri) { 20 } else { 1_500 });
+        for count in [1, 2, 4] {
+            for piece in [7, 4_096, 1 << 20] {
+                let mut world = World::new(count);
+                let (loaded, said) = world.load(&input, piece, STRICT).expect("nothing is wrong");
+                assert_eq!((loaded.keys, loaded.expired), (content.len() as u64, expired));
+                assert!(world.content() == content, "{count} shards, pieces of {piece}");
+                assert_eq!(said.functions, [Bytes::from_static(b"#!lua name=one")]);
+                assert_eq!(said.maker_used_bytes, 1 << 20);
+                let layout = Layout::even(count);
+                for shard in &world.shards {
+                    shard.visit_all(0, |entry| {
+                        assert_eq!(layout.owner(entry.key()), shard.number());
+                    });
+                }
+                // Nobody has changed anything.
+                assert!(world.shards.iter().all(|shard| shard.stats().dirty == 0));
+            }
+        }
+    }
+
+    #[test]
+    fn a_replica_keeps_what_has_expired() {
+        let (input, content, expired) = sample(200);
+        let mut world = World::new(2);
+        let options = Options { drops_expired: false, ..STRICT };
+        let (loaded, _) = world.load(&input, 1000, options).expect("nothing is wrong");
+        assert_eq!((loaded.keys, loaded.expired), (content.len() as u64 + expired, 0));
+    }
+
+    #[test]
+    fn a_key_that_is_there_is_a_fault_or_replaced() {
+        let (input, content, _) = sample(300);
+        for count in [1, 2, 4] {
+            let mut world = World::new(count);
+            world.load(&input, 5_000, STRICT).expect("nothing is wrong");
+            let fault = world.load(&input, 5_000, STRICT).expect_err("they are there");
+            assert_eq!(fault.reason, Reason::Duplicate);
+            assert!(fault.key.is_some_and(|key| key.starts_with(b"key:")));
+            let options = Options { replaces: true, ..STRICT };
+            world.load(&input, 5_000, options).expect("they are replaced");
+            assert!(world.content() == content);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        let mut out = BytesMut::new();
+        Writer::header(&mut out, Version::V10);
+        record(&mut out, b"first", b"1", None);
+        let second = out.len() as u64;
+        record(&mut out, b"second", b"some value", None);
+        let (whole, body) = (finished(out.clone()), out.clone());
+        let fault = |input: &[u8], options| {
+            let faults = [1, 2, 4].map(|count| {
+                World::new(count).load(input, 11, options).expect_err("something is wrong")
+            });
+            assert!(faults.iter().all(|fault| *fault == faults[0]), "{faults:?}");
+            faults[0].clone()
+        };
+
+        let cut = fault(&whole[..second as usize + 4], STRICT);
+        assert!(matches!(cut.reason, Reason::Truncated | Reason::TooLong { .. }), "{cut}");
+        assert_eq!(fault(b"", STRICT).at, 0);
+        assert_eq!(fault(b"not what it is", STRICT).reason, Reason::Signature);
+
+        let mut flipped = whole.clone();
+        *flipped.last_mut().expect("a checksum") ^= 1;
+        assert!(matches!(fault(&flipped, STRICT).reason, Reason::Checksum { .. }));
+        let unchecked = Options { verifies: false, ..STRICT };
+        World::new(2).load(&flipped, 11, unchecked).expect("nobody has looked");
+
+        let mut twice = body.clone();
+        record(&mut twice, b"first", b"2", None);
+        let twice = fault(&finished(twice), STRICT);
+        let at = body.len() as u64;
+        let key = Some(b"first".to_vec());
+        assert_eq!(twice, Fault { at, reason: Reason::Duplicate, key });
+
+        let mut beyond = body.clone();
+        Writer::select_db(&mut beyond, DATABASES as u64);
+        record(&mut beyond, b"third", b"3", None);
+        let beyond = fault(&finished(beyond), STRICT);
+        let reason = Reason::Database { number: 3, count: 3 };
+        assert_eq!((beyond.reason, beyond.key), (reason, Some(b"third".to_vec())));
+
+        // A set of one member, which this server does not have; a type that nobody has.
+        for (bytes, wanted) in
+            [(&b"\x02\x04list\x01\x01m"[..], "type set"), (b"\x08\x03key", "type 8")]
+        {
+            let mut other = body.clone();
+            other.extend_from_slice(bytes);
+            let fault = fault(&finished(other), STRICT).to_string();
+            assert!(fault.contains(wanted) && fault.contains(", in key '"), "{fault}");
+        }
+    }
+
+    /// However many keys an input claims to have, tables are no larger than it.
+    #[test]
+    fn a_claim_takes_no_memory() {
+        let mut out = BytesMut::new();
+        Writer::header(&mut out, Version::V10);
+        for db in 0..DATABASES as u64 {
+            Writer::select_db(&mut out, db);
+            Writer::resize_db(&mut out, u64::MAX, u64::MAX);
+        }
+        Writer::select_db(&mut out, 0);
+        for i in 0..2_000u32 {
+            record(&mut out, &i.to_le_bytes(), &[], None);
+        }
+        let input = finished(out);
+        let mut world = World::new(1);
+        world.load(&input, 1000, STRICT).expect("claims are no fault");
+        let memory = world.shards[0].table_memory();
+        assert!(memory <= 40 * 1024, "{memory} bytes for {} of input", input.len());
+    }
+
+    #[test]
+    fn how_a_key_was_used_comes_along() {
+        let mut out = BytesMut::new();
+        Writer::header(&mut out, Version::V10);
+        let usages = [Usage::Idle(7_000), Usage::Idle(u64::MAX), Usage::Freq(77), Usage::None];
+        for (i, usage) in usages.into_iter().enumerate() {
+            Writer::new(false).record(&mut out, &[i as u8], &Str::Int(1), None, usage);
+        }
+        let input = finished(out);
+        for (lfu, wanted) in [(None, [7_000, (1 << 22) - 1, 0, 0]), (Some((10, 1)), [5, 5, 77, 5])]
+        {
+            let mut world = World::new(1);
+            let mut settings = *world.shards[0].settings();
+            settings.lfu = lfu;
+            world.shards[0].set_settings(settings);
+            world.load(&input, 100, STRICT).expect("nothing is wrong");
+            world.shards[0].visit_all(0, |entry| {
+                let found = match lfu {
+                    None => crate::shard::db::idle_seconds(entry.access(), NOW_MS),
+                    Some((_, decay)) => crate::shard::db::lfu_count(entry.access(), NOW_MS, decay),
+                };
+                assert_eq!(found, wanted[usize::from(entry.key()[0])]);
+            });
         }
     }
 }

@@ -43,7 +43,7 @@ mod tests {
     fn it_is_the_one_of_redis_in_any_pieces() {
         assert_eq!(Checksum::of(b"123456789"), 0xe9c6_d914_c4b8_d9ca);
         assert_eq!((Checksum::of(b""), Checksum::new().value()), (0, 0));
-        let bytes: Vec<u8> = (0..5000u32).map(|i| (i * i >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..5000u32).map(|i| ((i * i) >> 3) as u8).collect();
         for piece in [1, 7, 128, 4096] {
             let mut checksum = Checksum::new();
             bytes.chunks(piece).for_each(|piece| checksum.update(piece));

@@ -1,6 +1,7 @@
 //! Runs one command, or one part of one, on this shard's data. Whoever calls has made sure that no
 //! lock stands in the way.
 
+use super::rules::{Rule, broken};
 use crate::base::doing;
 use crate::base::error::Error;
 use crate::command::{Across, Command, Effect, Gather, Handler, Outcome, Run, flag};
@@ -323,7 +324,8 @@ pub fn wants(command: &Command, args: &Args, db: usize) -> Result<Wants, Error> 
 
 /// Whether a command's locks are shared or exclusive.
 pub fn mode(command: &Command) -> Mode {
-    let writes = command.flags & (flag::WRITES | flag::EXCLUSIVE) != 0;
+    let writes =
+        command.is(flag::WRITES) || (command.is(flag::EXCLUSIVE) && !broken(Rule::CutAlone));
     if writes { Mode::Exclusive } else { Mode::Shared }
 }
 

@@ -21,6 +21,8 @@ pub enum Rule {
     HoldBack,
     /// Only a reply that nothing stands before leaves from the shard that made it.
     Lone,
+    /// The cut of a snapshot locks every shard whole.
+    CutAlone,
     /// Where replies wait for safety, none is given before its command has run everywhere.
     SafeAnswers,
     /// Where replies wait for safety, none leaves from another shard.

@@ -10,21 +10,19 @@
 //!
 //! What glommio 0.9 does that one would not expect, and what is done about it:
 //! - asked to make way before any queue has run, its executor goes to sleep as if it were idle,
-//!   whatever could run. The same happens if it is kept from the processor for so long, between its
-//!   look at what is due and the first queue, that its timer says to look again; what was due is used
-//!   up then. So a [metronome](METRONOME_US) ends that sleep, and has [beats](BEATS) to come that are
-//!   much further away: whatever is due, not all of them are;
-//! - while some queue can always run, it looks for completions of I/O only when its timer says so,
-//!   and what it sets that timer to depends on which queues happen to be able to run when it has just
-//!   looked; it may be never. So the loop does not rely on it: when work begins, and then every
-//!   [`LATENCY_US`], it lets go of the processor for a moment ([`Background::make_way`]), and the
-//!   executor has nothing else to do than look;
+//!   whatever could run. It is asked by its preemption timer, which fires between two looks when others
+//!   have the core (one load in fifteen stood still for seconds on a busy machine). So there is none: no
+//!   queue has a latency that matters. What might still ask it ends with a timer that has not fired yet,
+//!   so whenever the loop makes way it sets [some](BACKSTOPS_US). (One that beats by itself does not do:
+//!   after a turn that was longer than a beat it has fired together with what it was to guard);
+//! - while some queue can always run, it does not look for completions of I/O. So when work begins, and
+//!   then every [`LATENCY_US`], the loop lets go of the processor for a moment
+//!   ([`Background::make_way`]), and the executor has nothing else to do than look;
 //! - a task that is dropped or cancelled leaks: tasks are detached, and told to end;
 //! - a panic in a task ends the thread: tasks return errors.
 
 use super::files::{Access, AtomicFile, Source};
 use bytes::Bytes;
-use glommio::timer::Timer;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -35,28 +33,23 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-/// How soon the other of the two queues, and I/O, is thought of while one runs, in microseconds.
+/// How often the loop lets the executor look for completions of I/O, in microseconds.
 const LATENCY_US: u64 = 1_000;
 /// The moment for which the loop lets go of the processor, in microseconds.
 const MOMENT_US: u64 = 1;
 /// The loop's share of the processor, and that of all background work.
 const LOOP_SHARES: usize = 1000;
 const BACKGROUND_SHARES: usize = 50;
-/// The longest sleep of an executor that believes it is idle, in microseconds, if it has not been kept
-/// from the processor.
-const METRONOME_US: u64 = 500;
-/// Beats of the metronome that are to come at any time, each four times as far away as the one before:
-/// the last is half a minute away.
-const BEATS: u32 = 9;
+/// The longest sleeps of an executor that believes it is idle, in microseconds: the first, unless this
+/// thread was kept off its processor for so long that it has fired too early; then the second; and so
+/// on.
+const BACKSTOPS_US: [u64; 4] = [500, 5_000, 50_000, 500_000];
 /// The longest wait of the loop while background work is outstanding, in microseconds.
 pub const WAIT_US: u32 = 200;
 
 /// Runs a shard's loop in its queue, as the only thing its executor is started for.
 pub async fn in_the_foreground<T: 'static>(shard: impl Future<Output = T> + 'static) -> T {
-    let (shares, latency) = (
-        glommio::Shares::Static(LOOP_SHARES),
-        glommio::Latency::Matters(Duration::from_micros(LATENCY_US)),
-    );
+    let (shares, latency) = (glommio::Shares::Static(LOOP_SHARES), glommio::Latency::NotImportant);
     let queue = glommio::executor().create_task_queue(shares, latency, "loop");
     match glommio::spawn_local_into(shard, queue) {
         Ok(task) => task.await,
@@ -70,8 +63,6 @@ pub struct Background {
     outstanding: Rc<Cell<usize>>,
     /// When the loop has to let go of the processor, by the monotonic clock.
     lets_go_ns: Cell<u64>,
-    /// Whether the metronome has been started.
-    beats: Cell<bool>,
 }
 
 /// Background work that is outstanding for as long as this exists.
@@ -87,12 +78,11 @@ impl Background {
     /// Of the executor that this runs in.
     pub fn new() -> Background {
         let shares = glommio::Shares::Static(BACKGROUND_SHARES);
-        let latency = glommio::Latency::Matters(Duration::from_micros(LATENCY_US));
+        let latency = glommio::Latency::NotImportant;
         Background {
             queue: glommio::executor().create_task_queue(shares, latency, "background"),
             outstanding: Rc::default(),
             lets_go_ns: Cell::default(),
-            beats: Cell::default(),
         }
     }
 
@@ -110,6 +100,16 @@ impl Background {
             self.lets_go_ns.set(now_ns + LATENCY_US * 1000);
         }
         async move {
+            let mut backstops =
+                BACKSTOPS_US.map(|us| glommio::timer::Timer::new(Duration::from_micros(us)));
+            // A timer is set when it is polled. What any of them wakes is the loop.
+            poll_fn(|context| {
+                for backstop in &mut backstops {
+                    let _ = Pin::new(backstop).poll(context);
+                }
+                Poll::Ready(())
+            })
+            .await;
             if lets_go {
                 glommio::timer::sleep(Duration::from_micros(MOMENT_US)).await;
             } else {
@@ -129,24 +129,6 @@ impl Background {
         };
         if let Ok(task) = glommio::spawn_local_into(work, self.queue) {
             task.detach();
-        }
-        if !self.beats.replace(true) {
-            // It never ends: where the loop does not make way, nothing of this runs.
-            let mut beats: Vec<(Timer, Duration)> = (0..BEATS)
-                .map(|beat| Duration::from_micros(METRONOME_US << (2 * beat)))
-                .map(|after| (Timer::new(after), after))
-                .collect();
-            let metronome = poll_fn(move |context| {
-                for (timer, after) in &mut beats {
-                    timer.reset(*after);
-                    // It is not due: this says who is to be woken.
-                    _ = Pin::new(timer).poll(context);
-                }
-                Poll::<()>::Pending
-            });
-            if let Ok(task) = glommio::spawn_local_into(metronome, self.queue) {
-                task.detach();
-            }
         }
     }
 }

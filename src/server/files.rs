@@ -315,7 +315,7 @@ mod tests {
             let own = format!("dump.rdb.{}.tmp", std::process::id());
             // The first process lives as long as anything does; the other number no process has.
             let others =
-                ["dump.rdb.1.tmp", "dump.rdb.x.tmp", "dump.rdb.4194999", "other.4194999.tmp"];
+                ["dump.rdb.1.tmp", "dump.rdb.4194999", "dump.rdb.x.tmp", "other.4194999.tmp"];
             for name in others.iter().copied().chain([own.as_str(), "dump.rdb.4194999.tmp"]) {
                 std::fs::write(place.join(name), "half").expect("a file");
             }

@@ -20,7 +20,9 @@ mod departure;
 mod input;
 pub mod load;
 mod output;
+mod reload;
 mod save;
+mod save_file;
 mod stop;
 mod upkeep;
 
@@ -289,7 +291,6 @@ impl ShardLoop {
             came_to_clients = ticks::now();
         }
         self.node.set_deadline(self.budget.deadline(began, came_to_clients));
-        let had_input = !self.input.is_empty();
         for client in self.node.take_resumed() {
             self.feed_kept(client);
         }
@@ -308,7 +309,7 @@ impl ShardLoop {
             busy |= self.load();
         }
         self.drill();
-        busy |= !self.is_stopping() && self.save(began, had_input);
+        busy |= !self.is_stopping() && self.save(began);
         self.node.publish_metrics();
         let is_stamped = self.neighbours.count() > 1 || self.node.gate().waits_for_safety();
         let stamp = if is_stamped { clock::monotonic_ns() } else { 0 };

@@ -248,6 +248,20 @@ impl Shard {
         place
     }
 
+    /// Visits all keys of a database, expired ones among them.
+    #[cfg(test)]
+    pub(crate) fn visit_all(&self, db: usize, mut visit: impl FnMut(&Entry)) {
+        let mut at = 0;
+        while at < POSITION_END {
+            at = self.databases[db].table.scan(at, &mut visit);
+        }
+    }
+
+    /// An input says that it brings so many keys along. Whoever calls this knows that it may.
+    pub fn expect(&mut self, db: usize, keys: usize) {
+        self.databases[db].table.expect(keys);
+    }
+
     /// Puts a key that an input brings along. That is no change of a command: it is not counted, and
     /// nobody hears of it. One that is there already is replaced, or stays; returns whether the new
     /// one is there.
@@ -425,6 +439,14 @@ impl Shard {
     /// It counts as a change where there is no key, too: other shards may have some, and whoever
     /// follows this server is told either way.
     pub(super) fn flush(&mut self, db: usize) {
+        let keys = self.clear(db);
+        self.changes.count += 1;
+        self.changes.dirty += keys as u64;
+    }
+
+    /// Empties a database to make room for what is about to be loaded, which is no change of the data.
+    /// Returns how many keys it had.
+    pub(super) fn clear(&mut self, db: usize) -> usize {
         let now_ms = self.now.unix_ms;
         let Shard { databases, changes, .. } = self;
         if changes.interest & WATCHED != 0 {
@@ -433,14 +455,14 @@ impl Shard {
         }
         let database = std::mem::take(&mut self.databases[db]);
         self.note(db);
-        self.changes.count += 1;
-        self.changes.dirty += database.table.len() as u64;
+        let keys = database.table.len();
         let rest = match database.is_walked() {
             true => self.snapshot.take_flushed(database),
             false => Some(database),
         };
         let tables = rest.into_iter().map(Database::into_table);
         self.graveyard.extend(tables.filter(|table| !table.is_empty()));
+        keys
     }
 
     /// Takes a key out if its time has come.

@@ -72,6 +72,13 @@ impl<'a> Db<'a> {
         self.shard.flush(self.number);
     }
 
+    /// Empties all databases to make room for what is about to be loaded.
+    pub fn clear_all(&mut self) {
+        for db in 0..self.databases() {
+            self.shard.clear(db);
+        }
+    }
+
     /// Exchanges two databases; returns whether they are two.
     pub fn swap(&mut self, a: usize, b: usize) -> bool {
         if a != b {

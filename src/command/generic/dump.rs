@@ -112,3 +112,53 @@ impl Options {
         Ok(options)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Now;
+    use crate::resp::{ReplyBuf, Span};
+    use crate::shard::Shard;
+
+    const NOW_MS: i64 = 1_000_000;
+
+    /// What RESTORE's effect is, word for word; nothing where it is the command as it came.
+    fn effect(shard: &mut Shard, words: &[&[u8]]) -> String {
+        let (mut bytes, mut spans) = (Vec::new(), Vec::new());
+        for word in words {
+            spans.push(Span { at: bytes.len() as u32, len: word.len() as u32 });
+            bytes.extend_from_slice(word);
+        }
+        let (mut out, args) = (ReplyBuf::default(), Args::new(&bytes, &spans));
+        shard.journal().begin(0);
+        restore(&mut shard.db(0), &args, &mut Reply::new(&mut out, false)).expect("restored");
+        let chunk = shard.journal().take();
+        let text = String::from_utf8_lossy(&chunk.bytes);
+        let is_word = |line: &&str| !line.is_empty() && !line.starts_with(['*', '$']);
+        text.split("\r\n").filter(is_word).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn its_effect_is_told_with_the_time_it_came_to() {
+        let mut shard = Shard::new(0, 1, 1);
+        shard.set_now(Now { unix_ms: NOW_MS, monotonic_ns: 1 });
+        shard.set_journal_on(true);
+        let payload = rdb::Writer::new(false).dump(&crate::value::string::Str::Bytes(b"v"));
+        let shown = String::from_utf8_lossy(&payload);
+        let mut told = |ttl: &[u8], options: &[&[u8]]| {
+            let words = [&[&b"k"[..], ttl, &payload], options].concat();
+            effect(&mut shard, &words)
+        };
+        assert_eq!(told(b"5000", &[]), format!("RESTORE k 1005000 {shown} ABSTTL"));
+        assert_eq!(
+            told(b"7", &[b"replace", b"IDLETIME", b"9"]),
+            format!("RESTORE k 1000007 {shown} replace IDLETIME 9 ABSTTL")
+        );
+        // As it came.
+        assert_eq!(told(b"0", &[b"REPLACE"]), "");
+        assert_eq!(told(b"2000000", &[b"REPLACE", b"ABSTTL"]), "");
+        // A time that has passed, with a key there and without.
+        assert_eq!(told(b"5", &[b"REPLACE", b"ABSTTL"]), "DEL k");
+        assert_eq!(told(b"5", &[b"ABSTTL"]), "");
+    }
+}

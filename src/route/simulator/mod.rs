@@ -1,8 +1,9 @@
 //! The simulator: four shards in one thread, turns cut into steps, and dice that pause a shard
 //! wherever it hurts. Four workloads look for what must not happen:
 //!
-//! - *histories*: a few clients with commands of every plan over shared keys; some serial order,
-//!   true to real time, has to explain everything they were told ([`serial`]);
+//! - *histories*: a few clients with commands of every plan over shared keys, and snapshots of all
+//!   shards, read while all else goes on; some serial order, true to real time, has to explain
+//!   everything that clients were told and that snapshots hold ([`serial`]);
 //! - *pipelines*: whoever has seen a later command of a pipeline, or has been told by somebody who
 //!   has, must see the earlier ones;
 //! - *strangers*: what is on its way to a client that hangs up must not reach who comes after it;
@@ -25,6 +26,7 @@ use check::replay_journals;
 use serial::{
     Answer, CLIENTS, Event, KEYS, Op, is_explained, names, parse, predecessors, random_op,
 };
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::{Break, Counts, World, command};
 
@@ -96,7 +98,9 @@ fn history(seed: u64, broken: Option<Break>) -> Result<Counts, String> {
         })
         .collect();
     let mut events: Vec<Event> = Vec::new();
+    let mut snapshots = Snapshots::default();
     run(&mut world, |world, lively| {
+        snapshots.act(world, lively && events.len() < OPS, &mut events);
         let client = world.random.below(CLIENTS as u64) as usize;
         let teller = &mut tellers[client];
         world.receive(teller.connection, &mut teller.received);
@@ -121,13 +125,67 @@ fn history(seed: u64, broken: Option<Break>) -> Result<Counts, String> {
             }
         }
         let idle = tellers.iter().all(|teller| teller.open.is_empty());
-        idle && (events.len() == OPS || !lively)
+        idle && snapshots.is_idle() && (events.len() >= OPS || !lively)
     })?;
+    snapshots.fill_in(&mut events, &names);
     if !is_explained(&events) {
         return Err(format!("no serial order explains {events:#?}"));
     }
     settle(&mut world, CLIENTS, &names)?;
     Ok(world.counts)
+}
+
+/// Snapshots of one history: to whoever explains it, readers of all keys, who have been answered when
+/// the cut is made.
+#[derive(Default)]
+struct Snapshots {
+    /// The event of the one under way, and whether its cut has been made.
+    open: Option<(usize, bool)>,
+    /// What each has read, by event.
+    read: Vec<(usize, HashMap<String, i64>)>,
+}
+
+impl Snapshots {
+    fn is_idle(&self) -> bool {
+        self.open.is_none()
+    }
+
+    fn act(&mut self, world: &mut World, may_begin: bool, events: &mut Vec<Event>) {
+        let Some((event, has_cut)) = &mut self.open else {
+            if may_begin && world.random.below(8) == 0 && world.begin_cut() {
+                world.counts.snapshots += 1;
+                self.open = Some((events.len(), false));
+                self.read.push((events.len(), HashMap::new()));
+                let op = Op::Mget((0..KEYS).collect());
+                let invoked = world.time;
+                events.push(Event { client: CLIENTS, op, invoked, answered: None, after: 0 });
+            }
+            return;
+        };
+        if !*has_cut && world.has_cut() {
+            *has_cut = true;
+            events[*event].answered = Some((world.time, Answer::Nil));
+        }
+        if *has_cut && world.random.below(3) == 0 {
+            let Some((_, read)) = self.read.last_mut() else { return };
+            let shard = world.random.below(SHARDS as u64) as usize;
+            if !world.read_snapshot(shard, read)
+                && (0..SHARDS).all(|shard| !world.is_in_snapshot(shard))
+            {
+                self.open = None;
+            }
+        }
+    }
+
+    /// Puts what was read where an answer would be.
+    fn fill_in(self, events: &mut [Event], names: &[String]) {
+        for (event, read) in self.read {
+            let value = |name| read.get(name).map_or(Answer::Nil, |value| Answer::Text(*value));
+            if let Some((_, answer)) = &mut events[event].answered {
+                *answer = Answer::List(names.iter().map(value).collect());
+            }
+        }
+    }
 }
 
 fn ask(
@@ -397,10 +455,11 @@ fn nobody_is_told_of_what_is_not_safe() {
 #[test]
 fn every_rule_is_needed() {
     // Each with the workload that it matters to.
-    let rules: [(Break, Workload); 16] = [
+    let rules: [(Break, Workload); 17] = [
         (Break::Router(Rule::Locks), history),
         (Break::Router(Rule::Queues), history),
         (Break::Router(Rule::HoldBack), history),
+        (Break::Router(Rule::CutAlone), history),
         (Break::Router(Rule::Cut), pipelines),
         (Break::Router(Rule::Backlog), pipelines),
         (Break::Router(Rule::Spill), pipelines),

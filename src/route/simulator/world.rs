@@ -9,11 +9,12 @@ use super::super::node::Node;
 use super::super::rules::{self, Rule};
 use crate::base::clock::Now;
 use crate::base::hash::Random;
+use crate::command::persistence::CUT;
 use crate::config::Config;
 use crate::instance::{Identity, Instance};
 use crate::session::About;
 use crate::shard::journal::Chunk;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// What is done wrong on purpose: a rule of the router, or one that whoever runs the turns keeps.
@@ -50,6 +51,8 @@ pub struct Counts {
     pub commands: u64,
     /// Lone replies that left from the shard that made them.
     pub departed: u64,
+    /// Snapshots.
+    pub snapshots: u64,
 }
 
 impl Counts {
@@ -61,6 +64,7 @@ impl Counts {
         self.spilled += other.spilled;
         self.commands += other.commands;
         self.departed += other.departed;
+        self.snapshots += other.snapshots;
     }
 }
 
@@ -319,6 +323,38 @@ impl World {
             self.random.below(most as u64 + 1) as usize
         };
         into.extend(outbound.drain(..some));
+    }
+
+    // ---- snapshots ---------------------------------------------------------------------------
+
+    /// Lets the first shard begin a snapshot of all, if it is where it might. Returns whether it does.
+    pub fn begin_cut(&mut self) -> bool {
+        if self.actors[0].at != At::Stamp {
+            return false;
+        }
+        self.actors[0].node.begin_inner(&CUT);
+        true
+    }
+
+    /// Whether the cut has been made.
+    pub fn has_cut(&mut self) -> bool {
+        let concluded = self.actors[0].node.take_concluded();
+        concluded.is_some_and(|result| result.is_ok())
+    }
+
+    /// Whether a shard's snapshot has not been read to its end.
+    pub fn is_in_snapshot(&mut self, shard: usize) -> bool {
+        self.actors[shard].node.shard().is_in_snapshot()
+    }
+
+    /// Reads some more of a shard's snapshot: keys that are numbers.
+    pub fn read_snapshot(&mut self, shard: usize, into: &mut HashMap<String, i64>) -> bool {
+        self.actors[shard].node.shard().snapshot_step(|_, entry| {
+            let key = String::from_utf8_lossy(entry.key()).into_owned();
+            let value = entry.string().bytes(&mut itoa::Buffer::new()).to_vec();
+            let value = crate::base::number::parse_i64(&value).expect("a number");
+            assert_eq!(into.insert(key, value), None, "a key twice");
+        })
     }
 
     // ---- who moves next ----------------------------------------------------------------------

@@ -11,31 +11,31 @@
 //! of keys that have changed that it matters ([`KEPT_MANY`]), it is a half.
 
 use super::ShardLoop;
+use super::reload::{Reload, Reloading};
+use super::save_file::File;
 use crate::base::error::Error;
 use crate::base::{clock, memory, ticks, version};
 use crate::command::info::COMPATIBLE_VERSION;
-use crate::command::persistence::{CUT, EMPTY, Request};
+use crate::command::persistence::{CUT, Request};
 use crate::config::Config;
 use crate::config::value::io_reason;
 use crate::instance::persistence::Saving;
-use crate::persist::loader::Options;
 use crate::persist::snapshot::{
-    Collected, Collector, Head, Producer, Sink, Style, Summary, Turn, UsageStyle,
+    Collected, Collector, Head, Producer, Style, Summary, Turn, UsageStyle,
 };
 use crate::rdb::Version;
 use crate::route::message::Asker;
-use crate::server::background::{self, Background, Chunks};
-use bytes::Bytes;
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 /// The longest time that a snapshot takes of a turn, in nanoseconds.
 const SLICE_NS: u64 = 200_000;
 /// The shortest, where there is anything to do: less is not worth the reading of the clock.
 const SLICE_LEAST_NS: u64 = 20_000;
+/// What a turn takes that had nothing to do, at most, in nanoseconds.
+const IDLE_NS: u64 = 4_000;
 /// Bytes kept of keys that have changed, on one shard, from which on a snapshot hurries.
 const KEPT_MANY: u64 = 16 << 20;
 /// Ticks between two looks at the save points.
@@ -50,18 +50,19 @@ pub struct Saves {
     began: Option<u64>,
     slice_ticks: u64,
     slice_least_ticks: u64,
+    idle_ticks: u64,
     /// On the first shard.
-    lead: Option<Lead>,
+    pub(super) lead: Option<Lead>,
 }
 
 /// What the first shard knows besides.
-struct Lead {
+pub(super) struct Lead {
     collector: Collector,
     current: Option<Save>,
     /// Who waits for the end of what runs.
     waiting: VecDeque<(Request, Option<Asker>)>,
     /// A reload that has been begun.
-    reload: Option<Reload>,
+    pub(super) reload: Option<Reload>,
     /// Who has asked for the end of the server.
     stopper: Option<Asker>,
     /// How the last save before the end has come out.
@@ -113,66 +114,6 @@ enum GivenUp {
     Failed(io::Error),
 }
 
-/// DEBUG RELOAD.
-#[derive(Clone, Copy, Debug)]
-struct Reload {
-    asker: Asker,
-    flush: bool,
-    merge: bool,
-    stage: Reloading,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reloading {
-    /// The data is being saved.
-    Saving,
-    /// Shards know by the next turn that data is being loaded.
-    Announced,
-    /// What there is goes.
-    Emptying,
-    /// The file is being loaded.
-    Loading,
-    /// It was not sound: what has been loaded of it goes.
-    Dropping,
-}
-
-/// What the loop and the task that writes exchange.
-#[derive(Default)]
-struct File {
-    chunks: Chunks,
-    is_cut_short: Cell<bool>,
-    outcome: RefCell<Option<io::Result<()>>>,
-}
-
-impl Sink for Rc<File> {
-    fn has_room(&self) -> bool {
-        self.chunks.has_room()
-    }
-
-    fn push(&mut self, chunk: Bytes) {
-        self.chunks.put(chunk);
-    }
-}
-
-impl File {
-    /// Begins to write what will be the file at a path.
-    fn begin(path: &Path, background: &Background) -> Rc<File> {
-        let file: Rc<File> = Rc::default();
-        let (task, path) = (Rc::clone(&file), path.to_owned());
-        background.start(async move {
-            let outcome = background::write_file(&path, &task.chunks, &task.is_cut_short).await;
-            *task.outcome.borrow_mut() = Some(outcome.map(drop));
-        });
-        file
-    }
-
-    /// It gets no more; if it is cut short, it is not to be.
-    fn end(&self, is_cut_short: bool) {
-        self.is_cut_short.set(is_cut_short);
-        self.chunks.end();
-    }
-}
-
 impl Saves {
     /// None yet. The first shard has the collector.
     pub(super) fn new(producer: Producer, collector: Option<Collector>) -> Saves {
@@ -191,6 +132,7 @@ impl Saves {
             began: None,
             slice_ticks: rate.ticks(SLICE_NS),
             slice_least_ticks: rate.ticks(SLICE_LEAST_NS),
+            idle_ticks: rate.ticks(IDLE_NS),
             lead,
         }
     }
@@ -226,10 +168,10 @@ fn about_to_end() -> Error {
 }
 
 impl ShardLoop {
-    /// What a turn does about saves, of which clients have had their part since `began`, in ticks.
-    /// Returns whether there is more to do at once.
-    pub(super) fn save(&mut self, began: u64, had_input: bool) -> bool {
-        let is_busy = self.produce(began, had_input);
+    /// What a turn that began at `began`, in ticks, does about saves. Returns whether there is more to do
+    /// at once.
+    pub(super) fn save(&mut self, began: u64) -> bool {
+        let is_busy = self.produce(Some(began));
         if self.saves.lead.is_none() {
             return is_busy;
         }
@@ -239,17 +181,18 @@ impl ShardLoop {
         self.lead_save() | self.lead_reload() | is_busy
     }
 
-    /// This shard's part of a snapshot.
-    pub(super) fn produce(&mut self, began: u64, had_input: bool) -> bool {
+    /// This shard's part of a snapshot: some of the turn that began at `began`, in ticks, or all the time
+    /// that a shard has whose clients are not served any more.
+    pub(super) fn produce(&mut self, began: Option<u64>) -> bool {
         let shard = self.node.shard();
         if !self.saves.producer.is_busy(shard.is_in_snapshot()) {
             return false;
         }
         let now = ticks::now();
         let since = *self.saves.began.get_or_insert(now);
-        let spent = now.saturating_sub(began);
+        let spent = began.map_or(0, |began| now.saturating_sub(began));
         let part = if shard.snapshot_progress().kept_bytes > KEPT_MANY { spent } else { spent / 3 };
-        let slice = match had_input && !self.is_stopping() {
+        let slice = match spent > self.saves.idle_ticks {
             true => part.clamp(self.saves.slice_least_ticks, self.saves.slice_ticks),
             false => self.saves.slice_ticks,
         };
@@ -278,7 +221,7 @@ impl ShardLoop {
         }
     }
 
-    fn answer(&mut self, asker: Option<Asker>, answer: Result<&'static str, Error>) {
+    pub(super) fn answer(&mut self, asker: Option<Asker>, answer: Result<&'static str, Error>) {
         if let Some(asker) = asker {
             self.node.answer(asker, answer);
         }
@@ -357,7 +300,7 @@ impl ShardLoop {
     }
 
     /// Goes on with those who have waited, as far as nothing is in their way.
-    fn go_on(&mut self) {
+    pub(super) fn go_on(&mut self) {
         while !self.is_stopping()
             && let Some(lead) = &mut self.saves.lead
             && !lead.is_busy()
@@ -459,7 +402,7 @@ impl ShardLoop {
         let Some(lead) = &mut self.saves.lead else { return };
         let Some(save) = &mut lead.current else { return };
         if let Err(error) = result {
-            // No shard has cut.
+            // None has cut: they refuse only what the last one's end has made sure of.
             save.given_up.get_or_insert(GivenUp::Failed(io::Error::other(error.to_string())));
             lead.collector.forget();
             save.stage = Stage::Writing;
@@ -601,77 +544,6 @@ impl ShardLoop {
         }
     }
 
-    // ---- DEBUG RELOAD ------------------------------------------------------------------------
-
-    /// From the next turn on, every shard refuses what needs data: then what there is can go.
-    fn announce_load(&mut self) {
-        if let Some(reload) = self.saves.reload() {
-            reload.stage = Reloading::Announced;
-        }
-        self.announce_loading();
-    }
-
-    fn lead_reload(&mut self) -> bool {
-        let Some(reload) = self.saves.reload() else { return false };
-        match reload.stage {
-            Reloading::Saving | Reloading::Loading => return false,
-            // As soon as this shard knows; another does when it is asked for its locks.
-            Reloading::Announced if !self.node.is_loading() => {}
-            Reloading::Announced if reload.flush => {
-                reload.stage = Reloading::Emptying;
-                self.node.begin_inner(&EMPTY);
-            }
-            Reloading::Announced => self.load_again(),
-            Reloading::Emptying => {
-                if self.node.take_concluded().is_some() {
-                    self.load_again();
-                }
-            }
-            Reloading::Dropping => {
-                if self.node.take_concluded().is_some() {
-                    self.instance.tell_persistence(|state| state.loading = None);
-                    let text = "ERR Error trying to load the RDB dump, check server logs";
-                    self.end_reload(Err(Error::text(text)));
-                }
-            }
-        }
-        true
-    }
-
-    /// What a client wanted to be loaded again is not sound. Nothing half loaded stays.
-    pub(super) fn drop_loaded(&mut self) {
-        if let Some(reload) = self.saves.reload() {
-            reload.stage = Reloading::Dropping;
-            self.node.begin_inner(&EMPTY);
-        }
-    }
-
-    fn load_again(&mut self) {
-        let Some(reload) = self.saves.reload() else { return };
-        reload.stage = Reloading::Loading;
-        let replaces = reload.merge;
-        let config = self.instance.config();
-        let path = config.dir().join(config.dbfilename());
-        self.begin_load(
-            &path,
-            Options { verifies: config.rdbchecksum(), replaces, drops_expired: true },
-        );
-    }
-
-    /// Whether a client waits for the load under way.
-    pub(super) fn is_reloading(&self) -> bool {
-        self.saves.lead.as_ref().is_some_and(|lead| lead.reload.is_some())
-    }
-
-    /// The load that a client has asked for is over.
-    pub(super) fn end_reload(&mut self, result: Result<(), Error>) {
-        let Some(lead) = &mut self.saves.lead else { return };
-        if let Some(reload) = lead.reload.take() {
-            self.answer(Some(reload.asker), result.map(|()| "OK"));
-        }
-        self.go_on();
-    }
-
     // ---- the last save -----------------------------------------------------------------------
 
     /// Ends what runs, on the first shard of a server that is to end. Returns whether that is so.
@@ -714,10 +586,6 @@ impl ShardLoop {
 }
 
 impl Saves {
-    fn reload(&mut self) -> Option<&mut Reload> {
-        self.lead.as_mut()?.reload.as_mut()
-    }
-
     fn last_is_over(&mut self, is_fine: bool) {
         if let Some(lead) = &mut self.lead {
             lead.last = Some(if is_fine { Ok(()) } else { Err(()) });
@@ -727,20 +595,6 @@ impl Saves {
     fn cut_made(&mut self) {
         if let Some(save) = self.lead.as_mut().and_then(|lead| lead.current.as_mut()) {
             save.stage = Stage::Collecting;
-        }
-    }
-}
-
-impl File {
-    /// Why it cannot be written, if that is known before its end.
-    fn failure(&self) -> Option<io::Error> {
-        let mut outcome = self.outcome.borrow_mut();
-        match outcome.as_ref() {
-            Some(Err(_)) => {
-                let error = outcome.replace(Err(background::cut_short()))?.err()?;
-                Some(error)
-            }
-            _ => None,
         }
     }
 }

@@ -178,7 +178,7 @@ impl ShardLoop {
 
     /// This shard's part of a snapshot that is being made, or given up.
     fn save_at_end(&mut self) -> bool {
-        !self.is_final() && self.produce(0, false)
+        !self.is_final() && self.produce(None)
     }
 
     /// On the first shard, when nothing is under way any more.

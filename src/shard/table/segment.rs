@@ -217,11 +217,22 @@ impl Segment {
         Spot { bucket: (index / PLACES) as u32, place: (index % PLACES) as u32 }
     }
 
-    /// Moves all keys to the next larger size.
-    pub fn grow(&mut self) {
+    /// Moves all keys to the next larger size, and to this one at least.
+    pub fn grow(&mut self, least: usize) {
         let now = self.buckets.len();
-        let next = SIZES.into_iter().find(|size| *size > now).unwrap_or(now * 2);
-        self.resize(next);
+        let next = SIZES.into_iter().find(|size| *size > now && *size >= least);
+        self.resize(next.unwrap_or(now * 2));
+    }
+
+    /// How many top bits of the hash keys share, and how large segments are, in a table that has grown
+    /// to so many keys.
+    pub fn shape_for(keys: usize) -> (u8, usize) {
+        let room = |buckets: usize| buckets * PLACES * FULL_PERCENT / 100;
+        let largest = SIZES[SIZES.len() - 1];
+        let segments = keys.div_ceil(room(largest)).next_power_of_two();
+        let each = keys.div_ceil(segments);
+        let size = SIZES.into_iter().find(|size| room(*size) >= each);
+        (segments.trailing_zeros() as u8, size.unwrap_or(largest))
     }
 
     /// Moves all keys to the smallest size that leaves a third of room, if that is much smaller.
@@ -261,7 +272,7 @@ impl Segment {
             let target = if hash & bit == 0 { &mut *self } else { &mut other };
             // Hashes spread evenly, but nothing promises it.
             if target.len() == target.places() {
-                target.grow();
+                target.grow(0);
             }
             target.insert(hash, entry, code, mark);
         });
