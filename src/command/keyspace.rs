@@ -61,9 +61,7 @@ fn flushdb(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 /// FLUSHALL, one shard's share.
 fn flushall(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     check_mode(args)?;
-    for number in 0..db.databases() {
-        db.other(number).flush();
-    }
+    db.flush_all();
     reply.ok();
     Ok(Effect::Wrote)
 }

@@ -90,6 +90,10 @@ fn config_set(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) 
     }
     let pairs: Vec<(&[u8], &[u8])> =
         (0..args.len()).step_by(2).map(|at| (args.at(at), args.at(at + 1))).collect();
+    let is_loading = env.instance.persistence().is_loading();
+    if is_loading && pairs.iter().any(|(name, _)| crate::config::is_fixed_while_loading(name)) {
+        return Err(Error::Loading);
+    }
     env.instance.reconfigure(|config| {
         let changed = config.set(&pairs, is_local(&session.about.addr));
         (*config, _) = changed.map_err(|error| Error::owned(error.to_string()))?;

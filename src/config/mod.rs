@@ -247,6 +247,11 @@ pub fn is_secret(name: &[u8]) -> bool {
     table::find(name).is_some_and(|(at, _)| TABLE[at].secret)
 }
 
+/// Whether CONFIG SET leaves the option of this name as it is while data is being loaded.
+pub fn is_fixed_while_loading(name: &[u8]) -> bool {
+    table::find(name).is_some_and(|(at, _)| TABLE[at].fixed_while_loading)
+}
+
 /// Declares typed accessors: `shape name -> type = "option";`. That the option exists and has that
 /// shape is checked when this compiles; the bounds in the table keep the casts exact.
 macro_rules! accessors {
@@ -682,5 +687,12 @@ mod tests {
     fn secrets() {
         assert!(is_secret(b"RequirePass") && is_secret(b"masterauth"));
         assert!(!is_secret(b"port") && !is_secret(b"nope"));
+    }
+
+    #[test]
+    fn fixed_while_loading() {
+        let fixed: [&[u8]; 3] = [b"Dir", b"appendonly", b"repl-diskless-load"];
+        assert!(fixed.into_iter().all(is_fixed_while_loading));
+        assert!(!is_fixed_while_loading(b"dbfilename") && !is_fixed_while_loading(b"nope"));
     }
 }

@@ -36,6 +36,8 @@ pub struct Opt {
     pub hidden: bool,
     /// Its value must not show up in logs.
     pub secret: bool,
+    /// CONFIG SET does not change it while data is being loaded.
+    pub fixed_while_loading: bool,
     /// One line for `--help`; empty leaves it out.
     pub help: &'static str,
     /// What it is about: its heading in `--help`.
@@ -72,6 +74,7 @@ impl Opt {
             inert: false,
             hidden: false,
             secret: false,
+            fixed_while_loading: false,
             help,
             section,
         }
@@ -100,6 +103,10 @@ impl Opt {
     }
     const fn secret(mut self) -> Opt {
         self.secret = true;
+        self
+    }
+    const fn fixed_while_loading(mut self) -> Opt {
+        self.fixed_while_loading = true;
         self
     }
 
@@ -315,7 +322,7 @@ pub const TABLE: &[Opt] = options! {
     "stream-node-max-entries", Int(0, LONG), "100", live;
 
     section "Snapshots";
-    "dir", Directory, ".", protected: "directory of everything that is written";
+    "dir", Directory, ".", protected fixed_while_loading: "directory of everything that is written";
     "dbfilename" ["filename"], FileName("dbfilename can't be a path, just a filename"), "dump.rdb", protected: "snapshot file";
     "save", SaveRules, "3600 1 300 100 60 10000", live: "save after so many seconds if so many changes were made";
     "rdbcompression", Bool, "yes", live: "compress strings in snapshots";
@@ -328,7 +335,7 @@ pub const TABLE: &[Opt] = options! {
     "sanitize-dump-payload", Choice(&["no", "yes", "clients"]), "no", live: "check what is restored and loaded in depth; here it always is";
 
     section "Append-only file";
-    "appendonly", Bool, "no", live inert;
+    "appendonly", Bool, "no", live inert fixed_while_loading;
     "appendfilename", FileName("appendfilename can't be a path, just a filename"), "appendonly.aof", start inert;
     "appenddirname", FileName("appenddirname can't be a path, just a dirname"), "appendonlydir", start inert;
     "appendfsync", Choice(Appendfsync::WORDS), "everysec", live inert;
@@ -358,7 +365,7 @@ pub const TABLE: &[Opt] = options! {
     "repl-backlog-size", Memory(1, BYTES), "10mb", live inert;
     "repl-backlog-ttl", Int(0, LONG), "3600", live inert;
     "repl-disable-tcp-nodelay", Bool, "no", live inert;
-    "repl-diskless-load", Choice(&["disabled", "on-empty-db", "swapdb", "flush-before-load"]), "disabled", live inert;
+    "repl-diskless-load", Choice(&["disabled", "on-empty-db", "swapdb", "flush-before-load"]), "disabled", live inert fixed_while_loading;
     "repl-diskless-sync", Bool, "yes", live inert;
     "repl-diskless-sync-delay", Int(0, INT), "5", live inert;
     "repl-diskless-sync-max-replicas", Int(0, INT), "0", live inert;

@@ -67,7 +67,7 @@ pub enum Reason {
     #[error("A string of {0} bytes, which is longer than one can be")]
     StringTooLong(u64),
     /// The bytes are not those that were written.
-    #[error("Wrong RDB checksum expected: ({expected:x}) but got ({found:x})")]
+    #[error("Wrong RDB checksum expected: ({expected:x}) but got ({found:x}): RDB CRC error")]
     Checksum {
         /// As it stands in the input.
         expected: u64,

@@ -40,6 +40,11 @@ impl Acceptor {
         (self.opening)(instance, &self.listeners.list());
     }
 
+    /// Turns newcomers away from now on.
+    pub fn close(&self) {
+        self.listeners.list().iter().for_each(|listener| listener.close());
+    }
+
     /// Whether [`Acceptor::follow`] has something to do.
     #[inline]
     pub fn is_behind(&self) -> bool {

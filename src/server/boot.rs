@@ -68,7 +68,7 @@ pub enum BootError {
     #[error("A shard has failed: {0}")]
     Shard(String),
     /// The data that was saved cannot be loaded.
-    #[error("{0}. Exiting.")]
+    #[error("Fatal error loading the DB: {0}. Exiting.")]
     Load(std::io::Error),
     /// A thread beside the shards could not be started.
     #[error("Can't start a thread: {0}")]
@@ -284,6 +284,8 @@ fn stop_on_signals(instance: &Arc<Instance>) -> Result<(), BootError> {
                 SIGHUP | SIGXFSZ => continue,
                 SIGINT if instance.stopping() => {
                     tracing::warn!("You insist... exiting now.");
+                    let config = instance.config();
+                    files::remove_unfinished(&config.dir().join(config.dbfilename()));
                     std::process::exit(1);
                 }
                 SIGINT => tracing::warn!("Received SIGINT scheduling shutdown..."),

@@ -81,9 +81,7 @@ impl AtomicFile {
     pub async fn create(path: &Path) -> io::Result<AtomicFile> {
         // glommio opens nothing by a name that is relative to the working directory.
         let path = &std::path::absolute(path)?;
-        let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        name.push(format!(".{}{TEMPORARY}", std::process::id()));
-        let temporary = path.with_file_name(name);
+        let temporary = temporary_of(path).ok_or(io::ErrorKind::InvalidInput)?;
         std::fs::File::create(&temporary)?;
         let access = Access::of(&temporary);
         AtomicFile::create_as(path, temporary, access).await
@@ -136,6 +134,22 @@ impl AtomicFile {
         let directory = Directory::open(parent).await?;
         directory.sync().await?;
         Ok(directory.close().await?)
+    }
+}
+
+/// The other name of a file while this process writes it.
+fn temporary_of(path: &Path) -> Option<PathBuf> {
+    let mut name = path.file_name()?.to_owned();
+    name.push(format!(".{}{TEMPORARY}", std::process::id()));
+    Some(path.with_file_name(name))
+}
+
+/// Removes what this process has written so far of the file at a path, if it is writing it: the process
+/// is about to end, whatever its tasks are doing.
+pub fn remove_unfinished(path: &Path) {
+    if let Some(temporary) = temporary_of(path) {
+        // If it is not there, nothing was being written.
+        let _ = std::fs::remove_file(temporary);
     }
 }
 

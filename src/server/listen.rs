@@ -44,7 +44,7 @@ impl Listener {
     }
 
     /// Turns newcomers away from now on; who waits in the backlog is turned away too.
-    fn close(&self) {
+    pub fn close(&self) {
         // An error means that it does not listen.
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
     }

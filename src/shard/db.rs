@@ -72,6 +72,15 @@ impl<'a> Db<'a> {
         self.shard.flush(self.number);
     }
 
+    /// Empties all databases, as a client wants it: whoever saves the data hears of it
+    /// ([`Shard::take_flushed_all`]).
+    pub fn flush_all(&mut self) {
+        for number in 0..self.databases() {
+            self.shard.flush(number);
+        }
+        self.shard.flushed_all = true;
+    }
+
     /// Empties all databases to make room for what is about to be loaded.
     pub fn clear_all(&mut self) {
         for db in 0..self.databases() {

@@ -80,6 +80,8 @@ pub struct Shard {
     stats: Stats,
     changes: Changes,
     snapshot: Snapshot,
+    /// Whether all of the data has been thrown away and nobody has asked since.
+    flushed_all: bool,
     random: Random,
     /// Tables that were flushed and are freed a slice at a time.
     graveyard: Vec<Table>,
@@ -109,6 +111,7 @@ impl Shard {
             stats: Stats::default(),
             changes: Changes::default(),
             snapshot: Snapshot::default(),
+            flushed_all: false,
             random: Random::new(
                 0x9E37_79B9 ^ (number as u64) << 32 ^ crate::base::hash::of(b"seed"),
             ),
@@ -207,6 +210,12 @@ impl Shard {
     pub fn stats(&self) -> Stats {
         let (dirty, expired) = self.changes.counts();
         Stats { dirty, expired, ..self.stats }
+    }
+
+    /// Whether a client has had all of the data thrown away since this was last asked.
+    #[inline]
+    pub fn take_flushed_all(&mut self) -> bool {
+        std::mem::take(&mut self.flushed_all)
     }
 
     /// Starts hits, misses and expirations anew (CONFIG RESETSTAT).

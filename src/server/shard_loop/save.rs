@@ -6,6 +6,10 @@
 //! have read them). BGSAVE is answered when the cut has been made: what was acknowledged before is in
 //! the file, and what comes after is not.
 //!
+//! **FLUSHALL**, where there are save points: Redis kills a running save and has an empty file written
+//! before it answers. Here a running save goes on, since its file is the state at its cut; one follows at
+//! once, of which FLUSHALL does not await the end, but SAVE and BGSAVE do before they begin theirs.
+//!
 //! **Pace.** A snapshot has a quarter of the time of a shard that is busy, and all that an idle one has
 //! to spare, in slices of at most [`SLICE_NS`]: so long a client waits for it at most. If so much is kept
 //! of keys that have changed that it matters ([`KEPT_MANY`]), it is a half.
@@ -87,8 +91,8 @@ struct Save {
 enum Purpose {
     /// Nobody waits for its end. Whoever has asked for it waits for its cut.
     Background(Option<Asker>),
-    /// A client waits for it.
-    Foreground(Asker),
+    /// A client waits for it, or nobody (FLUSHALL); who wants another one waits in any case.
+    Foreground(Option<Asker>),
     /// A client waits for what comes after it.
     Reload,
     /// It is the last one before the end of the server.
@@ -178,6 +182,9 @@ impl ShardLoop {
         if self.node.has_requests() {
             self.hear_requests();
         }
+        if self.node.shard().take_flushed_all() {
+            self.save_after_flush();
+        }
         self.lead_save() | self.lead_reload() | is_busy
     }
 
@@ -233,7 +240,7 @@ impl ShardLoop {
             Request::Save | Request::BackgroundSave { .. } if lead.is_in_background() => {
                 match asker {
                     Some(_) => self.answer(asker, Err(in_progress())),
-                    // Of a transaction: it was told that its save is scheduled.
+                    // Of a transaction, which was told that its save is scheduled, or of a flush.
                     None => lead.waiting.push_back((request, None)),
                 }
             }
@@ -242,10 +249,7 @@ impl ShardLoop {
             {
                 lead.waiting.push_back((request, asker));
             }
-            Request::Save => match asker {
-                Some(asker) => self.begin_save(Purpose::Foreground(asker)),
-                None => self.begin_save(Purpose::Background(None)),
-            },
+            Request::Save => self.begin_save(Purpose::Foreground(asker)),
             Request::BackgroundSave { .. } => self.begin_save(Purpose::Background(asker)),
             Request::CancelSave => self.cancel_save(asker),
             Request::Shutdown(how) => {
@@ -499,10 +503,9 @@ impl ShardLoop {
             }
         };
         match save.purpose {
-            Purpose::Background(None) => {}
-            Purpose::Background(Some(asker)) | Purpose::Foreground(asker) => {
+            Purpose::Background(asker) | Purpose::Foreground(asker) => {
                 let answer = failure.map_or(Ok("OK"), |text| Err(Error::owned(text)));
-                self.answer(Some(asker), answer);
+                self.answer(asker, answer);
             }
             Purpose::Last => self.saves.last_is_over(is_fine),
             Purpose::Reload => match failure {
@@ -540,6 +543,16 @@ impl ShardLoop {
         if let Some(rule) = is_due {
             tracing::info!("{} changes in {} seconds. Saving...", rule.changes, rule.seconds);
             self.begin_save(Purpose::Background(None));
+        }
+    }
+
+    /// A client has had all of the data thrown away: if the server dies now, it must not come back with
+    /// what the file still has.
+    fn save_after_flush(&mut self) {
+        let Some(lead) = &self.saves.lead else { return };
+        let follows = lead.waiting.iter().any(|waits| matches!(waits, (Request::Save, None)));
+        if !follows && !self.instance.config().save().is_empty() {
+            self.act_on(Request::Save, None);
         }
     }
 

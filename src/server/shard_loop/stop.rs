@@ -187,7 +187,7 @@ impl ShardLoop {
             return;
         }
         if !self.is_to_save() {
-            return self.neighbours.tell_last_save(number, LastSave::Over);
+            return self.end_for_good(number);
         }
         tracing::info!("Saving the final RDB snapshot before exiting.");
         self.begin_last_save();
@@ -207,10 +207,10 @@ impl ShardLoop {
         self.is_saving_over();
         match self.last_save() {
             None => {}
-            Some(Ok(())) => self.neighbours.tell_last_save(number, LastSave::Over),
+            Some(Ok(())) => self.end_for_good(number),
             Some(Err(())) if self.instance.shutdown().force => {
                 tracing::warn!("Error trying to save the DB, and the server ends all the same.");
-                self.neighbours.tell_last_save(number, LastSave::Over);
+                self.end_for_good(number);
             }
             Some(Err(())) => {
                 tracing::warn!("Error trying to save the DB, can't exit.");
@@ -219,6 +219,15 @@ impl ShardLoop {
                 self.answer_stopper();
             }
         }
+    }
+
+    /// On the first shard: there is no way back. Newcomers are turned away before the first client is
+    /// left, so that nobody who has seen that gets into the backlog of a server that is going.
+    fn end_for_good(&mut self, number: u64) {
+        if let Some(acceptor) = &self.acceptor {
+            acceptor.close();
+        }
+        self.neighbours.tell_last_save(number, LastSave::Over);
     }
 
     /// From here on there is no way back.
