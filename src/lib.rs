@@ -48,6 +48,9 @@
 //! If this was all the client had asked for, the reply takes a shorter way: shard 1 hands it to the
 //! client's socket itself, and what goes back to shard 0 wakes nobody ([`route::departure`]).
 //!
+//! What concerns the server as a whole (SAVE, SHUTDOWN) is asked of the first shard, which leads
+//! ([`route::requests`]).
+//!
 //! A command over several shards goes another way from step 3 on: shard 0's coordinator asks the
 //! shards of its keys for locks, and sends each its part. [`route`] has the map of that floor.
 //!
@@ -65,7 +68,9 @@
 //!    should something panic all the same, the process ends (`server/crash.rs`).
 //! 9. Memory that a client can make the server use is bounded before it is used.
 //! 10. Every change of a key passes one door (`shard/change.rs`), before and after.
-//! 11. A command is judged once, by every shard that runs a part of it, before any part has run
+//! 11. A file that is saved is complete or absent, and is the data at one moment of all shards
+//!     (`persist/snapshot.rs`, `server/files.rs`); nothing half loaded is ever served.
+//! 12. A command is judged once, by every shard that runs a part of it, before any part has run
 //!     (`route/participant.rs`).
 
 pub mod base;

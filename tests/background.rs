@@ -9,7 +9,8 @@ use support::*;
 const MIB: u64 = 1 << 20;
 
 fn start(shards: usize) -> Server {
-    Launch::new(shards).args(&["--enable-debug-command", "yes"]).start()
+    // Without save points nothing is saved at the end: the tests look for what is left in the directory.
+    Launch::new(shards).args(&["--enable-debug-command", "yes", "--save", ""]).start()
 }
 
 fn field(c: &mut Client, name: &str) -> Option<String> {

@@ -193,7 +193,7 @@ enum State {
         head: Box<Head>,
         cuts: Vec<Option<Cut>>,
     },
-    Streaming(Stream),
+    Streaming(Box<Stream>),
     /// What producers still say is let go; so many have yet to stop.
     GivingUp {
         missing: usize,
@@ -363,7 +363,7 @@ impl Collector {
             Writer::resize_db(&mut out, keys, volatile);
         }
         stream.send(sink, out.freeze());
-        self.state = State::Streaming(stream);
+        self.state = State::Streaming(Box::new(stream));
     }
 
     fn end_stream(&mut self, sink: &mut impl Sink) -> Collected {

@@ -22,6 +22,7 @@
 //! - a panic in a task ends the thread: tasks return errors.
 
 use super::files::{Access, AtomicFile, Source};
+use crate::persist::snapshot::Sink;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -133,6 +134,89 @@ impl Background {
     }
 }
 
+/// A file that a task reads, from its beginning to its end.
+#[derive(Default)]
+pub struct Reading {
+    /// Its pieces. Whoever wants no more [ends](Chunks::end) them.
+    pub pieces: Chunks,
+    result: RefCell<Option<io::Result<()>>>,
+}
+
+impl Reading {
+    /// How it has come out, once, when the last piece has been taken.
+    pub fn result(&self) -> Option<io::Result<()>> {
+        if self.pieces.is_over() { self.result.borrow_mut().take() } else { None }
+    }
+}
+
+impl Background {
+    /// Begins to read a file, in pieces of a size.
+    pub fn read(&self, path: &Path, size: usize) -> Rc<Reading> {
+        let reading: Rc<Reading> = Rc::default();
+        let (task, path) = (Rc::clone(&reading), path.to_owned());
+        self.start(async move {
+            let result = read_file(&path, &task.pieces, size).await;
+            *task.result.borrow_mut() = Some(result);
+            task.pieces.end();
+        });
+        reading
+    }
+}
+
+/// A file that a task writes, complete or not at all.
+#[derive(Default)]
+pub struct Writing {
+    chunks: Chunks,
+    is_cut_short: Cell<bool>,
+    result: RefCell<Option<io::Result<()>>>,
+}
+
+impl Writing {
+    /// It gets no more; if it is cut short, it is not to be.
+    pub fn end(&self, is_cut_short: bool) {
+        self.is_cut_short.set(is_cut_short);
+        self.chunks.end();
+    }
+
+    /// How it has come out, once.
+    pub fn result(&self) -> Option<io::Result<()>> {
+        self.result.borrow_mut().take()
+    }
+
+    /// Why it cannot be written, if that is known before its end, once.
+    pub fn failure(&self) -> Option<io::Error> {
+        let mut result = self.result.borrow_mut();
+        match result.as_ref() {
+            Some(Err(_)) => result.replace(Err(cut_short()))?.err(),
+            _ => None,
+        }
+    }
+}
+
+impl Sink for Rc<Writing> {
+    fn has_room(&self) -> bool {
+        !self.chunks.is_full()
+    }
+
+    fn push(&mut self, chunk: Bytes) {
+        self.chunks.push(chunk);
+        self.chunks.wake();
+    }
+}
+
+impl Background {
+    /// Begins to write what will be the file at a path.
+    pub fn write(&self, path: &Path) -> Rc<Writing> {
+        let writing: Rc<Writing> = Rc::default();
+        let (task, path) = (Rc::clone(&writing), path.to_owned());
+        self.start(async move {
+            let written = write_file(&path, &task.chunks, &task.is_cut_short).await;
+            *task.result.borrow_mut() = Some(written.map(drop));
+        });
+        writing
+    }
+}
+
 /// A bounded queue of chunks between the loop and a task of the same thread: one side adds, the
 /// other takes, and one of the two is the task.
 #[derive(Default)]
@@ -167,17 +251,6 @@ impl Chunks {
         let chunk = self.queue.borrow_mut().pop_front()?;
         self.bytes.set(self.bytes.get() - chunk.len());
         Some(chunk)
-    }
-
-    /// Whether the loop may add a chunk.
-    pub fn has_room(&self) -> bool {
-        !self.is_full()
-    }
-
-    /// The loop adds a chunk, for which it has seen that there is room.
-    pub fn put(&self, chunk: Bytes) {
-        self.push(chunk);
-        self.wake();
     }
 
     /// The loop adds a chunk, if there is room. What `make` is for is made only then.

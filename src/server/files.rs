@@ -1,5 +1,5 @@
-//! Files as background tasks write and read them: through glommio's streams, past the page cache
-//! where the file system allows it.
+//! Files as background tasks write and read them: through glommio, past the page cache where the file
+//! system allows it.
 //!
 //! glommio's direct files take for granted that `statfs` works and that O_DIRECT is granted; where
 //! that is not so ([`is_direct`] tries it), the buffered ones do the same. Nothing here panics: what
@@ -14,15 +14,15 @@
 //! An [`AtomicFile`] is complete or absent: it is written under another name, and only when its
 //! bytes and then its name are on the disk has [`AtomicFile::commit`] succeeded.
 
-use futures_lite::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use super::output::Output;
+use futures_lite::AsyncReadExt;
 use glommio::io::{
-    BufferedFile, Directory, DmaFile, DmaStreamReader, DmaStreamReaderBuilder,
-    DmaStreamWriterBuilder, StreamReader, StreamReaderBuilder, StreamWriterBuilder,
+    BufferedFile, Directory, DmaFile, DmaStreamReader, DmaStreamReaderBuilder, StreamReader,
+    StreamReaderBuilder,
 };
 use rustix::fs::{Mode, OFlags};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 
 /// One buffer of a stream, in bytes: what one request to the disk moves.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -58,7 +58,7 @@ pub struct AtomicFile {
     path: PathBuf,
     temporary: Temporary,
     access: Access,
-    stream: Pin<Box<dyn AsyncWrite>>,
+    output: Output,
 }
 
 /// The file under its other name, which goes if it does not get its own.
@@ -89,17 +89,8 @@ impl AtomicFile {
 
     async fn create_as(path: &Path, at: PathBuf, access: Access) -> io::Result<AtomicFile> {
         let temporary = Temporary(Some(at.clone()));
-        let stream: Pin<Box<dyn AsyncWrite>> = match access {
-            Access::Direct => {
-                let file = DmaStreamWriterBuilder::new(DmaFile::create(&at).await?);
-                Box::pin(file.with_buffer_size(BUFFER_BYTES).with_write_behind(DEPTH).build())
-            }
-            Access::Buffered => {
-                let file = StreamWriterBuilder::new(BufferedFile::create(&at).await?);
-                Box::pin(file.with_buffer_size(BUFFER_BYTES).build())
-            }
-        };
-        Ok(AtomicFile { path: path.to_owned(), temporary, access, stream })
+        let output = Output::create(&at, access).await?;
+        Ok(AtomicFile { path: path.to_owned(), temporary, access, output })
     }
 
     /// How it is written.
@@ -112,14 +103,13 @@ impl AtomicFile {
     /// # Errors
     /// When the system refuses, perhaps because of bytes that were appended earlier.
     pub async fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+        self.output.append(bytes).await
     }
 
     /// Gives up: the file is absent, what had its name before is still there.
     pub async fn discard(mut self) {
         if let Some(temporary) = self.temporary.0.take() {
-            // What cannot be written any more does not matter any more.
-            let _ = self.stream.close().await;
+            self.output.abandon().await;
             remove(&temporary).await;
         }
     }
@@ -131,9 +121,11 @@ impl AtomicFile {
     /// When the system refuses. The old file is still there then, unless it was the very last step
     /// that failed.
     pub async fn commit(mut self) -> io::Result<()> {
-        // This writes what is left and syncs all of it.
-        self.stream.close().await?;
         let Some(temporary) = self.temporary.0.take() else { return Ok(()) };
+        if let Err(error) = self.output.finish().await {
+            remove(&temporary).await;
+            return Err(error);
+        }
         if let Err(error) = glommio::io::rename(&temporary, &self.path).await {
             remove(&temporary).await;
             return Err(error.into());

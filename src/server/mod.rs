@@ -14,6 +14,7 @@ mod host;
 pub mod listen;
 pub mod logs;
 mod neighbours;
+mod output;
 mod process;
 mod pulse;
 mod quiescence;

@@ -22,7 +22,6 @@ pub mod load;
 mod output;
 mod reload;
 mod save;
-mod save_file;
 mod stop;
 mod upkeep;
 

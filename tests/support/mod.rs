@@ -11,6 +11,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod client;
+pub mod rdb;
 pub mod stall;
 pub mod value;
 

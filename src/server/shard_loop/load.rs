@@ -11,8 +11,7 @@ use crate::instance::Instance;
 use crate::instance::persistence::{Loaded, Loading};
 use crate::persist::loader::{Hub, Options, Place, Said};
 use crate::rdb::Fault;
-use crate::server::background::{self, Background, Chunks};
-use std::cell::RefCell;
+use crate::server::background::{Background, Reading};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -70,18 +69,11 @@ impl Loads {
     }
 }
 
-/// What the loop and the task that reads exchange.
-#[derive(Default)]
-struct Input {
-    pieces: Chunks,
-    result: RefCell<Option<io::Result<()>>>,
-}
-
 /// A file that is being loaded.
 struct Load {
     path: PathBuf,
     hub: Hub,
-    input: Rc<Input>,
+    input: Rc<Reading>,
     began_ns: u64,
     reported_ns: u64,
     /// Why the rest of the file cannot be had.
@@ -92,13 +84,7 @@ struct Load {
 
 impl Load {
     fn begin(path: &Path, hub: Hub, background: &Background, now_ns: u64) -> Load {
-        let input: Rc<Input> = Rc::default();
-        let (task, from) = (Rc::clone(&input), path.to_owned());
-        background.start(async move {
-            let result = background::read_file(&from, &task.pieces, PIECE_BYTES).await;
-            *task.result.borrow_mut() = Some(result);
-            task.pieces.end();
-        });
+        let input = background.read(path, PIECE_BYTES);
         Load {
             path: path.to_owned(),
             hub,
@@ -116,9 +102,7 @@ impl Load {
             self.hub.push(&piece);
             return Ok(true);
         }
-        if self.input.pieces.is_over()
-            && let Some(result) = self.input.result.borrow_mut().take()
-        {
+        if let Some(result) = self.input.result() {
             result.map_err(Reason::Read)?;
             self.hub.end();
             return Ok(true);

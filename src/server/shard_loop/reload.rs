@@ -90,7 +90,11 @@ impl ShardLoop {
     fn load_again(&mut self) {
         let Some(reload) = self.saves.reload() else { return };
         reload.stage = Reloading::Loading;
-        let replaces = reload.merge;
+        let (replaces, flush) = (reload.merge, reload.flush);
+        if flush {
+            // They come again with the file.
+            self.instance.tell_persistence(|state| state.functions.clear());
+        }
         let config = self.instance.config();
         let path = config.dir().join(config.dbfilename());
         self.begin_load(

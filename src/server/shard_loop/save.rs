@@ -16,7 +16,6 @@
 
 use super::ShardLoop;
 use super::reload::{Reload, Reloading};
-use super::save_file::File;
 use crate::base::error::Error;
 use crate::base::{clock, memory, ticks, version};
 use crate::command::info::COMPATIBLE_VERSION;
@@ -29,6 +28,7 @@ use crate::persist::snapshot::{
 };
 use crate::rdb::Version;
 use crate::route::message::Asker;
+use crate::server::background::Writing;
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -78,7 +78,7 @@ pub(super) struct Lead {
 struct Save {
     purpose: Purpose,
     stage: Stage,
-    file: Rc<File>,
+    file: Rc<Writing>,
     path: PathBuf,
     began_us: i64,
     /// Why it will not come to its end.
@@ -320,7 +320,7 @@ impl ShardLoop {
         let config = self.instance.config();
         let path = config.dir().join(config.dbfilename());
         let head = self.head(&config);
-        let file = File::begin(&path, &self.background);
+        let file = self.background.write(&path);
         let began_us = clock::unix_us();
         let Some(lead) = &mut self.saves.lead else { return };
         lead.collector.begin(head, style(&config));
@@ -391,8 +391,7 @@ impl ShardLoop {
                 }
             },
             Stage::Writing => {
-                let outcome = save.file.outcome.borrow_mut().take();
-                if let Some(outcome) = outcome {
+                if let Some(outcome) = save.file.result() {
                     self.end_save(outcome);
                     return true;
                 }
