@@ -426,13 +426,15 @@ impl ShardLoop {
     fn give_up_save(&mut self, why: GivenUp) {
         let Some(lead) = &mut self.saves.lead else { return };
         let Some(save) = &mut lead.current else { return };
-        if save.given_up.is_some() || save.stage == Stage::Writing {
-            // Too late: what is left is to put the file in its place.
+        if save.given_up.is_some() {
             return;
         }
         save.given_up = Some(why);
-        if save.stage == Stage::Collecting {
-            lead.collector.give_up();
+        match save.stage {
+            Stage::Cutting => {}
+            Stage::Collecting => lead.collector.give_up(),
+            // Unless it is about to get its place.
+            Stage::Writing => save.file.end(true),
         }
     }
 
@@ -459,8 +461,9 @@ impl ShardLoop {
         let took_s = (clock::unix_us() - save.began_us) / 1_000_000;
         let is_background = matches!(save.purpose, Purpose::Background(_));
         let result = match (outcome, save.given_up) {
-            (Ok(()), None) => Ok(()),
-            (_, Some(why)) => Err(why),
+            // The file has its place, whoever wanted to cancel it.
+            (Ok(()), _) => Ok(()),
+            (Err(_), Some(why)) => Err(why),
             (Err(error), None) => Err(GivenUp::Failed(error)),
         };
         self.instance.tell_persistence(|state| {
