@@ -2,6 +2,7 @@
 //! them, with clients whose bytes and replies are plain vectors.
 
 use redshard::base::clock::Now;
+use redshard::base::error::Error;
 use redshard::base::{limits, memory};
 use redshard::command;
 use redshard::config::Config;
@@ -121,6 +122,14 @@ impl Host {
         busy |= !node.take_resumed().is_empty();
         for peer in peers.iter_mut().filter(|peer| peer.node == number) {
             busy |= peer.feed(node, &mut self.feed_bytes_max);
+        }
+        busy |= !node.take_resumed().is_empty();
+        // Here is nobody who has files, or who could end the process.
+        for (_, asker) in node.take_requests() {
+            busy = true;
+            if let Some(asker) = asker {
+                node.answer(asker, Err(Error::text("ERR not in a simulation")));
+            }
         }
         busy |= !node.take_resumed().is_empty();
         if self.housekeeping {
