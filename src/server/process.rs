@@ -110,7 +110,7 @@ pub fn follow_oom_score(old: &Config, new: &Config) -> Result<(), ConfigError> {
     })();
     applied.map_err(|error| {
         tracing::warn!("Unable to write oom_score_adj: {}", io_reason(&error));
-        let reason = "Failed to apply new oom_score_adj configuration, check server logs.";
+        let reason = "Failed to set current oom_score_adj. Check server logs.";
         ConfigError::refused("oom-score-adj", reason)
     })
 }
