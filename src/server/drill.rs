@@ -117,8 +117,10 @@ impl Drill {
 
 async fn write_and_read(shared: &Shared, path: &std::path::Path) -> Outcome {
     let began = monotonic_ns();
-    let access = background::write_file(path, &shared.to_file, &shared.is_cut_short).await?;
+    let (access, replaced) =
+        background::write_file(path, &shared.to_file, &shared.is_cut_short).await?;
     let written = monotonic_ns();
+    replaced.let_go().await;
     background::read_file(path, &shared.from_file, CHUNK_BYTES).await?;
     let (write_ns, read_ns) = (written - began, monotonic_ns() - written);
     if shared.is_cut_short.get() {

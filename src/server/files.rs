@@ -120,8 +120,9 @@ impl AtomicFile {
     /// # Errors
     /// When the system refuses. The old file is still there then, unless it was the very last step
     /// that failed.
-    pub async fn commit(mut self) -> io::Result<()> {
-        let Some(temporary) = self.temporary.0.take() else { return Ok(()) };
+    pub async fn commit(mut self) -> io::Result<Replaced> {
+        let Some(temporary) = self.temporary.0.take() else { return Ok(Replaced(None)) };
+        let replaced = Replaced::at(&self.path).await;
         if let Err(error) = self.output.finish().await {
             remove(&temporary).await;
             return Err(error);
@@ -133,7 +134,30 @@ impl AtomicFile {
         let parent = self.path.parent().unwrap_or(Path::new("/"));
         let directory = Directory::open(parent).await?;
         directory.sync().await?;
-        Ok(directory.close().await?)
+        directory.close().await?;
+        Ok(replaced)
+    }
+}
+
+/// What a file has taken the place of, held open: to give back its room on the disk may take long (see
+/// the module's head), and nobody who waits for the new file has to wait for that.
+#[must_use]
+pub struct Replaced(Option<BufferedFile>);
+
+impl Replaced {
+    /// The file that is at a path before it is replaced, if there is one.
+    async fn at(path: &Path) -> Replaced {
+        let is_file = std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+        // If it cannot be opened it goes when it is replaced.
+        Replaced(if is_file { BufferedFile::open(path).await.ok() } else { None })
+    }
+
+    /// Lets go of it.
+    pub async fn let_go(self) {
+        if let Some(file) = self.0 {
+            // Nobody misses it.
+            _ = file.close().await;
+        }
     }
 }
 
@@ -281,7 +305,7 @@ mod tests {
             file.append(part).await.expect("append");
         }
         assert_eq!(names(place), ["dump.tmp"]);
-        file.commit().await.expect("commit");
+        file.commit().await.expect("commit").let_go().await;
         assert_eq!(names(place), ["dump"]);
         assert!(std::fs::read(&path).expect("read it") == bytes);
         let (mut source, mut read) = (Source::open(&path).await.expect("open it"), Vec::new());
@@ -351,7 +375,7 @@ mod tests {
             std::fs::create_dir_all(place.join("dump/inside")).expect("a directory");
             let mut file = AtomicFile::create(&place.join("dump")).await.expect("a file");
             file.append(b"new").await.expect("append");
-            file.commit().await.expect_err("a directory is in the way");
+            file.commit().await.map(drop).expect_err("a directory is in the way");
             assert_eq!(names(&place), ["dump"]);
         });
     }

@@ -18,7 +18,7 @@ use std::rc::Rc;
 /// Bytes of a piece: what one request to the disk moves.
 const PIECE_BYTES: usize = 256 * 1024;
 /// Pieces that are written at a time.
-const DEPTH: usize = 4;
+const DEPTH: usize = 8;
 
 /// See the module's head.
 pub struct Output {
