@@ -10,9 +10,15 @@
 //! before it answers. Here a running save goes on, since its file is the state at its cut; one follows at
 //! once, of which FLUSHALL does not await the end, but SAVE and BGSAVE do before they begin theirs.
 //!
-//! **Pace.** A snapshot has a quarter of the time of a shard that is busy, and all that an idle one has
-//! to spare, in slices of at most [`SLICE_NS`]: so long a client waits for it at most. If so much is kept
-//! of keys that have changed that it matters ([`KEPT_MANY`]), it is a half.
+//! **Pace.** A snapshot has a quarter of the time that a busy shard computes (the kernel's part of a turn
+//! does not count), and all that an idle one has to spare, in slices of at most [`SLICE_NS`]: so long a
+//! client waits for it at most. If so much is kept of keys that have changed that it matters
+//! ([`KEPT_MANY`]), it is a half.
+//!
+//! Of 5 M keys of 64 B, 50 connections overwrote random ones at full speed, one shard on one core: the save
+//! took 20 s instead of 2, writers had 90,000 instead of 107,000 operations a second, p99.9 went from 2.2
+//! to 3.5 ms and p99.99 from 3.8 to 5.6, memory grew by 1 %. (Valkey in the same run: 10 s, 90,000 to
+//! 30,000, p99.9 2.4 to 9.4, p99.99 3.3 to 12, and 497 MiB of copied pages.)
 
 use super::ShardLoop;
 use super::reload::{Reload, Reloading};
