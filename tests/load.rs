@@ -244,6 +244,13 @@ fn a_file_that_is_wrong_ends_the_start() {
     let mut server = Here::start(2, dir.path(), &[]);
     assert_eq!(wait_exit(&mut server.process.0).code(), Some(1));
     assert!(server.log().contains("dump.rdb: Is a directory"), "{}", server.log());
+    // Nobody waits for who would write to a pipe.
+    let dir = TempDir::new();
+    let made = Command::new("mkfifo").arg(dir.path().join("dump.rdb")).status();
+    assert!(made.expect("mkfifo runs").success());
+    let mut server = Here::start(2, dir.path(), &[]);
+    assert_eq!(wait_exit(&mut server.process.0).code(), Some(1));
+    assert!(server.log().contains("not a regular file"), "{}", server.log());
 }
 
 #[test]

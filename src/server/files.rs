@@ -226,6 +226,11 @@ impl Source {
     /// When the system refuses.
     pub async fn open(path: &Path) -> io::Result<Source> {
         let path = &std::path::absolute(path)?;
+        // Whoever opens a pipe waits for somebody at its other end. (A directory says what it is.)
+        let kind = std::fs::metadata(path)?.file_type();
+        if !kind.is_file() && !kind.is_dir() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
         let stream = match Access::of(path) {
             Access::Direct => {
                 let file = DmaStreamReaderBuilder::new(DmaFile::open(path).await?);

@@ -174,9 +174,11 @@ fn while_data_is_being_loaded() {
         let old = prepare(dir, 500);
         // At the start. Half of the data is not saved over all of it.
         let args = ["--save", "3600 1", "--key-load-delay", "10000"];
+        let args = [&args[..], &["--enable-debug-command", "yes"]].concat();
         let mut server = start_in(dir, shards, &args);
         let mut c = server.client();
         assert_eq!(persistence(&mut c, "loading"), "1");
+        c.check_error_prefix("DEBUG RELOAD", "LOADING");
         c.check_error_prefix("SAVE", "LOADING");
         c.check_error_prefix("BGSAVE", "LOADING");
         server.signal(SIGTERM);
@@ -206,6 +208,8 @@ fn while_data_is_being_loaded() {
         let mut other = server.client();
         other.send("DEBUG RELOAD");
         wait_until("it is saved", || is_saving(&mut c));
+        // What is acknowledged now would not be in the file.
+        c.check_error_prefix("SET refused value", "LOADING");
         server.signal(SIGTERM);
         expect_end(&mut server);
         assert_eq!(files(dir), [DUMP]);

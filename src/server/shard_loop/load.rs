@@ -272,12 +272,6 @@ impl ShardLoop {
         }
     }
 
-    /// What a client wanted to be loaded again is not sound, and what there was is gone.
-    fn reload_failed(&mut self, error: &LoadError) {
-        tracing::error!("{error}");
-        self.drop_loaded();
-    }
-
     /// The data is there.
     fn open(&self) {
         if let Some(acceptor) = &self.acceptor {
@@ -291,7 +285,6 @@ impl ShardLoop {
         match outcome {
             None => {}
             Some(Ok(_)) if self.is_reloading() => self.end_reload(Ok(())),
-            Some(Err(error)) if self.is_reloading() => self.reload_failed(&error),
             Some(Ok(_)) => self.open(),
             Some(Err(error)) => {
                 // Nothing of it is ever served: all shards end.

@@ -1,4 +1,6 @@
-//! DEBUG RELOAD: the data is saved, forgotten, and loaded again. Meanwhile the server is loading.
+//! DEBUG RELOAD: the data is saved, forgotten, and loaded again. The server is loading from before the cut
+//! on, so that nothing is acknowledged that would not be in the file. If the file cannot be loaded the
+//! process ends, as it does at its start: there is no data to be served, nor to be saved.
 
 use super::ShardLoop;
 use super::save::Saves;
@@ -12,7 +14,9 @@ use crate::route::message::Asker;
 pub(super) struct Reload {
     /// Who waits for it.
     pub(super) asker: Asker,
-    /// Whether what there is goes first.
+    /// Whether the data is saved first.
+    pub(super) save: bool,
+    /// Whether what there is goes before the file is loaded.
     pub(super) flush: bool,
     /// Whether a key of the file takes the place of one that is there.
     pub(super) merge: bool,
@@ -23,16 +27,14 @@ pub(super) struct Reload {
 /// What is being done for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reloading {
-    /// The data is being saved.
-    Saving,
     /// Shards know by the next turn that data is being loaded.
     Announced,
+    /// The data is being saved.
+    Saving,
     /// What there is goes.
     Emptying,
     /// The file is being loaded.
     Loading,
-    /// It was not sound: what has been loaded of it goes.
-    Dropping,
 }
 
 impl Saves {
@@ -43,14 +45,6 @@ impl Saves {
 }
 
 impl ShardLoop {
-    /// From the next turn on, every shard refuses what needs data: then what there is can go.
-    pub(super) fn announce_load(&mut self) {
-        if let Some(reload) = self.saves.reload() {
-            reload.stage = Reloading::Announced;
-        }
-        self.announce_loading();
-    }
-
     /// What a turn does about it. Returns whether there is more to do at once.
     pub(super) fn lead_reload(&mut self) -> bool {
         let Some(reload) = self.saves.reload() else { return false };
@@ -58,32 +52,38 @@ impl ShardLoop {
             Reloading::Saving | Reloading::Loading => return false,
             // As soon as this shard knows; another does when it is asked for its locks.
             Reloading::Announced if !self.node.is_loading() => {}
-            Reloading::Announced if reload.flush => {
-                reload.stage = Reloading::Emptying;
-                self.node.begin_inner(&EMPTY);
+            Reloading::Announced if reload.save => {
+                reload.stage = Reloading::Saving;
+                self.save_for_reload();
             }
-            Reloading::Announced => self.load_again(),
+            Reloading::Announced => self.forget_and_load(),
             Reloading::Emptying => {
                 if self.node.take_concluded().is_some() {
                     self.load_again();
-                }
-            }
-            Reloading::Dropping => {
-                if self.node.take_concluded().is_some() {
-                    self.instance.tell_persistence(|state| state.loading = None);
-                    let text = "ERR Error trying to load the RDB dump, check server logs";
-                    self.end_reload(Err(Error::text(text)));
                 }
             }
         }
         true
     }
 
-    /// What a client wanted to be loaded again is not sound. Nothing half loaded stays.
-    pub(super) fn drop_loaded(&mut self) {
-        if let Some(reload) = self.saves.reload() {
-            reload.stage = Reloading::Dropping;
+    /// The save that comes first has come out like this.
+    pub(super) fn saved_for_reload(&mut self, result: Result<(), Error>) {
+        match result {
+            Ok(()) => self.forget_and_load(),
+            Err(error) => {
+                self.instance.tell_persistence(|state| state.loading = None);
+                self.end_reload(Err(error));
+            }
+        }
+    }
+
+    fn forget_and_load(&mut self) {
+        let Some(reload) = self.saves.reload() else { return };
+        if reload.flush {
+            reload.stage = Reloading::Emptying;
             self.node.begin_inner(&EMPTY);
+        } else {
+            self.load_again();
         }
     }
 
@@ -101,6 +101,13 @@ impl ShardLoop {
             &path,
             Options { verifies: config.rdbchecksum(), replaces, drops_expired: true },
         );
+    }
+
+    /// Whether the data is whole, though the server is loading: nothing of it has gone yet.
+    pub(super) fn is_whole_though_loading(&self) -> bool {
+        let reload = self.saves.lead.as_ref().and_then(|lead| lead.reload);
+        reload
+            .is_some_and(|reload| matches!(reload.stage, Reloading::Announced | Reloading::Saving))
     }
 
     /// Whether a client waits for the load under way.

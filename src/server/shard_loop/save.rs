@@ -185,13 +185,15 @@ impl ShardLoop {
         if self.saves.lead.is_none() {
             return is_busy;
         }
-        if self.node.has_requests() {
+        // Whoever is answered goes on at once.
+        let has_heard = self.node.has_requests();
+        if has_heard {
             self.hear_requests();
         }
         if self.node.shard().take_flushed_all() {
             self.save_after_flush();
         }
-        self.lead_save() | self.lead_reload() | is_busy
+        self.lead_save() | self.lead_reload() | has_heard | is_busy
     }
 
     /// This shard's part of a snapshot: some of the turn that began at `began`, in ticks, or all the time
@@ -199,6 +201,7 @@ impl ShardLoop {
     pub(super) fn produce(&mut self, began: Option<u64>) -> bool {
         let shard = self.node.shard();
         if !self.saves.producer.is_busy(shard.is_in_snapshot()) {
+            self.saves.began = None;
             return false;
         }
         let now = ticks::now();
@@ -246,7 +249,12 @@ impl ShardLoop {
             Request::Save | Request::BackgroundSave { .. } if lead.is_in_background() => {
                 match asker {
                     Some(_) => self.answer(asker, Err(in_progress())),
-                    // Of a transaction, which was told that its save is scheduled, or of a flush.
+                    // Of a transaction, which was told that its save is scheduled, or of a flush: one
+                    // that follows is one for all.
+                    None if lead
+                        .waiting
+                        .iter()
+                        .any(|(other, asker)| *other == request && asker.is_none()) => {}
                     None => lead.waiting.push_back((request, None)),
                 }
             }
@@ -267,13 +275,13 @@ impl ShardLoop {
                 self.answer(asker, Err(Error::text("ERR No shutdown in progress.")));
             }
             Request::Reload { save, flush, merge } => {
-                let Some(asker) = asker else { return };
-                let stage = if save { Reloading::Saving } else { Reloading::Announced };
-                lead.reload = Some(Reload { asker, flush, merge, stage });
-                match save {
-                    true => self.begin_save(Purpose::Reload),
-                    false => self.announce_load(),
+                if self.instance.persistence().is_loading() {
+                    return self.answer(asker, Err(Error::Loading));
                 }
+                let Some(asker) = asker else { return };
+                let stage = Reloading::Announced;
+                lead.reload = Some(Reload { asker, save, flush, merge, stage });
+                self.announce_loading();
             }
         }
         self.tell_scheduled();
@@ -321,6 +329,11 @@ impl ShardLoop {
     }
 
     // ---- a save ------------------------------------------------------------------------------
+
+    /// The save that DEBUG RELOAD begins with.
+    pub(super) fn save_for_reload(&mut self) {
+        self.begin_save(Purpose::Reload);
+    }
 
     fn begin_save(&mut self, purpose: Purpose) {
         let config = self.instance.config();
@@ -517,10 +530,9 @@ impl ShardLoop {
                 self.answer(asker, answer);
             }
             Purpose::Last => self.saves.last_is_over(is_fine),
-            Purpose::Reload => match failure {
-                None => self.announce_load(),
-                Some(text) => self.end_reload(Err(Error::owned(text))),
-            },
+            Purpose::Reload => {
+                self.saved_for_reload(failure.map_or(Ok(()), |text| Err(Error::owned(text))));
+            }
         }
         self.go_on();
     }

@@ -173,7 +173,8 @@ impl ShardLoop {
     fn is_to_save(&self) -> bool {
         let wanted = self.instance.shutdown().save;
         let wanted = wanted.unwrap_or_else(|| !self.node.config().save().is_empty());
-        wanted && !self.instance.persistence().is_loading() && !self.neighbours.has_failed()
+        let is_whole = !self.instance.persistence().is_loading() || self.is_whole_though_loading();
+        wanted && is_whole && !self.neighbours.has_failed()
     }
 
     /// This shard's part of a snapshot that is being made, or given up.
