@@ -292,20 +292,29 @@ impl Table {
         (number, bucket, next)
     }
 
-    /// A key chosen at random, evenly enough: a random stretch of hash order, a random place in it.
+    /// A key chosen at random, evenly enough: a random stretch of hash order, a random place in it, until
+    /// there is a key. Where that takes long, because few places are in use, the next key from there on:
+    /// of two keys in a large table one may have a much larger stretch before it.
     pub fn random(&self, random: &mut Random) -> Option<Place> {
+        /// Enough for two keys in an otherwise empty table to have the same chance.
+        const TRIES: usize = 500;
         if self.is_empty() {
             return None;
         }
-        loop {
+        let mut draw = || {
             let number = self.number(random.next_u64());
-            let segment = &self.segments[number];
-            if segment.len() == 0 {
-                // Rare among full ones (it would have merged), so this ends soon.
-                continue;
+            (number, random.below(self.segments[number].places().max(1) as u64) as usize)
+        };
+        for _ in 0..TRIES {
+            let (number, index) = draw();
+            if let Some(spot) = self.segments[number].spot_at(index) {
+                return Some(Place { segment: number as u32, spot });
             }
-            let index = random.below(segment.places() as u64) as usize;
-            if let Some(spot) = segment.spot_from(index) {
+        }
+        loop {
+            let (number, index) = draw();
+            // An empty segment among full ones is rare (it would have merged), so this ends soon.
+            if let Some(spot) = self.segments[number].spot_from(index) {
                 return Some(Place { segment: number as u32, spot });
             }
         }
@@ -574,6 +583,20 @@ mod tests {
         assert_eq!(seen.len(), 100);
         assert_eq!((table.drain(30), table.len()), (30, 70));
         assert_eq!((table.drain(1000), table.drain(1000), table.len()), (70, 0, 0));
+    }
+
+    /// Wherever they lie: side by side, too.
+    #[test]
+    fn two_keys_have_the_same_chance() {
+        for pair in 0..if cfg!(miri) { 2 } else { 100 } {
+            let (mut table, mut random) = (Table::default(), Random::new(pair + 1));
+            put(&mut table, format!("foo{pair}").as_bytes(), 1);
+            put(&mut table, format!("bar{pair}").as_bytes(), 2);
+            let is_foo = |place: Place| table.get(place).key().starts_with(b"foo");
+            let draws = (0..100).filter_map(|_| table.random(&mut random));
+            let foos = draws.filter(|place| is_foo(*place)).count();
+            assert!((10..=90).contains(&foos), "{foos} of 100");
+        }
     }
 
     /// Nothing that Miri could say anything about.

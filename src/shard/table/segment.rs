@@ -375,6 +375,13 @@ impl Segment {
         ((fraction * self.buckets.len() as u64) >> FRACTION_BITS) as usize
     }
 
+    /// The spot of an index, if it is in use, for sampling.
+    pub fn spot_at(&self, index: usize) -> Option<Spot> {
+        let bucket = self.buckets.get(index / PLACES)?;
+        let is_used = bucket.used() >> (index % PLACES) & 1 == 1;
+        is_used.then(|| Segment::spot(index))
+    }
+
     /// A spot in use, at or after a given index, for sampling.
     pub fn spot_from(&self, index: usize) -> Option<Spot> {
         let count = self.buckets.len();
