@@ -3,7 +3,7 @@
 //! process ends, as it does at its start: there is no data to be served, nor to be saved.
 
 use super::ShardLoop;
-use super::save::Saves;
+use super::save::{Saves, about_to_end};
 use crate::base::error::Error;
 use crate::command::persistence::EMPTY;
 use crate::persist::loader::Options;
@@ -68,6 +68,11 @@ impl ShardLoop {
 
     /// The save that comes first has come out like this.
     pub(super) fn saved_for_reload(&mut self, result: Result<(), Error>) {
+        // Where the server is about to end, nothing begins on all shards any more: the data stays.
+        let result = match self.is_stopping() {
+            true => Err(about_to_end()),
+            false => result,
+        };
         match result {
             Ok(()) => self.forget_and_load(),
             Err(error) => {

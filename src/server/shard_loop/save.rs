@@ -173,7 +173,8 @@ fn in_progress() -> Error {
     Error::text("ERR Background save already in progress")
 }
 
-fn about_to_end() -> Error {
+/// What is told to who asks for something that the end of the server leaves no time for.
+pub(super) fn about_to_end() -> Error {
     Error::text("ERR The server is about to end")
 }
 
