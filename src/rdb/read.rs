@@ -2,6 +2,7 @@
 
 use super::string::{Cursor, Stop};
 use super::{Checksum, Reason, RestoreError, Version, opcode, shape};
+use crate::value::New;
 use std::borrow::Cow;
 
 /// A value, read.
@@ -11,6 +12,16 @@ pub enum Value<'a> {
     Int(i64),
     /// A string.
     Bytes(Cow<'a, [u8]>),
+}
+
+impl<'a> From<&'a Value<'a>> for New<'a> {
+    /// As it is stored.
+    fn from(value: &'a Value<'a>) -> New<'a> {
+        match value {
+            Value::Int(n) => New::Int(*n),
+            Value::Bytes(bytes) => New::string(bytes),
+        }
+    }
 }
 
 /// Bytes of the footer of a DUMP payload: the version and the checksum.

@@ -18,7 +18,7 @@ use super::message::{Message, Pending, RunItem};
 use super::observer::{Measured, Observer};
 use super::participant::{Context, Participant};
 use super::post::Post;
-use super::requests::Requests;
+use super::requests::{self, Requests};
 use super::timers::Timers;
 use super::transaction::Goal;
 use crate::base::clock::Now;
@@ -340,7 +340,7 @@ impl Node {
         &mut self,
         work: impl FnOnce(&mut Coordinator, &mut Context) -> R,
     ) -> R {
-        let (_, coordinator, mut cx) = self.lend();
+        let (_, coordinator, _, mut cx) = self.lend();
         let result = work(coordinator, &mut cx);
         let touched_sessions = cx.touched_sessions;
         if touched_sessions {
@@ -349,12 +349,12 @@ impl Node {
         result
     }
 
-    fn lend(&mut self) -> (&mut Participant, &mut Coordinator, Context<'_>) {
+    fn lend(&mut self) -> (&mut Participant, &mut Coordinator, &mut Requests, Context<'_>) {
         let answers_early = self.answers_early();
-        let Node { participant, coordinator, clients, post, observer, config, .. } = self;
+        let Node { participant, coordinator, requests, clients, post, observer, config, .. } = self;
         let env = Env { config, instance: &self.instance, now: self.now };
         let cx = Context { clients, post, observer, env, answers_early, touched_sessions: false };
-        (participant, coordinator, cx)
+        (participant, coordinator, requests, cx)
     }
 
     /// Begins a transaction of `calls`. The client's later commands wait until it has ended.
@@ -370,18 +370,15 @@ impl Node {
 
     /// Acts on a message from shard `from`, which may be this one.
     fn hear(&mut self, from: usize, message: Message) {
-        match message {
-            Message::Request(request, asker) => return self.hear_request(request, asker),
-            Message::Answer(asker, answer) => return self.hear_answer(asker, answer),
-            Message::Concluded(result) => return self.hear_concluded(result),
-            _ => {}
-        }
-        let (participant, coordinator, mut cx) = self.lend();
+        let (participant, coordinator, requests, mut cx) = self.lend();
         match message {
             Message::Ask(ask) => participant.asked(from, ask, &mut cx),
             Message::Do(order) => participant.told(from, &order, &mut cx),
             Message::Verdict(verdict) => coordinator.judged(*verdict, &mut cx),
             Message::Done(txn, results) => coordinator.done(txn, *results, &mut cx),
+            Message::Request(request, asker) => requests.asked(request, asker),
+            Message::Answer(asker, answer) => requests::answered(asker, answer, &mut cx),
+            Message::Concluded(result) => requests.concluded(result),
             Message::Unwatch(watch) => participant.unwatch(&watch),
             Message::Push(client, claim, bytes) => cx.clients.push(client, claim, &bytes),
             Message::Slow(client, ticks, call) => {
@@ -391,9 +388,6 @@ impl Node {
             }
             Message::Run(_) | Message::Late(..) => {
                 unreachable!("what they say lies in their batch")
-            }
-            Message::Request(..) | Message::Answer(..) | Message::Concluded(_) => {
-                unreachable!("the node's own, above")
             }
         }
         if cx.touched_sessions {

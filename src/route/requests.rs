@@ -11,6 +11,7 @@ use super::execute::Ran;
 use super::message::{Asker, Message};
 use super::node::Node;
 use super::observer::Measured;
+use super::participant::Context;
 use super::post::Post;
 use crate::base::error::Error;
 use crate::base::ticks;
@@ -28,6 +29,18 @@ pub const LEADER: usize = 0;
 pub(super) struct Requests {
     asked: Vec<(Request, Option<Asker>)>,
     concluded: Option<Result<(), Error>>,
+}
+
+impl Requests {
+    /// Something is asked.
+    pub(super) fn asked(&mut self, request: Request, asker: Option<Asker>) {
+        self.asked.push((request, asker));
+    }
+
+    /// The server's own command has ended.
+    pub(super) fn concluded(&mut self, result: Result<(), Error>) {
+        self.concluded = Some(result);
+    }
 }
 
 impl Node {
@@ -75,34 +88,10 @@ impl Node {
         !self.requests.asked.is_empty() || self.requests.concluded.is_some()
     }
 
-    pub(super) fn hear_request(&mut self, request: Request, asker: Option<Asker>) {
-        self.requests.asked.push((request, asker));
-    }
-
     /// Answers who has asked: with a line, or an error.
     pub fn answer(&mut self, asker: Asker, answer: Result<&'static str, Error>) {
         self.post.say(asker.shard, Message::Answer(asker, answer));
         self.hear_local();
-    }
-
-    pub(super) fn hear_answer(&mut self, asker: Asker, answer: Result<&'static str, Error>) {
-        let Some(client) = self.clients.get_mut(asker.client) else { return };
-        client.held = false;
-        let (mut out, resp3) = (ReplyBuf::default(), client.session.resp3);
-        let ran = match answer {
-            Ok(line) => {
-                Reply::new(&mut out, resp3).simple(line);
-                Ran::Fine
-            }
-            Err(error) => {
-                Reply::new(&mut out, resp3).error(&error);
-                Ran::Failed(error_code(out.bytes()))
-            }
-        };
-        let took = ticks::now().saturating_sub(asker.began);
-        self.observer.count_as(asker.command, ran, took);
-        self.clients.keep_promise(asker.client, asker.seq, &out, (0, out.mark()));
-        self.clients.resume(asker.client);
     }
 
     /// Runs a command of the server's own on all shards at one moment; [`Node::take_concluded`] tells
@@ -113,14 +102,31 @@ impl Node {
         self.hear_local();
     }
 
-    pub(super) fn hear_concluded(&mut self, result: Result<(), Error>) {
-        self.requests.concluded = Some(result);
-    }
-
     /// How the server's own command has ended, once.
     pub fn take_concluded(&mut self) -> Option<Result<(), Error>> {
         self.requests.concluded.take()
     }
+}
+
+/// A client of this shard is answered, and goes on.
+pub(super) fn answered(asker: Asker, answer: Result<&'static str, Error>, cx: &mut Context) {
+    let Some(client) = cx.clients.get_mut(asker.client) else { return };
+    client.held = false;
+    let (mut out, resp3) = (ReplyBuf::default(), client.session.resp3);
+    let ran = match answer {
+        Ok(line) => {
+            Reply::new(&mut out, resp3).simple(line);
+            Ran::Fine
+        }
+        Err(error) => {
+            Reply::new(&mut out, resp3).error(&error);
+            Ran::Failed(error_code(out.bytes()))
+        }
+    };
+    let took = ticks::now().saturating_sub(asker.began);
+    cx.observer.count_as(asker.command, ran, took);
+    cx.clients.keep_promise(asker.client, asker.seq, &out, (0, out.mark()));
+    cx.clients.resume(asker.client);
 }
 
 /// A request within a transaction, whose locks are held: nobody can wait for its answer, so it comes

@@ -366,6 +366,7 @@ impl ShardLoop {
             }
         }
         self.look_after_clients();
+        self.tell_save_progress();
         if !self.is_stopping() {
             self.look_at_save_points();
         }

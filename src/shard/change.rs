@@ -130,6 +130,13 @@ impl Database {
         Some(number)
     }
 
+    /// Takes a key out.
+    #[inline]
+    fn remove(&mut self, key: Key, place: Place) -> Entry {
+        self.sums.before(&self.table.get(place));
+        self.table.remove(key.hash(), place)
+    }
+
     /// Notes when a key was used last, which is no change of it.
     #[inline]
     pub(super) fn set_access(&mut self, place: Place, access: u32) {
@@ -276,15 +283,15 @@ impl Shard {
     ) -> bool {
         self.note(db);
         let code = code_of(expiry, self.now.unix_ms);
-        let Database { table, sums, .. } = &mut self.databases[db];
-        if let Some(place) = table.find(key.hash(), key.bytes()) {
+        let database = &mut self.databases[db];
+        if let Some(place) = database.table.find(key.hash(), key.bytes()) {
             if !replaces {
                 return false;
             }
-            sums.before(&table.get(place));
-            drop(table.remove(key.hash(), place));
+            drop(database.remove(key, place));
         }
         let entry = Entry::new(key.bytes(), value, expiry, access);
+        let Database { table, sums, .. } = database;
         sums.after(&entry);
         table.insert(key.hash(), entry, code, self.snapshot.mark);
         true
@@ -341,9 +348,7 @@ impl Shard {
         if self.changes.has_snapshot() {
             self.keep_copy(db, place);
         }
-        let Database { table, sums, .. } = &mut self.databases[db];
-        sums.before(&table.get(place));
-        let entry = table.remove(key.hash(), place);
+        let entry = self.databases[db].remove(key, place);
         self.changes.after(db, key.bytes(), event, false);
         entry
     }
@@ -351,9 +356,7 @@ impl Shard {
     /// Takes a key out for good, for a command.
     pub(super) fn remove(&mut self, db: usize, key: Key, place: Place, event: Event) {
         let unseen = self.unseen_by_snapshot(db, place);
-        let Database { table, sums, .. } = &mut self.databases[db];
-        sums.before(&table.get(place));
-        let entry = table.remove(key.hash(), place);
+        let entry = self.databases[db].remove(key, place);
         self.changes.after(db, key.bytes(), event, false);
         if let Some(number) = unseen {
             self.snapshot.keep(number, entry);
@@ -363,9 +366,7 @@ impl Shard {
     /// Takes a key out whose time has come.
     pub(super) fn expire(&mut self, db: usize, key: Key, place: Place) {
         let unseen = self.unseen_by_snapshot(db, place);
-        let Database { table, sums, .. } = &mut self.databases[db];
-        sums.before(&table.get(place));
-        let entry = table.remove(key.hash(), place);
+        let entry = self.databases[db].remove(key, place);
         self.changes.after_expiry(db, key.bytes());
         if let Some(number) = unseen {
             self.snapshot.keep_expired(number, entry);

@@ -201,10 +201,7 @@ impl Shard {
             return true;
         }
         if snapshot.left > 0 {
-            while !databases[snapshot.at].is_walked() {
-                snapshot.at = (snapshot.at + 1) % databases.len();
-            }
-            if databases[snapshot.at].walk_step(*mark, &mut counted) {
+            if next_walked(&mut snapshot.at, databases).walk_step(*mark, &mut counted) {
                 snapshot.left -= 1;
             }
             return true;
@@ -243,17 +240,23 @@ impl Shard {
             snapshot.phase = Phase::Off;
             return false;
         }
-        while !databases[snapshot.at].is_walked() {
-            snapshot.at = (snapshot.at + 1) % databases.len();
-        }
+        let database = next_walked(&mut snapshot.at, databases);
         for _ in 0..KEPT_PER_STEP {
-            if databases[snapshot.at].walk_step(snapshot.mark, &mut |_, _| ()) {
+            if database.walk_step(snapshot.mark, &mut |_, _| ()) {
                 snapshot.left -= 1;
                 break;
             }
         }
         true
     }
+}
+
+/// The next database, from `at` on, that a walk has not seen all of. There is one.
+fn next_walked<'a>(at: &mut usize, databases: &'a mut [Database]) -> &'a mut Database {
+    while !databases[*at].is_walked() {
+        *at = (*at + 1) % databases.len();
+    }
+    &mut databases[*at]
 }
 
 #[cfg(test)]

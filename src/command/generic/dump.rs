@@ -50,12 +50,8 @@ pub fn restore(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         db.effect(&[b"DEL", key.bytes()]);
         return Ok(Effect::Wrote);
     }
-    let value = match &value {
-        rdb::Value::Int(n) => New::Int(*n),
-        rdb::Value::Bytes(bytes) => New::string(bytes),
-    };
     let mut opened = db.edit(key);
-    opened.put(value, ttl, Event::Restore);
+    opened.put(New::from(&value), ttl, Event::Restore);
     opened.set_usage(options.usage);
     if let Ttl::At(at_ms) = ttl
         && !options.absolute

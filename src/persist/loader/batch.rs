@@ -128,13 +128,11 @@ impl Batch {
         let value = &self.bytes[placed.key.end..placed.value_end];
         // What is not kept has to be right all the same.
         let value = read::value(self.version, placed.type_byte, value).map_err(wrong)?;
-        let value = match &value {
-            Value::Int(n) => New::Int(*n),
-            Value::Bytes(bytes) if bytes.len() as u64 > limits::BULK_CEILING => {
-                return Err(wrong(Reason::StringTooLong(bytes.len() as u64)));
-            }
-            Value::Bytes(bytes) => New::string(bytes),
-        };
+        if let Value::Bytes(bytes) = &value
+            && bytes.len() as u64 > limits::BULK_CEILING
+        {
+            return Err(wrong(Reason::StringTooLong(bytes.len() as u64)));
+        }
         let is_over = placed.expiry_ms.is_some_and(|at_ms| at_ms < shard.now().unix_ms);
         if is_over && self.options.drops_expired {
             self.loaded.expired += 1;
@@ -143,7 +141,7 @@ impl Batch {
         let key = Key::with_hash(bytes, hash);
         let access = shard.access_of(placed.usage);
         let replaces = self.options.replaces;
-        if !shard.load(placed.db, key, value, placed.expiry_ms, access, replaces) {
+        if !shard.load(placed.db, key, New::from(&value), placed.expiry_ms, access, replaces) {
             return Err(wrong(Reason::Duplicate));
         }
         self.loaded.keys += 1;

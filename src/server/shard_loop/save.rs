@@ -163,6 +163,14 @@ impl Lead {
         self.current.is_some() || self.reload.is_some()
     }
 
+    /// Lets a request wait for the end of what runs. Of those that nobody waits for, one is one for all.
+    fn wait(&mut self, request: Request, asker: Option<Asker>) {
+        let is_same = |(other, who): &(Request, Option<Asker>)| *other == request && who.is_none();
+        if asker.is_some() || !self.waiting.iter().any(is_same) {
+            self.waiting.push_back((request, asker));
+        }
+    }
+
     /// Whether the save under way is one that nobody waits for.
     fn is_in_background(&self) -> bool {
         matches!(&self.current, Some(Save { purpose: Purpose::Background(_), .. }))
@@ -250,19 +258,14 @@ impl ShardLoop {
             Request::Save | Request::BackgroundSave { .. } if lead.is_in_background() => {
                 match asker {
                     Some(_) => self.answer(asker, Err(in_progress())),
-                    // Of a transaction, which was told that its save is scheduled, or of a flush: one
-                    // that follows is one for all.
-                    None if lead
-                        .waiting
-                        .iter()
-                        .any(|(other, asker)| *other == request && asker.is_none()) => {}
-                    None => lead.waiting.push_back((request, None)),
+                    // Of a transaction, which was told that its save is scheduled, or of a flush.
+                    None => lead.wait(request, None),
                 }
             }
             Request::Save | Request::BackgroundSave { .. } | Request::Reload { .. }
                 if lead.is_busy() =>
             {
-                lead.waiting.push_back((request, asker));
+                lead.wait(request, asker);
             }
             Request::Save => self.begin_save(Purpose::Foreground(asker)),
             Request::BackgroundSave { .. } => self.begin_save(Purpose::Background(asker)),
@@ -310,11 +313,9 @@ impl ShardLoop {
     }
 
     fn tell_scheduled(&self) {
-        let waiting = self.saves.lead.iter().flat_map(|lead| &lead.waiting);
-        let is_scheduled = waiting
-            .filter(|(request, _)| matches!(request, Request::BackgroundSave { .. }))
-            .count()
-            > 0;
+        let mut waiting = self.saves.lead.iter().flat_map(|lead| &lead.waiting);
+        let is_scheduled =
+            waiting.any(|(request, _)| matches!(request, Request::BackgroundSave { .. }));
         self.instance.tell_persistence(|state| state.is_scheduled = is_scheduled);
     }
 
@@ -417,7 +418,6 @@ impl ShardLoop {
                 }
             }
         }
-        self.tell_progress();
         false
     }
 
@@ -458,8 +458,11 @@ impl ShardLoop {
         }
     }
 
-    fn tell_progress(&mut self) {
-        let Some(lead) = &self.saves.lead else { return };
+    /// Tells everybody how far a save is: at each tick, since it looks at what every shard writes.
+    pub(super) fn tell_save_progress(&self) {
+        let Some(lead) = self.saves.lead.as_ref().filter(|lead| lead.current.is_some()) else {
+            return;
+        };
         let (progress, so_far) = (lead.collector.progress(), lead.collector.so_far());
         self.instance.tell_persistence(|state| {
             if let Some(saving) = &mut state.saving {
@@ -477,8 +480,8 @@ impl ShardLoop {
         let Some(lead) = &mut self.saves.lead else { return };
         let Some(save) = lead.current.take() else { return };
         let kept_bytes_max = lead.collector.progress().kept_bytes_max;
-        let now_s = clock::unix_us() / 1_000_000;
-        let took_s = (clock::unix_us() - save.began_us) / 1_000_000;
+        let now_us = clock::unix_us();
+        let (now_s, took_s) = (now_us / 1_000_000, (now_us - save.began_us) / 1_000_000);
         let is_background = matches!(save.purpose, Purpose::Background(_));
         let result = match (outcome, save.given_up) {
             // The file has its place, whoever wanted to cancel it.
@@ -517,23 +520,18 @@ impl ShardLoop {
                 }
             }
         }
-        let is_fine = result.is_ok();
-        let failure = match &result {
-            Ok(()) => None,
-            Err(GivenUp::Cancelled) => Some("ERR The save has been cancelled".to_owned()),
-            Err(GivenUp::Failed(error)) => {
-                Some(format!("ERR The data can't be saved: {}", io_reason(error)))
+        let answer = result.map_err(|why| match why {
+            GivenUp::Cancelled => Error::text("ERR The save has been cancelled"),
+            GivenUp::Failed(error) => {
+                Error::owned(format!("ERR The data can't be saved: {}", io_reason(&error)))
             }
-        };
+        });
         match save.purpose {
             Purpose::Background(asker) | Purpose::Foreground(asker) => {
-                let answer = failure.map_or(Ok("OK"), |text| Err(Error::owned(text)));
-                self.answer(asker, answer);
+                self.answer(asker, answer.map(|()| "OK"));
             }
-            Purpose::Last => self.saves.last_is_over(is_fine),
-            Purpose::Reload => {
-                self.saved_for_reload(failure.map_or(Ok(()), |text| Err(Error::owned(text))));
-            }
+            Purpose::Last => self.saves.last_is_over(answer.is_ok()),
+            Purpose::Reload => self.saved_for_reload(answer),
         }
         self.go_on();
     }
@@ -571,9 +569,7 @@ impl ShardLoop {
     /// A client has had all of the data thrown away: if the server dies now, it must not come back with
     /// what the file still has.
     fn save_after_flush(&mut self) {
-        let Some(lead) = &self.saves.lead else { return };
-        let follows = lead.waiting.iter().any(|waits| matches!(waits, (Request::Save, None)));
-        if !follows && !self.instance.config().save().is_empty() {
+        if !self.instance.config().save().is_empty() {
             self.act_on(Request::Save, None);
         }
     }
