@@ -408,7 +408,7 @@ impl ShardLoop {
         // No descriptor is free, and clients wait in the backlog until one is; or the socket has
         // closed.
         let Ok(owned) = accepted else { return self.stuck.push(listener) };
-        if self.is_stopping() {
+        if self.turns_newcomers_away() {
             return;
         }
         let most = self.instance.config().maxclients() as usize;
@@ -437,7 +437,7 @@ impl ShardLoop {
         while let Ok((fd, _)) = self.arrivals.pop() {
             // SAFETY: `accepted` on the first shard gave up its ownership when it sent this here.
             let owned = unsafe { OwnedFd::from_raw_fd(fd) };
-            if self.is_stopping() {
+            if self.turns_newcomers_away() {
                 self.neighbours.remove_connection(self.number);
                 drop(owned);
             } else {

@@ -233,6 +233,29 @@ fn count(port: u16, name: &str, replies: &AtomicUsize, is_over: &AtomicBool) -> 
     last
 }
 
+/// Who comes while the last save is under way that fails is served when the server goes on.
+#[test]
+fn newcomers_while_the_end_is_not_certain() {
+    if reference().is_some() {
+        return;
+    }
+    each_place(|dir, shards| {
+        let args = ["--save", "", "--rdb-key-save-delay", "5000"];
+        let mut server = start_in(dir, shards, &args);
+        let mut c = server.client();
+        fill(&mut c, 100);
+        fs::create_dir_all(dir.join(DUMP).join("inside")).expect("a directory");
+        c.send("SHUTDOWN SAVE");
+        wait_until("it is saved", || server.log().contains("Saving the final"));
+        let mut newcomers: Vec<Client> = (0..8).map(|_| Client::connect(server.port())).collect();
+        newcomers.iter_mut().for_each(|newcomer| newcomer.send("PING"));
+        c.expect(error("ERR Errors trying to SHUTDOWN. Check logs."));
+        newcomers.iter_mut().for_each(|newcomer| newcomer.expect(simple("PONG")));
+        c.send("SHUTDOWN NOSAVE");
+        expect_end(&mut server);
+    });
+}
+
 #[test]
 fn a_last_save_that_fails() {
     if reference().is_some() {

@@ -136,7 +136,7 @@ impl ShardLoop {
         Ok(Stopped::No)
     }
 
-    /// Nobody is let in, and what comes is not run.
+    /// What comes is not run.
     fn begin_stop(&mut self, number: u64) {
         self.load.cut_short();
         self.stop = Some(Stop {
@@ -153,6 +153,12 @@ impl ShardLoop {
     /// Whether what has not been run yet never will be.
     pub(super) fn is_final(&self) -> bool {
         !matches!(self.phase(), Phase::Drain | Phase::Save)
+    }
+
+    /// Whether who comes now is turned away. As long as the stop may be taken back, he waits as all
+    /// others do.
+    pub(super) fn turns_newcomers_away(&self) -> bool {
+        self.is_final() || (self.is_stopping() && self.neighbours.has_failed())
     }
 
     /// The stop has been taken back, if there was one: what clients have sent meanwhile is run now.
@@ -229,6 +235,8 @@ impl ShardLoop {
             acceptor.close();
         }
         self.neighbours.tell_last_save(number, LastSave::Over);
+        // At once: who is told may be gone before this shard's next turn, and is handed nobody any more.
+        self.end_saving();
     }
 
     /// From here on there is no way back.
