@@ -44,6 +44,8 @@ pub struct Session {
     pub import_source: bool,
     /// READONLY.
     pub read_only: bool,
+    /// Whether it is the primary that this server follows: what it says has happened already.
+    pub is_primary: bool,
     /// Whether its next command waits for the end of a CLIENT PAUSE.
     pub postponed: bool,
     /// When it connected, milliseconds since the Unix epoch.
@@ -108,6 +110,9 @@ pub enum ReplyMode {
     SkipNext,
     /// This command's is not.
     Skip,
+    /// Only errors are kept: of a primary's stream, to which nothing is replied, somebody wants to know
+    /// what has failed.
+    Errors,
 }
 
 /// Whether and when a connection ends by the server's wish.
@@ -153,6 +158,7 @@ impl Session {
             redirects: false,
             import_source: false,
             read_only: false,
+            is_primary: false,
             postponed: false,
             created_ms: now.unix_ms,
             active_ms: now.unix_ms,
@@ -165,7 +171,12 @@ impl Session {
     /// The circumstances its commands run under.
     #[inline]
     pub fn caller(&self) -> Caller {
-        Caller { db: self.db as u32, resp3: self.resp3, no_touch: self.no_touch }
+        Caller {
+            db: self.db as u32,
+            resp3: self.resp3,
+            no_touch: self.no_touch,
+            is_primary: self.is_primary,
+        }
     }
 
     /// Bytes that the client makes the server use: what it has sent and what it is owed, queued

@@ -131,6 +131,8 @@ enum Promise {
     Outstanding,
     /// Outstanding, and nobody wants to see it (CLIENT REPLY).
     Unwanted,
+    /// Outstanding, and somebody wants to see it if it is an error.
+    Awaited,
     Ready(usize, usize),
 }
 
@@ -138,6 +140,12 @@ impl Replies {
     /// How many replies are outstanding or wait behind one that is.
     pub fn outstanding(&self) -> usize {
         self.promised.len()
+    }
+
+    /// How far promises have been given and how far all of them have been kept, each the number of the
+    /// first beyond.
+    pub fn progress(&self) -> (u32, u32) {
+        (self.base.wrapping_add(self.promised.len() as u32), self.base)
     }
 
     /// Whether so many are outstanding that no more should be asked for.
@@ -172,14 +180,14 @@ impl Replies {
         if self.promised.is_empty() {
             let mark = self.out.mark();
             let result = write(&mut self.out);
-            if mode != ReplyMode::On {
+            if mode != ReplyMode::On && !is_wanted_error(mode, &self.out, mark) {
                 self.out.rewind(mark);
             }
             return result;
         }
         let mark = self.early.mark();
         let result = write(&mut self.early);
-        if mode == ReplyMode::On {
+        if mode == ReplyMode::On || is_wanted_error(mode, &self.early, mark) {
             self.promised.push_back(Promise::Ready(mark, self.early.mark()));
         } else {
             self.early.rewind(mark);
@@ -212,6 +220,7 @@ impl Replies {
         let seq = self.base.wrapping_add(self.promised.len() as u32);
         self.promised.push_back(match mode {
             ReplyMode::On => Promise::Outstanding,
+            ReplyMode::Errors => Promise::Awaited,
             _ => Promise::Unwanted,
         });
         seq
@@ -235,7 +244,11 @@ impl Replies {
     pub fn keep(&mut self, seq: u32, from: &ReplyBuf, (start, end): (usize, usize)) {
         self.unkept -= 1;
         let at = seq.wrapping_sub(self.base) as usize;
-        let unwanted = matches!(self.promised.get(at), Some(Promise::Unwanted));
+        let unwanted = match self.promised.get(at) {
+            Some(Promise::Unwanted) => true,
+            Some(Promise::Awaited) => from.bytes().get(start) != Some(&b'-'),
+            _ => false,
+        };
         let end = if unwanted { start } else { end };
         if at > 0 {
             let mark = self.early.mark();
@@ -263,9 +276,34 @@ impl Replies {
     }
 }
 
+/// Whether a reply that is written from a mark on is an error, and that is what is kept.
+#[cold]
+fn is_wanted_error(mode: ReplyMode, written: &ReplyBuf, mark: usize) -> bool {
+    mode == ReplyMode::Errors && written.bytes().get(mark) == Some(&b'-')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_stream_only_errors_are_kept() {
+        let mut replies = Replies::default();
+        let say = |text: &'static [u8]| move |out: &mut ReplyBuf| out.extend(text);
+        replies.now(ReplyMode::Errors, say(b"+OK\r\n"));
+        replies.now(ReplyMode::Errors, say(b"-ERR a\r\n"));
+        assert_eq!(replies.progress(), (0, 0));
+        let fine = replies.promise(ReplyMode::Errors);
+        let wrong = replies.promise(ReplyMode::Errors);
+        replies.now(ReplyMode::Errors, say(b":1\r\n"));
+        assert_eq!(replies.progress(), (2, 0));
+        let mut remote = ReplyBuf::default();
+        remote.extend(b"-ERR b\r\n+OK\r\n");
+        replies.keep(wrong, &remote, (0, 8));
+        assert_eq!((replies.progress(), replies.out.bytes()), ((2, 0), &b"-ERR a\r\n"[..]));
+        replies.keep(fine, &remote, (8, 13));
+        assert_eq!((replies.progress(), replies.out.bytes()), ((2, 2), &b"-ERR a\r\n-ERR b\r\n"[..]));
+    }
 
     #[test]
     fn replies_wait_for_what_crosses_and_not_for_what_waits() {

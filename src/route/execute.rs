@@ -73,7 +73,7 @@ pub fn run_step(shard: &mut Shard, job: &Job, step: Step, out: &mut ReplyBuf) ->
             let (mark, before) = (out.mark(), shard.changes());
             let (mut db, mut reply) =
                 (shard.db(job.caller.db()), Reply::new(out, job.caller.resp3));
-            db.set_no_touch(job.caller.no_touch);
+            db.serve(job.caller);
             let outcome = (across.read)(&mut db, &job.args, key, &mut reply);
             debug_assert_eq!(before, shard.changes(), "{} reads first", job.command.name);
             conclude(outcome, out, mark, job.caller.resp3)
@@ -93,7 +93,7 @@ fn call(shard: &mut Shard, job: &Job, handler: Handler, out: &mut ReplyBuf) -> R
     shard.journal().begin(job.txn);
     let (mark, before) = (out.mark(), shard.changes());
     let mut db = shard.db(job.caller.db());
-    db.set_no_touch(job.caller.no_touch);
+    db.serve(job.caller);
     let outcome = handler(&mut db, &job.args, &mut Reply::new(out, job.caller.resp3));
     debug_assert!(
         is_true(&outcome, before, shard.changes()),

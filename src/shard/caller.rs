@@ -12,6 +12,9 @@ pub struct Caller {
     pub resp3: bool,
     /// Whether its commands leave alone when keys were last used (CLIENT NO-TOUCH).
     pub no_touch: bool,
+    /// Whether it is the primary that this server follows. What it does is not judged, since it has been
+    /// done; and to it no key has expired before it says so, or the two would drift apart.
+    pub is_primary: bool,
 }
 
 impl Caller {

@@ -5,6 +5,7 @@
 //! every change ([`super::change`]), and no handler has to remember any of it. What it has to say is
 //! what the change is called ([`Event`]).
 
+use super::caller::Caller;
 use super::entry::{ACCESS_MASK, Entry};
 use super::event::Event;
 use super::table::{Lent, Place, Table};
@@ -32,18 +33,26 @@ pub struct Db<'a> {
     number: usize,
     /// Whether using a key leaves alone when it was last used.
     no_touch: bool,
+    /// Whether a key whose time has come is there until somebody says that it is not.
+    sees_expired: bool,
 }
 
 impl<'a> Db<'a> {
     pub(super) fn new(shard: &'a mut Shard, number: usize) -> Db<'a> {
         shard.note(number);
-        Db { shard, number, no_touch: false }
+        Db { shard, number, no_touch: false, sees_expired: false }
     }
 
-    /// Says whether using a key leaves alone when it was last used (CLIENT NO-TOUCH).
+    /// Says for whom it is used.
     #[inline]
-    pub fn set_no_touch(&mut self, no_touch: bool) {
-        self.no_touch = no_touch;
+    pub fn serve(&mut self, caller: Caller) {
+        self.no_touch = caller.no_touch;
+        self.sees_expired = caller.is_primary;
+    }
+
+    /// Says that using a key is what the command is for, whatever its client has chosen (TOUCH).
+    pub fn touch_keys(&mut self) {
+        self.no_touch = false;
     }
 
     /// The time this command runs at, milliseconds since the Unix epoch.
@@ -119,9 +128,9 @@ impl<'a> Db<'a> {
 
     /// The same shard's door to another database.
     pub fn other(&mut self, number: usize) -> Db<'_> {
-        let no_touch = self.no_touch;
+        let (no_touch, sees_expired) = (self.no_touch, self.sees_expired);
         let mut other = Db::new(self.shard, number);
-        other.no_touch = no_touch;
+        (other.no_touch, other.sees_expired) = (no_touch, sees_expired);
         other
     }
 
@@ -145,7 +154,7 @@ impl<'a> Db<'a> {
     fn find(&mut self, key: Key) -> Option<Place> {
         let place = self.table().find(key.hash(), key.bytes())?;
         let expired = self.table().get(place).expiry().is_some_and(|at| at < self.now_ms());
-        if !expired {
+        if !expired || self.sees_expired {
             return Some(place);
         }
         self.expire(key, place);

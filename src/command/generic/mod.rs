@@ -269,7 +269,7 @@ fn exists(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 
 /// TOUCH, one key: using it is what is asked for, whatever CLIENT NO-TOUCH says.
 fn touch(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    db.set_no_touch(false);
+    db.touch_keys();
     let there = db.read(args.key(0)).is_some();
     reply.integer(i64::from(there));
     Ok(Effect::Read)
