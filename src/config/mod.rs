@@ -360,6 +360,8 @@ accessors! {
     int port -> u16 = "port";
     /// Addresses to listen on, as configured: `*` is any, a leading `-` tolerates a failure.
     words bind -> &[String] = "bind";
+    /// Address that connections to other servers come from; empty for any.
+    text bind_source_addr -> &[u8] = "bind-source-addr";
     /// Path of the Unix socket.
     maybe_path unixsocket -> Option<&Path> = "unixsocket";
     /// Permissions of the Unix socket; 0 leaves them to the umask.

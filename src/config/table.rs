@@ -205,7 +205,7 @@ pub const TABLE: &[Opt] = options! {
     "timeout", Int(0, INT), "0", live: "seconds after which an idle client is closed; 0 for never";
     "maxclients", Int(1, UINT), "10000", live: "most clients at a time";
     "protected-mode", Bool, "yes", live: "turn remote clients away while there is no password and no bind";
-    "bind-source-addr", Text, "", live inert;
+    "bind-source-addr", Text, "", live: "address that connections to other servers come from";
     "socket-mark-id", Int(0, UINT), "0", start inert;
     "mptcp", Bool, "no", start inert;
     "max-new-connections-per-cycle", Int(1, 1000), "10", live inert;

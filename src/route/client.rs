@@ -45,6 +45,8 @@ pub struct Client {
     pub is_overdrawn: bool,
     /// Whether a multi-shard command of it is under way: its later commands wait (rule 4).
     pub held: bool,
+    /// Whether nothing of it runs for now but the rest of a transaction that it has begun.
+    pub is_halted: bool,
     /// Tells it from earlier clients in the same place.
     pub generation: u32,
     /// Whether it is in the list of clients with something to send.

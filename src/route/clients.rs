@@ -36,6 +36,7 @@ impl Clients {
             is_lent: false,
             is_overdrawn: false,
             held: false,
+            is_halted: false,
             generation,
             is_dirty: false,
         });

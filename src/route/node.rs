@@ -305,15 +305,26 @@ impl Node {
 
     /// A client has gone. What it had begun on other shards ends there; its replies are dropped.
     pub fn disconnect(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.remove(key) else {
-            return;
-        };
+        self.part_with(key);
+    }
+
+    /// Lets go of a client that goes on with another shard, and of which nothing is under way here.
+    pub fn part_with(&mut self, key: ClientKey) -> Option<Session> {
+        let Client { mut session, .. } = self.clients.remove(key)?;
         self.forget_client(key);
-        if client.session.monitor {
+        if std::mem::take(&mut session.monitor) {
             self.end_monitor(key);
         }
-        self.unwatch(client.session.watched);
+        self.unwatch(std::mem::take(&mut session.watched));
         self.hear_local();
+        Some(session)
+    }
+
+    /// Takes in a client that another shard has parted with.
+    pub fn take_in(&mut self, session: Session) -> ClientKey {
+        let key = self.clients.insert(session);
+        self.time_client(key);
+        key
     }
 
     /// A client that is still there.
@@ -326,6 +337,22 @@ impl Node {
     #[inline]
     pub fn client_mut(&mut self, key: ClientKey) -> Option<&mut Client> {
         self.clients.get_mut(key)
+    }
+
+    /// Lets nothing more of a client run, once a transaction that it has begun has been said to its end.
+    pub fn halt(&mut self, key: ClientKey) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.is_halted = true;
+        }
+    }
+
+    /// Lets a client go on that was halted.
+    pub fn go_on(&mut self, key: ClientKey) {
+        if let Some(client) = self.clients.get_mut(key)
+            && std::mem::take(&mut client.is_halted)
+        {
+            self.clients.resume(key);
+        }
     }
 
     /// How many clients there are.

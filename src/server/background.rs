@@ -135,7 +135,8 @@ impl Background {
     }
 }
 
-/// A file that a task reads, from its beginning to its end.
+/// An input that comes in pieces, from its beginning to its end: a file that a task reads, or what another
+/// server sends.
 #[derive(Default)]
 pub struct Reading {
     /// Its pieces. Whoever wants no more [ends](Chunks::end) them.
@@ -144,6 +145,13 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// The input is over, by the word of whoever adds its pieces where no task does; `Err` if it is not
+    /// whole.
+    pub fn finish(&self, result: io::Result<()>) {
+        *self.result.borrow_mut() = Some(result);
+        self.pieces.end();
+    }
+
     /// How it has come out, once, when the last piece has been taken.
     pub fn result(&self) -> Option<io::Result<()>> {
         if self.pieces.is_over() { self.result.borrow_mut().take() } else { None }
@@ -157,8 +165,7 @@ impl Background {
         let (task, path) = (Rc::clone(&reading), path.to_owned());
         self.start(async move {
             let result = read_file(&path, &task.pieces, size).await;
-            *task.result.borrow_mut() = Some(result);
-            task.pieces.end();
+            task.finish(result);
         });
         reading
     }
@@ -240,7 +247,8 @@ pub struct Chunks {
 const CHUNKS_BYTES: usize = 2 * 1024 * 1024;
 
 impl Chunks {
-    fn is_full(&self) -> bool {
+    /// Whether there is no room for more.
+    pub fn is_full(&self) -> bool {
         self.bytes.get() >= CHUNKS_BYTES
     }
 

@@ -23,6 +23,10 @@ pub struct Connection {
     pub idle_send: Option<Box<Outgoing>>,
     /// How far its replies may leave, once they wait for more than publication.
     pub exit: Option<Box<Exit>>,
+    /// Whether the other end is the primary that this server follows.
+    pub is_link: bool,
+    /// Whether it goes on with the first shard as soon as nothing of it is under way here.
+    pub is_moving: bool,
     /// Whether a send is in flight.
     pub is_sending: bool,
     /// Whether a receive is armed.
@@ -56,6 +60,8 @@ impl Connection {
             wanted: 0,
             idle_send: None,
             exit: None,
+            is_link: false,
+            is_moving: false,
             is_sending: false,
             is_receiving: false,
             is_closing: false,
@@ -76,6 +82,13 @@ impl Connection {
     /// Whether nobody uses its descriptor any more, the kernel or another shard.
     pub fn is_released(&self) -> bool {
         !self.is_sending && !self.is_receiving && !self.is_lent
+    }
+
+    /// What is left of it when its client goes on with another shard: the socket, and what has been
+    /// received and not executed.
+    pub fn into_parts(mut self) -> (OwnedFd, Vec<u8>) {
+        self.drop_executed();
+        (self.fd, self.input)
     }
 
     /// Ends both directions, so that what is in flight completes.

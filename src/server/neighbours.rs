@@ -3,6 +3,7 @@
 
 use super::quiescence::Votes;
 use super::ring::Ring;
+use super::transfer::{Parcel, Shelf};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
@@ -27,6 +28,8 @@ pub struct Neighbours {
     rings: Vec<AtomicI32>,
     /// Connections each shard has or is about to get.
     loads: Vec<AtomicUsize>,
+    /// What each shard has been handed and has not taken.
+    shelves: Vec<Shelf>,
     /// The end: whether anything is under way,
     pub votes: Votes,
     /// what becomes of the last save: the number of the stop, and one of [`LastSave`],
@@ -45,6 +48,7 @@ impl Neighbours {
         Neighbours {
             rings: (0..shards).map(|_| AtomicI32::new(NONE)).collect(),
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            shelves: (0..shards).map(|_| Shelf::new()).collect(),
             votes: Votes::new(shards),
             last_save: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
@@ -78,6 +82,19 @@ impl Neighbours {
         if other != NONE {
             ring.wake(other);
         }
+    }
+
+    // ---- what is handed over -----------------------------------------------------------------
+
+    /// Hands a shard something, which it finds at its next turn.
+    pub fn hand_over(&self, shard: usize, parcel: Parcel) {
+        self.shelves[shard].put(parcel);
+    }
+
+    /// What a shard has been handed since this was called last.
+    #[inline]
+    pub fn take_parcels(&self, shard: usize) -> Vec<Parcel> {
+        self.shelves[shard].take()
     }
 
     // ---- who has how many connections --------------------------------------------------------

@@ -19,6 +19,7 @@
 mod departure;
 mod input;
 pub mod load;
+mod moves;
 mod output;
 mod reload;
 mod save;
@@ -95,6 +96,8 @@ pub struct ShardLoop {
     stop: Option<Stop>,
     /// Whether a shard that stops has more of a snapshot to make at once.
     is_saving: bool,
+    /// Connections whose clients go on with the first shard.
+    moving: Vec<u32>,
     /// Clients to be sent their replies this turn.
     dirty: Vec<ClientKey>,
     pool: Vec<ReplyBuf>,
@@ -163,6 +166,7 @@ impl ShardLoop {
             load_error: None,
             stop: None,
             is_saving: false,
+            moving: Vec::new(),
             dirty: Vec::new(),
             pool: Vec::new(),
             unix_path,
@@ -282,6 +286,7 @@ impl ShardLoop {
         self.node.begin_turn(now);
         self.sort_events();
         let (mut busy, mut came_to_clients) = (false, began);
+        self.take_parcels();
         if self.neighbours.count() > 1 {
             self.adopt_arrivals();
             self.node.collect();
@@ -456,22 +461,28 @@ impl ShardLoop {
         let (addr, laddr) = listen::names(&fd, self.unix_path.as_deref());
         let about = About { addr, laddr, fd: i64::from(fd.as_raw_fd()), ..About::default() };
         let client = self.node.connect(about);
+        self.instance.metrics.shard(self.number).connections_total.add(1);
+        let at = self.connect(fd, client);
+        self.receive(at);
+    }
+
+    /// A client has its connection.
+    fn connect(&mut self, fd: OwnedFd, client: ClientKey) -> u32 {
         let at = self.connections.insert(Connection::new(fd, client));
         let place = client.index as usize;
         if self.of_client.len() <= place {
             self.of_client.resize(place + 1, u32::MAX);
         }
         self.of_client[place] = at as u32;
-        let metrics = self.instance.metrics.shard(self.number);
-        metrics.connections_total.add(1);
-        metrics.connections.add(1);
-        self.receive(at as u32);
+        self.instance.metrics.shard(self.number).connections.add(1);
+        at as u32
     }
 
     fn receive(&mut self, at: u32) {
         let is_stopping = self.is_stopping();
         let connection = &mut self.connections[at as usize];
-        if !is_stopping && !connection.is_receiving && !connection.is_closing && !connection.ended {
+        let is_wanted = !is_stopping && !connection.is_moving && !connection.ended;
+        if is_wanted && !connection.is_receiving && !connection.is_closing {
             connection.is_receiving = true;
             self.ring.receive(at, connection.descriptor());
         }
@@ -543,11 +554,16 @@ impl ShardLoop {
             if self.is_arriving(at) {
                 return;
             }
-            drop(self.connections.remove(at as usize));
-            self.neighbours.remove_connection(self.number);
-            let connections = &self.instance.metrics.shard(self.number).connections;
-            connections.set(connections.get().saturating_sub(1));
+            self.forget(at);
         }
+    }
+
+    /// A connection is this shard's no more.
+    fn forget(&mut self, at: u32) -> Connection {
+        self.neighbours.remove_connection(self.number);
+        let connections = &self.instance.metrics.shard(self.number).connections;
+        connections.set(connections.get().saturating_sub(1));
+        self.connections.remove(at as usize)
     }
 
     // ---- the rest ----------------------------------------------------------------------------

@@ -126,6 +126,7 @@ impl Drop for TempDir {
 }
 
 /// How a server is to be started. `Server::start` covers the usual case.
+#[derive(Clone)]
 pub struct Launch {
     shards: usize,
     file: Option<PathBuf>,
@@ -205,7 +206,8 @@ impl Launch {
         for _ in 0..8 {
             let (dir, port) = (TempDir::new(), free_port());
             let log = dir.path().join("server.log");
-            let mut server = Server { child: self.spawn(port, dir.path(), &log), port, log, dir };
+            let child = self.spawn(port, dir.path(), &log);
+            let mut server = Server { launch: self.clone(), child, port, log, dir };
             if server.came_up() {
                 return server;
             }
@@ -219,6 +221,7 @@ impl Launch {
 
 /// A running server, killed when dropped.
 pub struct Server {
+    launch: Launch,
     child: Child,
     port: u16,
     log: PathBuf,
@@ -265,6 +268,21 @@ impl Server {
     #[track_caller]
     pub fn wait_exit(&mut self) -> ExitStatus {
         wait_exit(&mut self.child)
+    }
+
+    /// Ends it with SIGTERM, and starts it again with the same port, directory and arguments.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.signal(15);
+        self.revive();
+    }
+
+    /// Starts it again where it was, once it has ended.
+    #[track_caller]
+    pub fn revive(&mut self) {
+        self.wait_exit();
+        self.child = self.launch.spawn(self.port, self.dir.path(), &self.log);
+        assert!(self.came_up(), "it does not start again:\n{}", self.log());
     }
 
     /// Resident memory in bytes.

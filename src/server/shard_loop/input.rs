@@ -109,6 +109,12 @@ impl ShardLoop {
             return self.release(at);
         }
         let client = connection.client;
+        if connection.is_link && !self.is_streaming() {
+            connection.keep(self.ring.bytes(&received));
+            self.ring.give_back(received);
+            return self.hear_primary(at);
+        }
+        let connection = &mut self.connections[at as usize];
         let bytes = self.ring.bytes(&received);
         let now_ms = self.node.now().unix_ms;
         if let Some(state) = self.node.client_mut(client) {
@@ -134,6 +140,10 @@ impl ShardLoop {
         if used < bytes.len() && fed != Fed::Closed {
             connection.keep(&bytes[used..]);
         }
+        if connection.is_link {
+            let has_run = bytes[..used].to_vec();
+            self.has_run(&has_run);
+        }
         self.ring.give_back(received);
         self.follow(at, fed);
         self.after_feed(at, client);
@@ -154,10 +164,17 @@ impl ShardLoop {
         {
             return self.maybe_finish(at);
         }
+        if connection.is_link && !self.is_streaming() {
+            return self.hear_primary(at);
+        }
+        let connection = &mut self.connections[at as usize];
         let (input, executed) = connection.take_input();
         departure::offer_outlet(&mut self.node, at, connection);
         let (used, fed) = self.node.feed(client, &input[executed..]);
-        connection.put_input(input, executed + used);
+        if connection.is_link {
+            self.has_run(&input[executed..executed + used]);
+        }
+        self.connections[at as usize].put_input(input, executed + used);
         self.follow(at, fed);
         let Some(connection) = self.connections.get(at as usize) else {
             return;

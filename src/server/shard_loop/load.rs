@@ -11,7 +11,7 @@ use crate::instance::Instance;
 use crate::instance::persistence::{Loaded, Loading};
 use crate::persist::loader::{Hub, Options, Place, Said};
 use crate::rdb::Fault;
-use crate::server::background::{Background, Reading};
+use crate::server::background::Reading;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -69,8 +69,21 @@ impl Loads {
     }
 }
 
-/// A file that is being loaded.
+/// What a load is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The server has just been started.
+    Start,
+    /// A client waits for it (DEBUG RELOAD).
+    Reload,
+    /// It is the data of the primary that this server follows.
+    Follow,
+}
+
+/// An input that is being loaded.
 struct Load {
+    purpose: Purpose,
+    /// What it is called: a file's path, or the primary.
     path: PathBuf,
     hub: Hub,
     input: Rc<Reading>,
@@ -83,9 +96,9 @@ struct Load {
 }
 
 impl Load {
-    fn begin(path: &Path, hub: Hub, background: &Background, now_ns: u64) -> Load {
-        let input = background.read(path, PIECE_BYTES);
+    fn new(purpose: Purpose, path: &Path, hub: Hub, input: Rc<Reading>, now_ns: u64) -> Load {
         Load {
+            purpose,
             path: path.to_owned(),
             hub,
             input,
@@ -151,9 +164,22 @@ fn per_key_ns(delay: i64) -> u64 {
 
 impl ShardLoop {
     /// Begins to load a file, on the first shard: from now on everybody is told so who wants data.
-    pub(super) fn begin_load(&mut self, path: &Path, options: Options) {
+    pub(super) fn begin_load(&mut self, purpose: Purpose, path: &Path, options: Options) {
         let total_bytes = std::fs::metadata(path).ok().filter(|file| file.is_file());
         let total_bytes = total_bytes.map(|file| file.len());
+        let input = self.background.read(path, PIECE_BYTES);
+        self.begin_load_of(purpose, path, input, total_bytes, options);
+    }
+
+    /// Begins to load an input, of so many bytes if that is known. `name` is what it is called.
+    pub(super) fn begin_load_of(
+        &mut self,
+        purpose: Purpose,
+        name: &Path,
+        input: Rc<Reading>,
+        total_bytes: Option<u64>,
+        options: Options,
+    ) {
         self.announce_loading();
         self.instance.tell_persistence(|state| {
             if let Some(loading) = &mut state.loading {
@@ -163,7 +189,7 @@ impl ShardLoop {
         let databases = usize::from(self.instance.config().databases());
         let layout = std::sync::Arc::clone(&self.instance.layout);
         let hub = Hub::new(total_bytes, options, layout, databases);
-        let load = Load::begin(path, hub, &self.background, clock::monotonic_ns());
+        let load = Load::new(purpose, name, hub, input, clock::monotonic_ns());
         self.load.current = Some(load);
     }
 
@@ -177,7 +203,7 @@ impl ShardLoop {
 
     /// This shard's part of a load. Returns whether there is more to do at once, and, on the first
     /// shard, how the load has come out when it is over.
-    pub(super) fn load_turn(&mut self) -> (bool, Option<Result<Loaded, LoadError>>) {
+    fn load_turn(&mut self) -> (bool, Option<(Purpose, Result<Loaded, LoadError>)>) {
         let until = ticks::now() + self.load.slice_ticks;
         let is_late = || ticks::now() >= until;
         let ways = match &mut self.load.place {
@@ -224,7 +250,7 @@ impl ShardLoop {
                 Some(reason) => Err(reason),
                 None => outcome.map_err(Reason::Fault),
             };
-            return (false, Some(self.end_load(load, outcome)));
+            return (false, Some((load.purpose, self.end_load(load, outcome))));
         }
         self.load.current = Some(load);
         (is_busy, None)
@@ -268,7 +294,7 @@ impl ShardLoop {
             Options { verifies: config.rdbchecksum(), replaces: false, drops_expired: true };
         match std::fs::symlink_metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.open(),
-            _ => self.begin_load(&path, options),
+            _ => self.begin_load(Purpose::Start, &path, options),
         }
     }
 
@@ -284,9 +310,10 @@ impl ShardLoop {
         let (is_busy, outcome) = self.load_turn();
         match outcome {
             None => {}
-            Some(Ok(_)) if self.is_reloading() => self.end_reload(Ok(())),
-            Some(Ok(_)) => self.open(),
-            Some(Err(error)) => {
+            Some((Purpose::Follow, outcome)) => self.primary_loaded(outcome),
+            Some((Purpose::Reload, Ok(_))) => self.end_reload(Ok(())),
+            Some((Purpose::Start, Ok(_))) => self.open(),
+            Some((_, Err(error))) => {
                 // Nothing of it is ever served: all shards end.
                 self.load_error = Some(error);
                 self.neighbours.fail();

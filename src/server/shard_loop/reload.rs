@@ -3,6 +3,7 @@
 //! process ends, as it does at its start: there is no data to be served, nor to be saved.
 
 use super::ShardLoop;
+use super::load::Purpose;
 use super::save::{Saves, about_to_end};
 use crate::base::error::Error;
 use crate::command::persistence::EMPTY;
@@ -103,6 +104,7 @@ impl ShardLoop {
         let config = self.instance.config();
         let path = config.dir().join(config.dbfilename());
         self.begin_load(
+            Purpose::Reload,
             &path,
             Options { verifies: config.rdbchecksum(), replaces, drops_expired: true },
         );
@@ -113,11 +115,6 @@ impl ShardLoop {
         let reload = self.saves.lead.as_ref().and_then(|lead| lead.reload);
         reload
             .is_some_and(|reload| matches!(reload.stage, Reloading::Announced | Reloading::Saving))
-    }
-
-    /// Whether a client waits for the load under way.
-    pub(super) fn is_reloading(&self) -> bool {
-        self.saves.lead.as_ref().is_some_and(|lead| lead.reload.is_some())
     }
 
     /// The load that a client has asked for is over.

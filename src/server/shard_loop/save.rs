@@ -25,7 +25,7 @@ use super::reload::{Reload, Reloading};
 use crate::base::error::Error;
 use crate::base::{clock, memory, ticks, version};
 use crate::command::info::COMPATIBLE_VERSION;
-use crate::command::persistence::{CUT, Request};
+use crate::command::persistence::{CUT, CUT_AND_JOURNAL, Request};
 use crate::config::Config;
 use crate::config::value::io_reason;
 use crate::instance::persistence::Saving;
@@ -34,7 +34,7 @@ use crate::persist::snapshot::{
 };
 use crate::rdb::Version;
 use crate::route::message::Asker;
-use crate::server::background::Writing;
+use crate::server::target::{Spread, Target};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -84,7 +84,7 @@ pub(super) struct Lead {
 struct Save {
     purpose: Purpose,
     stage: Stage,
-    file: Rc<Writing>,
+    target: Target,
     path: PathBuf,
     began_us: i64,
     /// Why it will not come to its end.
@@ -103,13 +103,19 @@ enum Purpose {
     Reload,
     /// It is the last one before the end of the server.
     Last,
+    /// Replicas wait for it.
+    Replicas,
 }
 
 /// How far a save has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
+    /// The shards cannot cut yet.
+    Waiting,
     /// The shards are about to cut.
     Cutting,
+    /// They have, and where that is in the stream is about to be known.
+    Positioning,
     /// Their pieces are collected.
     Collecting,
     /// The file has all that it gets.
@@ -173,7 +179,8 @@ impl Lead {
 
     /// Whether the save under way is one that nobody waits for.
     fn is_in_background(&self) -> bool {
-        matches!(&self.current, Some(Save { purpose: Purpose::Background(_), .. }))
+        let purpose = self.current.as_ref().map(|save| save.purpose);
+        matches!(purpose, Some(Purpose::Background(_) | Purpose::Replicas))
     }
 }
 
@@ -340,21 +347,38 @@ impl ShardLoop {
     fn begin_save(&mut self, purpose: Purpose) {
         let config = self.instance.config();
         let path = config.dir().join(config.dbfilename());
+        self.begin_save_to(purpose, Target::File(self.background.write(&path)), path);
+    }
+
+    /// Begins a snapshot for replicas; returns where it can be taken from, piece by piece.
+    pub(super) fn begin_save_for_replicas(&mut self) -> Rc<Spread> {
+        let spread: Rc<Spread> = Rc::default();
+        let target = Target::Replicas(Rc::clone(&spread));
+        self.begin_save_to(Purpose::Replicas, target, PathBuf::from("replicas' sockets"));
+        spread
+    }
+
+    /// Whether another snapshot can begin now.
+    pub(super) fn may_begin_save(&self) -> bool {
+        self.saves.lead.as_ref().is_some_and(|lead| !lead.is_busy() && lead.waiting.is_empty())
+    }
+
+    fn begin_save_to(&mut self, purpose: Purpose, target: Target, path: PathBuf) {
+        let config = self.instance.config();
         let head = self.head(&config);
-        let file = self.background.write(&path);
         let began_us = clock::unix_us();
         let Some(lead) = &mut self.saves.lead else { return };
         lead.collector.begin(head, style(&config));
         lead.current = Some(Save {
             purpose,
-            stage: Stage::Cutting,
-            file,
+            stage: Stage::Waiting,
+            target,
             path,
             began_us,
             given_up: None,
             summary: Summary::default(),
         });
-        let is_waited_for = !matches!(purpose, Purpose::Background(_));
+        let is_waited_for = !matches!(purpose, Purpose::Background(_) | Purpose::Replicas);
         self.instance.tell_persistence(|state| {
             state.last_try_s = began_us / 1_000_000;
             state.saving = Some(Saving { began_us, is_waited_for, ..Saving::default() });
@@ -363,8 +387,23 @@ impl ShardLoop {
             // Nothing is under way: every shard cuts by itself ([`super::stop`]).
             self.saves.cut_made();
         } else {
-            self.node.begin_inner(&CUT);
+            self.begin_cut();
         }
+    }
+
+    /// Has all shards cut, unless something else runs on all of them or the stream of a primary is in the
+    /// middle of something: then as soon as that is over.
+    fn begin_cut(&mut self) {
+        if !self.may_cut() {
+            return;
+        }
+        let Some(save) = self.saves.lead.as_mut().and_then(|lead| lead.current.as_mut()) else { return };
+        save.stage = Stage::Cutting;
+        let cut = match save.purpose {
+            Purpose::Replicas if !self.is_following() => &CUT_AND_JOURNAL,
+            _ => &CUT,
+        };
+        self.node.begin_inner(cut);
     }
 
     /// What the file says of itself.
@@ -388,15 +427,19 @@ impl ShardLoop {
         let Some(lead) = &mut self.saves.lead else { return false };
         let Some(save) = &mut lead.current else { return false };
         match save.stage {
+            Stage::Waiting if save.given_up.is_some() => self.cut_concluded(Err(cancelled())),
+            Stage::Waiting => self.begin_cut(),
             Stage::Cutting => {
                 if let Some(result) = self.node.take_concluded() {
                     self.cut_concluded(result);
                 }
                 return false;
             }
-            Stage::Collecting => match lead.collector.turn(&mut save.file) {
+            // What the stream's position at the cut is belongs to the head.
+            Stage::Positioning => return false,
+            Stage::Collecting => match lead.collector.turn(&mut save.target) {
                 Collected::More => {
-                    if let Some(error) = save.file.failure() {
+                    if let Some(error) = save.target.failure() {
                         save.given_up.get_or_insert(GivenUp::Failed(error));
                         lead.collector.give_up();
                         return true;
@@ -404,15 +447,15 @@ impl ShardLoop {
                 }
                 Collected::All(summary) => {
                     (save.summary, save.stage) = (summary, Stage::Writing);
-                    save.file.end(false);
+                    save.target.end(false);
                 }
                 Collected::GivenUp => {
                     save.stage = Stage::Writing;
-                    save.file.end(true);
+                    save.target.end(true);
                 }
             },
             Stage::Writing => {
-                if let Some(outcome) = save.file.result() {
+                if let Some(outcome) = save.target.result() {
                     self.end_save(outcome);
                     return true;
                 }
@@ -429,11 +472,12 @@ impl ShardLoop {
             save.given_up.get_or_insert(GivenUp::Failed(io::Error::other(error.to_string())));
             lead.collector.forget();
             save.stage = Stage::Writing;
-            return save.file.end(true);
+            return save.target.end(true);
         }
-        save.stage = Stage::Collecting;
+        save.stage = Stage::Positioning;
         if save.given_up.is_some() {
             lead.collector.give_up();
+            save.stage = Stage::Collecting;
         }
         if let Purpose::Background(asker @ Some(_)) = &mut save.purpose {
             let asker = asker.take();
@@ -451,10 +495,13 @@ impl ShardLoop {
         }
         save.given_up = Some(why);
         match save.stage {
-            Stage::Cutting => {}
-            Stage::Collecting => lead.collector.give_up(),
+            Stage::Waiting | Stage::Cutting => {}
+            Stage::Positioning | Stage::Collecting => {
+                lead.collector.give_up();
+                save.stage = Stage::Collecting;
+            }
             // Unless it is about to get its place.
-            Stage::Writing => save.file.end(true),
+            Stage::Writing => save.target.end(true),
         }
     }
 
@@ -489,6 +536,7 @@ impl ShardLoop {
             (Err(_), Some(why)) => Err(why),
             (Err(error), None) => Err(GivenUp::Failed(error)),
         };
+        let is_file = !matches!(save.purpose, Purpose::Replicas);
         self.instance.tell_persistence(|state| {
             state.saving = None;
             state.last_cow_bytes = kept_bytes_max;
@@ -496,21 +544,22 @@ impl ShardLoop {
                 state.last_took_s = Some(took_s);
             }
             match &result {
-                Ok(()) => {
+                Ok(()) if is_file => {
                     state.last_save_s = now_s;
                     state.saved_changes = save.summary.changes;
                     state.saves += 1;
                     state.is_last_fine = true;
                 }
                 Err(GivenUp::Failed(_)) if is_background => state.is_last_fine = false,
-                Err(_) => {}
+                _ => {}
             }
         });
         match &result {
             Ok(()) if is_background => {
                 tracing::info!("Background saving terminated with success");
             }
-            Ok(()) => tracing::info!("DB saved on disk"),
+            Ok(()) if is_file => tracing::info!("DB saved on disk"),
+            Ok(()) => tracing::info!("The snapshot has been sent to replicas"),
             Err(GivenUp::Cancelled) => tracing::info!("The snapshot has been cancelled"),
             Err(GivenUp::Failed(error)) => {
                 let (path, reason) = (save.path.display(), io_reason(error));
@@ -521,7 +570,7 @@ impl ShardLoop {
             }
         }
         let answer = result.map_err(|why| match why {
-            GivenUp::Cancelled => Error::text("ERR The save has been cancelled"),
+            GivenUp::Cancelled => cancelled(),
             GivenUp::Failed(error) => {
                 Error::owned(format!("ERR The data can't be saved: {}", io_reason(&error)))
             }
@@ -532,6 +581,7 @@ impl ShardLoop {
             }
             Purpose::Last => self.saves.last_is_over(answer.is_ok()),
             Purpose::Reload => self.saved_for_reload(answer),
+            Purpose::Replicas => self.snapshot_is_over(answer),
         }
         self.go_on();
     }
@@ -627,6 +677,10 @@ impl Saves {
             save.stage = Stage::Collecting;
         }
     }
+}
+
+fn cancelled() -> Error {
+    Error::text("ERR The save has been cancelled")
 }
 
 /// How keys are written.

@@ -1,0 +1,24 @@
+//! Replication with real servers on either side: Redshard with 1, 2 and 4 shards, and the Redis and Valkey
+//! servers of this machine.
+//!
+//! Debian's Redis 7.0 is always among them. `REDSHARD_PEERS=/path/to/redis-server:/path/to/valkey-server` adds
+//! others, so that the whole matrix is
+//! `REDSHARD_PEERS=… cargo test --test replication`.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cluster;
+mod faults;
+mod matrix;
+mod order;
+mod proxy;
+mod sentinel;
+
+/// What a test's choices follow from; `REDSHARD_SEED` says otherwise.
+fn seed() -> u64 {
+    let seed = std::env::var("REDSHARD_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| std::process::id().into());
+    eprintln!("REDSHARD_SEED={seed}");
+    seed
+}
