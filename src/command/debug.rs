@@ -356,6 +356,8 @@ fn populate(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         let mut opened = db.edit(Key::new(&key));
         if !opened.exists() {
             opened.put(New::string(&value), Ttl::Clear, Event::Set);
+            // Told key by key: whoever follows need not have DEBUG.
+            db.effect(&[b"SET", &key, &value]);
             effect = Effect::Wrote;
         }
     }

@@ -157,6 +157,25 @@ fn cut(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
     Ok(Effect::Read)
 }
 
+/// Every shard begins a snapshot, and leaves the mark of its cut in its journal, which begins there if
+/// it was off. The mark is there even where a snapshot cannot begin, or some shards would have one and
+/// others not.
+pub static CUT_AND_JOURNAL: Command = inner(Run::All(cut_and_journal, Gather::Ok));
+
+fn cut_and_journal(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
+    db.cut_stream();
+    cut(db, args, reply)
+}
+
+/// Every shard stops its journal.
+pub static JOURNAL_OFF: Command = inner(Run::All(journal_off, Gather::Ok));
+
+fn journal_off(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
+    db.end_stream();
+    reply.ok();
+    Ok(Effect::Read)
+}
+
 /// Every shard forgets all of its data, before other data is loaded.
 pub static EMPTY: Command = inner(Run::All(empty, Gather::Ok));
 

@@ -52,6 +52,7 @@ impl Alone {
             observer: &mut self.observer,
             env: Env { config: &self.config, instance: &self.instance, now: self.now },
             answers_early: true,
+            group: None,
             touched_sessions: false,
         }
     }

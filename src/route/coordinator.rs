@@ -14,6 +14,11 @@
 //! MSET and MGET take one, RENAME two, and a transaction one more than it has RENAMEs or HELLOs in
 //! its middle.
 //!
+//! What a transaction that writes does on several shards, or in several steps, is one *group* of the
+//! stream that replicas get ([`super::stream`]). When all locks are held, before any part is sent out
+//! and before an early answer, the coordinator's own shard announces it: that is its place in the
+//! stream. A transaction of one shard and one step is that shard's own to journal.
+//!
 //! Every participant judges the whole transaction as it grants ([`super::participant`]); one that
 //! refuses ends it before anything has run.
 //!
@@ -104,6 +109,8 @@ impl Coordinator {
             _ => planner.plan(calls, caller.db(), matches!(goal, Goal::Walk(_))),
         };
         let parties = planner.parties(&watched);
+        let has_steps = calls.iter().any(|planned| matches!(planned.site, Site::Session));
+        let is_group = flags & flag::WRITES != 0 && (parties.len() > 1 || has_steps);
         self.next += 1;
         let txn = Txn {
             id: (self.number as u64) << 48 | self.next,
@@ -121,6 +128,8 @@ impl Coordinator {
             first: None,
             releases: false,
             results: Vec::new(),
+            is_group,
+            is_announced: false,
             changed: false,
             refusal: None,
             watched,
@@ -163,12 +172,13 @@ impl Coordinator {
     }
 
     /// Lets the first round go with the requests for locks, if it may run as soon as its shard has
-    /// locked: nobody else has a say, or it only reads.
+    /// locked: nobody else has a say, or it only reads. What is a group has to be announced before it
+    /// writes.
     fn prepare(&mut self, txn: &mut Txn, cx: &mut Context) {
         let alone = txn.parties.len() == 1;
         let lockless = txn.parties.iter().all(|party| party.wants.is_empty());
         (txn.next, txn.reading, txn.first) = (0, None, None);
-        if alone || lockless || txn.first_round_reads() {
+        if (alone && !txn.is_group) || lockless || txn.first_round_reads() {
             txn.first = Some(self.fill_round(txn, cx));
         }
         txn.releases = lockless || (alone && txn.is_at_end());
@@ -218,6 +228,11 @@ impl Coordinator {
 
     /// All locks are held. If the first round went with the requests, it is over.
     fn locked(&mut self, mut txn: Txn, cx: &mut Context) {
+        let holders = txn.parties.iter().filter(|party| party.holds).count();
+        if txn.is_group && holders > 0 && !broken(Rule::Announce) {
+            txn.is_announced = true;
+            cx.post.say_here(Message::Announce(txn.id, holders as u32));
+        }
         match txn.first.take() {
             Some(_) => self.round_over(txn, cx),
             None => self.round_over_or_next(txn, cx),
@@ -304,9 +319,12 @@ impl Coordinator {
             if work.is_empty() && !(release && party.holds) {
                 continue;
             }
+            // Who has nothing to release says no end of its part either.
+            let is_announced = txn.is_announced && party.holds;
             party.holds &= !release;
             missing += usize::from(answer);
-            let order = Do { txn: txn.id, work, release, answer };
+            let id = txn.id;
+            let order = Do { txn: id, work, release, answer, is_announced };
             cx.post.say(party.shard, Message::Do(Box::new(order)));
         }
         if missing == 0 {
@@ -353,7 +371,9 @@ impl Coordinator {
             txn.write_up_to(txn.next, cx);
             let call = &txn.calls[txn.next].call;
             let args = Args::new(&call.bytes, &call.spans);
+            cx.group = txn.is_announced.then_some((txn.id, txn.next as u32));
             txn.ticks += run_session(txn.client, call.command, &args, &mut txn.out, cx);
+            cx.group = None;
             txn.next += 1;
             txn.written = txn.next;
         }

@@ -205,7 +205,7 @@ impl Node {
         if let Err(error) = participant.judge(command.flags) {
             return self.reject(key, mode, Some(command), &error);
         }
-        let job = Job { command, args: *args, caller, txn: 0 };
+        let job = Job { command, args: *args, caller };
         if let Some(wants) = participant.blocks(&job) {
             let seq = client.replies.promise(mode);
             let (from, call) = (*number, Box::new(own_call(command, args)));
@@ -215,7 +215,7 @@ impl Node {
         let shard = &mut participant.shard;
         let (ran, reply) = client.replies.now(mode, |out| {
             let before = out.len();
-            let ran = execute::run_whole(shard, &job, out);
+            let ran = execute::run_by_itself(shard, &job, out);
             (ran, (out.len() - before) as u64)
         });
         let ticks = observer.count(command, ran);

@@ -9,7 +9,9 @@ use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::shard::Shard;
 use crate::shard::caller::Caller;
-use crate::shard::locks::{self, Mode, TxnId, Wants};
+use crate::shard::journal::Scope;
+use crate::shard::locks::{self, Mode, Wants};
+use smallvec::SmallVec;
 
 /// A command with its circumstances.
 #[derive(Clone, Copy, Debug)]
@@ -20,8 +22,6 @@ pub struct Job<'a> {
     pub args: Args<'a>,
     /// For whom.
     pub caller: Caller,
-    /// The multi-shard transaction it is part of, or 0.
-    pub txn: TxnId,
 }
 
 /// A part of a command over several shards.
@@ -44,7 +44,15 @@ pub enum Ran {
     Failed(u8),
 }
 
-/// Runs a whole command whose keys are all here, and writes its reply.
+/// Runs a command that is part of no transaction, and whose keys are all here, and writes its reply.
+#[inline]
+pub fn run_by_itself(shard: &mut Shard, job: &Job, out: &mut ReplyBuf) -> Ran {
+    shard.journal().begin(Scope::Unit);
+    run_whole(shard, job, out)
+}
+
+/// Runs a whole command whose keys are all here, and writes its reply. Whoever calls has begun what
+/// its effects belong to ([`Scope`]).
 #[inline]
 pub fn run_whole(shard: &mut Shard, job: &Job, out: &mut ReplyBuf) -> Ran {
     match job.command.run {
@@ -84,13 +92,18 @@ pub fn run_step(shard: &mut Shard, job: &Job, step: Step, out: &mut ReplyBuf) ->
 #[inline]
 fn run_handler(shard: &mut Shard, job: &Job, handler: Handler, out: &mut ReplyBuf) -> Ran {
     doing::command(job.command.id);
-    call(shard, job, handler, out)
+    let (ran, has_written) = call(shard, job, handler, out);
+    if has_written && shard.journal().is_on() {
+        journal(shard, job);
+    }
+    ran
 }
 
-/// Runs a handler once: for a whole command, or for one of its keys.
+/// Runs a handler once: for a whole command, or for one of its keys. Says whether the command is still
+/// to be journaled as it came.
 #[inline]
-fn call(shard: &mut Shard, job: &Job, handler: Handler, out: &mut ReplyBuf) -> Ran {
-    shard.journal().begin(job.txn);
+fn call(shard: &mut Shard, job: &Job, handler: Handler, out: &mut ReplyBuf) -> (Ran, bool) {
+    shard.journal().begin_command();
     let (mark, before) = (out.mark(), shard.changes());
     let mut db = shard.db(job.caller.db());
     db.serve(job.caller);
@@ -101,10 +114,8 @@ fn call(shard: &mut Shard, job: &Job, handler: Handler, out: &mut ReplyBuf) -> R
         job.command.name,
         shard.changes() - before
     );
-    if outcome == Ok(Effect::Wrote) && shard.journal().is_on() {
-        journal(shard, job);
-    }
-    conclude(outcome, out, mark, job.caller.resp3)
+    let has_written = outcome == Ok(Effect::Wrote);
+    (conclude(outcome, out, mark, job.caller.resp3), has_written)
 }
 
 /// Whether a handler says what it did: a change that is not said is missing from the journal, one that
@@ -113,11 +124,19 @@ fn is_true(outcome: &Outcome, before: u64, after: u64) -> bool {
     (*outcome == Ok(Effect::Wrote)) == (before != after)
 }
 
-#[cold]
+/// Journals a command as it came, unless it has said what its effect is. What every shard does at one
+/// moment (FLUSHALL) is said once, by the first: an even number of SWAPDBs would be none.
 fn journal(shard: &mut Shard, job: &Job) {
-    let name: Vec<&[u8]> = job.command.name.split(' ').map(str::as_bytes).collect();
-    let words: Vec<&[u8]> = name.into_iter().chain(job.args.iter()).collect();
-    shard.journal().command(job.caller.db(), words.into_iter());
+    let is_others = matches!(job.command.run, Run::All(..)) && shard.number() != 0;
+    if !is_others || broken(Rule::OneSpeaker) {
+        let words = name_of(job.command).chain(job.args.iter());
+        let words: SmallVec<[&[u8]; 8]> = words.collect();
+        shard.journal().command(job.caller.db(), words.into_iter());
+    }
+}
+
+fn name_of<'a>(command: &'static Command) -> impl Iterator<Item = &'a [u8]> {
+    command.name.split(' ').map(str::as_bytes)
 }
 
 #[inline]
@@ -256,6 +275,9 @@ fn run_keys(
     doing::command(job.command.id);
     let (args, step) = (&job.args, stride(job.command).1);
     let (mut sum, mut hashes) = (0, [0; WINDOW]);
+    // It is journaled as one command, of the keys that it has changed.
+    let mut changed: Vec<&[u8]> = Vec::new();
+    let is_journaled = shard.journal().is_on();
     for from in (first..args.len()).step_by(WINDOW * step) {
         let places = (from..args.len()).step_by(step).take(WINDOW);
         let hashes = &mut hashes[..places.len()];
@@ -272,8 +294,12 @@ fn run_keys(
         for (at, hash) in places.zip(hashes) {
             let mark = out.mark();
             let job = Job { args: args.range(at, step).with_hash(0, *hash), ..*job };
-            if let Ran::Failed(code) = call(shard, &job, handler, out) {
+            let (ran, has_written) = call(shard, &job, handler, out);
+            if let Ran::Failed(code) = ran {
                 return Err(Failure { code, reply: out.bytes()[mark..].to_vec() });
+            }
+            if has_written && is_journaled {
+                changed.extend(job.args.iter());
             }
             match gather {
                 Gather::InOrder => {
@@ -287,6 +313,10 @@ fn run_keys(
             }
             out.rewind(mark);
         }
+    }
+    if !changed.is_empty() {
+        let words: Vec<&[u8]> = name_of(job.command).chain(changed).collect();
+        shard.journal().command(job.caller.db(), words.into_iter());
     }
     Ok(sum)
 }
@@ -361,8 +391,8 @@ mod tests {
         assert!(command.takes(words.len()), "{line}");
         let args = words.from(command.name_words());
         let mut out = ReplyBuf::default();
-        let job = Job { command, args, caller: Caller::default(), txn: 0 };
-        run_whole(shard, &job, &mut out);
+        let job = Job { command, args, caller: Caller::default() };
+        run_by_itself(shard, &job, &mut out);
         let mut events = Vec::new();
         shard.take_events(|event, db, key| {
             let db = if db == 0 { String::new() } else { format!("{db}:") };
@@ -473,7 +503,7 @@ mod tests {
         let mut shard = Shard::new(0, 1, 1);
         let command = crate::command::find(b"GET").expect("a command");
         let args = Args::new(b"", &[]);
-        let job = Job { command, args, caller: Caller::default(), txn: 0 };
+        let job = Job { command, args, caller: Caller::default() };
         _ = call(&mut shard, &job, |_, _, _| Ok(Effect::Wrote), &mut ReplyBuf::default());
     }
 }

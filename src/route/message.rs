@@ -8,6 +8,7 @@ use crate::command::{Call, Command, Gather, Handler, SessionsHandler};
 use crate::resp::{Args, ReplyBuf, Span};
 use crate::session::Watch;
 use crate::shard::caller::Caller;
+use crate::shard::journal::{Chunk, Scope};
 use crate::shard::locks::{TxnId, Wants};
 use bytes::Bytes;
 
@@ -39,6 +40,13 @@ pub enum Message {
     Answer(Asker, Result<&'static str, Error>),
     /// What the server has begun by itself is over. To the shard that has begun it.
     Concluded(Result<(), Error>),
+    /// What a turn of the sender has journaled. To the shard that leads, the last in its batch.
+    Journal(Box<Chunk>),
+    /// Coordinator to its own shard: all locks of a transaction are held, by so many parties. Its
+    /// place in the stream is here.
+    Announce(TxnId, u32),
+    /// To the sender's own shard: a command that changes no data is journaled, in a database.
+    Also(Scope, usize, Vec<Box<[u8]>>),
     /// A command that had waited took long, in ticks: the client's shard logs it.
     Slow(ClientKey, u64, Box<Call>),
 }
@@ -172,6 +180,8 @@ pub struct Do {
     pub release: bool,
     /// Whether the coordinator waits for the results.
     pub answer: bool,
+    /// Whether the transaction has been announced ([`Message::Announce`]).
+    pub is_announced: bool,
 }
 
 /// Parts of commands to be run on one shard, in order.

@@ -14,6 +14,7 @@
 //! | [`post`] | what is said to others and to itself, in one language ([`message`]) |
 //! | [`observer`] | what is counted and timed, and what is worth a second look |
 //! | [`requests`] | what is asked of the server as a whole, and what it does by itself |
+//! | [`stream`] | one stream of all shards' journals, for replicas |
 //! | [`departure`] | replies that leave from the shard that made them |
 //!
 //! None of them knows another: what one needs of the others for a call it is handed
@@ -67,6 +68,7 @@ mod rules;
 mod session;
 #[cfg(test)]
 mod simulator;
+pub mod stream;
 mod timers;
 mod transaction;
 mod walk;

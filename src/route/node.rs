@@ -18,7 +18,8 @@ use super::message::{Message, Pending, RunItem};
 use super::observer::{Measured, Observer};
 use super::participant::{Context, Participant};
 use super::post::Post;
-use super::requests::{self, Requests};
+use super::requests::{self, LEADER, Requests};
+use super::stream::Merger;
 use super::timers::Timers;
 use super::transaction::Goal;
 use crate::base::clock::Now;
@@ -49,6 +50,8 @@ pub struct Node {
     pub(super) gate: Gate,
     pub(super) timers: Timers,
     pub(super) requests: Requests,
+    /// On the shard that leads: what makes one stream of all shards' journals.
+    pub(super) merger: Option<Box<Merger>>,
     pub(super) instance: Arc<Instance>,
     pub(super) layout: Arc<Layout>,
     pub(super) config: Arc<Config>,
@@ -80,6 +83,7 @@ impl Node {
         let (config, layout) = (instance.config(), Arc::clone(&instance.layout));
         let databases = usize::from(config.databases());
         let shard = Shard::of_layout(number, Arc::clone(&layout), databases);
+        let merger = (number == LEADER).then(|| Box::new(Merger::new(layout.shards())));
         let mut node = Node {
             number,
             participant: Participant::new(number, shard),
@@ -91,6 +95,7 @@ impl Node {
             gate: Gate::default(),
             timers: Timers::default(),
             requests: Requests::default(),
+            merger,
             instance,
             layout,
             config,
@@ -135,6 +140,7 @@ impl Node {
         let lfu = self.config.maxmemory_policy().word().ends_with("lfu");
         settings.lfu = lfu.then(|| (self.config.lfu_log_factor(), self.config.lfu_decay_time()));
         settings.compress = self.config.rdbcompression();
+        settings.lazy_expiry = self.config.lazyfree_lazy_expire();
         settings.active_expire = self.instance.active_expire();
         self.participant.shard.set_settings(settings);
         self.participant.set_memory_max(self.config.maxmemory());
@@ -150,6 +156,8 @@ impl Node {
 
     /// Takes the mail of one shard, for [`Node::run_mail`].
     pub fn collect_from(&mut self, from: usize) {
+        // Before what it has said is taken.
+        self.look_at_journal_of(from);
         self.post.collect_from(from, self.now.monotonic_ns);
     }
 
@@ -162,14 +170,25 @@ impl Node {
 
     /// Runs the mail that has been taken. Returns whether some of it has to wait for the next turn.
     pub fn run_mail(&mut self) -> bool {
-        if !self.post.has_taken() {
-            return false;
+        let is_behind = self.post.is_behind();
+        let is_left = self.post.has_taken() && self.run_taken();
+        if !is_behind && !is_left {
+            self.all_journals_heard();
         }
+        is_left
+    }
+
+    fn run_taken(&mut self) -> bool {
         let (mut taken, runs) = self.post.take();
         for batch in taken.drain(..runs) {
             if batch.is_answer { self.take_answer(batch) } else { self.run_batch(batch) }
         }
         self.post.keep(taken)
+    }
+
+    /// One step of housekeeping: see [`Shard::housekeep`].
+    pub fn housekeep(&mut self, pass_done: &mut bool) -> bool {
+        self.participant.housekeep(pass_done)
     }
 
     /// The clients whose input may go on.
@@ -209,6 +228,7 @@ impl Node {
     /// Ends a turn: posts what has been said to other shards and publishes it. Returns whether
     /// replies may go out; if not, some of it is not visible yet and this has to be called again.
     pub fn end_turn(&mut self, stamp: u64) -> bool {
+        let stamp = self.close_journal(stamp);
         let mut is_visible = true;
         if self.post.shards() > 1 && self.post.mail.has_outgoing() {
             for to in 0..self.post.shards() {
@@ -216,8 +236,17 @@ impl Node {
             }
             is_visible = self.post.mail.publish();
         }
-        self.gate.turn_ended(stamp, is_visible);
+        self.turn_ended(stamp, is_visible);
         is_visible
+    }
+
+    /// The last step of [`Node::end_turn`]: what was posted has been published, and all of it is visible
+    /// or not.
+    pub fn turn_ended(&mut self, stamp: u64, is_visible: bool) {
+        self.gate.turn_ended(stamp, is_visible);
+        if is_visible {
+            self.journal_said(stamp);
+        }
     }
 
     /// One step of [`Node::end_turn`]: posts, without publishing, what one shard will get.
@@ -380,7 +409,8 @@ impl Node {
         let answers_early = self.answers_early();
         let Node { participant, coordinator, requests, clients, post, observer, config, .. } = self;
         let env = Env { config, instance: &self.instance, now: self.now };
-        let cx = Context { clients, post, observer, env, answers_early, touched_sessions: false };
+        let (group, touched_sessions) = (None, false);
+        let cx = Context { clients, post, observer, env, answers_early, group, touched_sessions };
         (participant, coordinator, requests, cx)
     }
 
@@ -407,13 +437,15 @@ impl Node {
             Message::Answer(asker, answer) => requests::answered(asker, answer, &mut cx),
             Message::Concluded(result) => requests.concluded(result),
             Message::Unwatch(watch) => participant.unwatch(&watch),
+            Message::Announce(txn, parties) => participant.shard.journal().announce(txn, parties),
+            Message::Also(scope, db, words) => participant.journal_command(scope, db, &words),
             Message::Push(client, claim, bytes) => cx.clients.push(client, claim, &bytes),
             Message::Slow(client, ticks, call) => {
                 let measured = Measured { ticks, ..Measured::default() };
                 let args = Args::new(&call.bytes, &call.spans);
                 cx.observer.look_at(cx.clients, client, call.command, &args, measured);
             }
-            Message::Run(_) | Message::Late(..) => {
+            Message::Run(_) | Message::Late(..) | Message::Journal(_) => {
                 unreachable!("what they say lies in their batch")
             }
         }
@@ -435,6 +467,12 @@ impl Node {
         doing::nothing();
         let from = batch.from;
         let mut items = std::mem::take(&mut batch.items);
+        // It goes, so that what is left may depart.
+        if let Some(chunk) = items.pop_if(|item| matches!(item, Message::Journal(_)))
+            && let (Message::Journal(chunk), Some(merger)) = (chunk, &mut self.merger)
+        {
+            merger.feed(from, *chunk);
+        }
         self.observer.batch_max = self.observer.batch_max.max(items.len() as u64);
         // Commands stay in the batch, which goes back with them; all else has been said.
         let mut answers = false;
@@ -496,7 +534,7 @@ impl Node {
         if let Some(at) = command.first_key() {
             args = args.with_hash(at, run.hash);
         }
-        let job = Job { command, args, caller, txn: 0 };
+        let job = Job { command, args, caller };
         if let Err(error) = participant.judge(command.flags) {
             observer.count_rejected(Some(command), &error);
             Reply::new(&mut replies, caller.resp3).error(&error);
@@ -505,7 +543,7 @@ impl Node {
             let (client, seq, call) = (run.client, run.seq, Box::new(own_call(command, &args)));
             participant.wait(wants, Pending { from, client, seq, caller, call });
         } else {
-            let ran = execute::run_whole(&mut participant.shard, &job, &mut replies);
+            let ran = execute::run_by_itself(&mut participant.shard, &job, &mut replies);
             run.ticks = observer.count(command, ran);
             let reply = replies.len_between(start, replies.mark()) as u64;
             let measured = Measured { ticks: run.ticks, request: 0, reply };

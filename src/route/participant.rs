@@ -23,6 +23,7 @@ use crate::resp::{Args, Reply, ReplyBuf};
 use crate::session::{Env, Watch};
 use crate::shard::Shard;
 use crate::shard::caller::Caller;
+use crate::shard::journal::Scope;
 use crate::shard::locks::{Locks, TxnId, Wants};
 
 /// What participant and coordinator work with beside their own state, for the length of one call.
@@ -38,8 +39,21 @@ pub(super) struct Context<'a> {
     pub(super) env: Env<'a>,
     /// Whether a reply that is known may be given before its command has run everywhere.
     pub(super) answers_early: bool,
+    /// The announced transaction under way whose session command runs, and the command's place in
+    /// it.
+    pub(super) group: Option<(TxnId, u32)>,
     /// Set where the work was on sessions: the node follows what they may have changed.
     pub(super) touched_sessions: bool,
+}
+
+impl Context<'_> {
+    /// Journals a command that changes no data and is to be heard all the same (PUBLISH), in the place
+    /// where its client has said it.
+    pub(super) fn journal_command(&mut self, db: usize, words: &[&[u8]]) {
+        let scope = self.group.map_or(Scope::Unit, |(txn, call)| Scope::Part { txn, call });
+        let words = words.iter().map(|word| Box::from(*word)).collect();
+        self.post.say_here(Message::Also(scope, db, words));
+    }
 }
 
 /// See the module's head.
@@ -166,7 +180,7 @@ impl Participant {
         } else if let Err(error) = self.judge(ask.flags) {
             Answer::Refused(error)
         } else {
-            Answer::Granted(self.run(ask.txn, &ask.work, cx))
+            Answer::Granted(self.run(None, &ask.work, cx))
         };
         self.answer(from, ask.txn, answer, cx);
     }
@@ -179,8 +193,12 @@ impl Participant {
     /// A transaction of shard `from`, which holds locks here, goes on.
     pub(super) fn told(&mut self, from: usize, order: &Do, cx: &mut Context) {
         self.parts_run += 1;
-        let results = self.run(order.txn, &order.work, cx);
+        let group = order.is_announced.then_some(order.txn);
+        let results = self.run(group, &order.work, cx);
         if order.release {
+            if let Some(txn) = group {
+                self.shard.journal().end_part(txn);
+            }
             self.locks.release(order.txn);
             self.run_ready(cx);
         }
@@ -207,8 +225,8 @@ impl Participant {
         cx.observer.lap();
         let ticks = match self.judge(command.flags) {
             Ok(()) => {
-                let job = Job { command, args, caller, txn: 0 };
-                let ran = execute::run_whole(&mut self.shard, &job, &mut out);
+                let job = Job { command, args, caller };
+                let ran = execute::run_by_itself(&mut self.shard, &job, &mut out);
                 cx.observer.count(command, ran)
             }
             Err(error) => {
@@ -240,13 +258,18 @@ impl Participant {
         batch.items.push(Message::Late(client, seq, (start, end)));
     }
 
-    /// Runs the parts of a transaction that are this shard's, in order.
-    fn run(&mut self, txn: TxnId, work: &Work, cx: &mut Context) -> Results {
+    /// Runs the parts of a transaction that are this shard's, in order. What they do is journaled as a
+    /// part of its `group`, if it has been announced, or else as one of this shard alone.
+    fn run(&mut self, group: Option<TxnId>, work: &Work, cx: &mut Context) -> Results {
         let mut results = Results::default();
         cx.observer.lap();
+        self.shard.journal().begin(Scope::Unit);
         for unit in &work.units {
+            if let Some(txn) = group {
+                self.shard.journal().begin(Scope::Part { txn, call: unit.call });
+            }
             let (from, ends) = (results.replies.mark(), results.ends.len());
-            let ran = self.run_unit(txn, unit, &work.args(unit), &mut results, cx);
+            let ran = self.run_unit(unit, &work.args(unit), &mut results, cx);
             let (to, failed) = (results.replies.mark(), ran != Ran::Fine);
             // The coordinator counts the call, when it has all parts.
             let (call, part, ticks) = (unit.call, unit.part, cx.observer.lap());
@@ -257,14 +280,13 @@ impl Participant {
 
     fn run_unit(
         &mut self,
-        txn: TxnId,
         unit: &Unit,
         args: &Args,
         results: &mut Results,
         cx: &mut Context,
     ) -> Ran {
         let Unit { command, caller, .. } = *unit;
-        let job = Job { command, args: *args, caller, txn };
+        let job = Job { command, args: *args, caller };
         match unit.act {
             Act::Data(step) => execute::run_step(&mut self.shard, &job, step, &mut results.replies),
             Act::Each(handler, gather) => {
@@ -282,6 +304,23 @@ impl Participant {
                 Ran::Fine
             }
         }
+    }
+
+    /// One step of the shard's housekeeping: see [`Shard::housekeep`].
+    pub(super) fn housekeep(&mut self, pass_done: &mut bool) -> bool {
+        let Participant { shard, locks, .. } = self;
+        let is_checked = !locks.is_idle() && !broken(Rule::LockedExpiry);
+        if is_checked && locks.is_held_whole() {
+            *pass_done = true;
+            return false;
+        }
+        shard.housekeep(pass_done, &|key| is_checked && locks.is_held(key))
+    }
+
+    /// Journals a command that changes no data.
+    pub(super) fn journal_command(&mut self, scope: Scope, db: usize, words: &[Box<[u8]>]) {
+        let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
+        self.shard.journal().also(scope, db, &words);
     }
 
     /// A client (of any shard) watches a key no longer.
@@ -367,7 +406,7 @@ mod tests {
         let client = alone.connect();
         let get = call("GET k");
         let args = Args::new(&get.bytes, &get.spans);
-        let job = Job { command: get.command, args, caller: Caller::default(), txn: 0 };
+        let job = Job { command: get.command, args, caller: Caller::default() };
         let wants = participant.blocks(&job).expect("the key is locked");
         let replies = &mut alone.clients.at(client).replies;
         let seq = replies.promise(ReplyMode::On);
@@ -375,7 +414,10 @@ mod tests {
         participant.wait(wants, Pending { from: 0, client, seq, caller, call: Box::new(get) });
         assert_eq!(alone.replies(client), "");
 
-        let done = |txn| Do { txn, work: Work::default(), release: true, answer: false };
+        let done = |txn| {
+            let (work, release) = (Work::default(), true);
+            Do { txn, work, release, answer: false, is_announced: false }
+        };
         participant.told(0, &done(1), &mut alone.cx());
         assert!(matches!(verdict(&mut alone), Answer::Granted(_)));
         participant.told(0, &done(3), &mut alone.cx());
@@ -423,7 +465,8 @@ mod tests {
             let answer = verdict(&mut alone);
             assert_eq!(matches!(answer, Answer::Granted(_)), unchanged, "{answer:?}");
             let release = true;
-            let done = Do { txn: 2 + version, work: Work::default(), release, answer: false };
+            let (txn, work) = (2 + version, Work::default());
+            let done = Do { txn, work, release, answer: false, is_announced: false };
             participant.told(0, &done, &mut alone.cx());
         }
     }

@@ -23,6 +23,19 @@ pub enum Rule {
     Lone,
     /// The cut of a snapshot locks every shard whole.
     CutAlone,
+    /// A transaction over several shards has its place in the stream where it was announced.
+    Announce,
+    /// Every party of an announced transaction says when it has done its part, and the stream waits
+    /// for that.
+    EndParts,
+    /// What every shard does at one moment is journaled by one of them.
+    OneSpeaker,
+    /// While somebody holds a key, nothing else lets it expire.
+    LockedExpiry,
+    /// All that came before a snapshot's cut stands before it in the stream, and all else after.
+    Barrier,
+    /// The stream waits for the shard that is behind.
+    Watermark,
     /// Where replies wait for safety, none is given before its command has run everywhere.
     SafeAnswers,
     /// Where replies wait for safety, none leaves from another shard.

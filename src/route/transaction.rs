@@ -67,6 +67,11 @@ pub(super) struct Txn {
     pub(super) releases: bool,
     /// What running has given so far; [`Planned::parts`] says what lies where.
     pub(super) results: Vec<Results>,
+    /// Whether its effects are a group of the stream: it writes, and on several shards or in several
+    /// steps.
+    pub(super) is_group: bool,
+    /// Whether that has been announced.
+    pub(super) is_announced: bool,
     /// Whether a watched key had changed.
     pub(super) changed: bool,
     /// Why a participant may not run it.
@@ -112,7 +117,8 @@ impl Txn {
         for party in &mut self.parties {
             if std::mem::take(&mut party.holds) {
                 let work = Work::default();
-                let order = Do { txn: self.id, work, release: true, answer: false };
+                let (txn, is_announced) = (self.id, self.is_announced);
+                let order = Do { txn, work, release: true, answer: false, is_announced };
                 cx.post.say(party.shard, Message::Do(Box::new(order)));
             }
         }

@@ -241,12 +241,13 @@ impl ShardLoop {
             true => Wait::ForNews,
         };
         self.ring.turn(wait, &mut self.events)?;
+        if waits && self.neighbours.count() > 1 {
+            // Before the clock is read: while a shard is seen to wait, all that it will journal is
+            // taken to be stamped later than that look (`route/stream.rs`).
+            self.node.mail().exchange().set_waiting(self.number, Waiting::No);
+        }
         let now = Now::read();
         if waits {
-            let exchange = self.node.mail().exchange();
-            if self.neighbours.count() > 1 {
-                exchange.set_waiting(self.number, Waiting::No);
-            }
             let metrics = self.instance.metrics.shard(self.number);
             metrics.waited_ns.add(now.monotonic_ns.saturating_sub(began));
         }
@@ -589,7 +590,7 @@ impl ShardLoop {
         let mut steps = 0;
         loop {
             let mut pass_done = false;
-            let more = self.node.shard().housekeep(&mut pass_done);
+            let more = self.node.housekeep(&mut pass_done);
             if pass_done {
                 self.in_pass = false;
                 self.next_pass_ms = now.unix_ms + PASS_MS;

@@ -18,7 +18,8 @@ use super::Shard;
 use super::entry::Entry;
 use super::event::{Classes, Event, Heard};
 use super::expiry;
-use super::journal::Journal;
+use super::journal::{Journal, Scope};
+use super::locks;
 use super::table::{Due, Mark, POSITION_END, Place, Table};
 use super::watch::Watches;
 use crate::base::key::Key;
@@ -192,7 +193,7 @@ impl Changes {
     fn after_expiry(&mut self, db: usize, key: &[u8]) {
         self.expired += 1;
         if self.interest != 0 {
-            self.journal.aside(db, &[b"DEL", key]);
+            self.journal.expired(db, key);
             self.tell(db, key, Event::Expired, false);
         }
     }
@@ -382,20 +383,24 @@ impl Shard {
         self.databases[db].see(place, self.snapshot.mark)
     }
 
-    /// Looks at one segment for keys whose time has come; returns whether it was the last.
-    pub(super) fn expire_step(&mut self, db: usize) -> bool {
+    /// Looks at one segment for keys whose time has come; returns whether it was the last. A key that
+    /// `is_locked` stays until the next pass that comes by: see [`Shard::housekeep`].
+    pub(super) fn expire_step(&mut self, db: usize, is_locked: &dyn Fn(u64) -> bool) -> bool {
         self.note(db);
         let now_ms = self.now.unix_ms;
         let Shard { databases, found, changes, snapshot, .. } = self;
         let Database { table, sums, walk, .. } = &mut databases[db];
         // No command is under way.
-        changes.journal.begin(0);
+        changes.journal.begin(Scope::Loose);
         let due = |entry: &Entry| match entry.expiry() {
             None => Due::Keep(0),
             Some(at_ms) if at_ms >= now_ms => Due::Keep(expiry::code(at_ms, now_ms)),
-            Some(_) => {
-                sums.before(entry);
+            Some(at_ms) => {
                 let key = Key::new(entry.key());
+                if is_locked(locks::fingerprint(db, key)) {
+                    return Due::Keep(expiry::code(at_ms, now_ms));
+                }
+                sums.before(entry);
                 changes.after_expiry(db, key.bytes());
                 Due::Gone(key.hash())
             }
@@ -506,6 +511,12 @@ impl Shard {
         &mut self.changes.journal
     }
 
+    /// Starts the journal if it is off, and leaves the mark of a snapshot's cut in it.
+    pub(super) fn cut_stream(&mut self) {
+        self.set_journal_on(true);
+        self.journal().barrier();
+    }
+
     /// Starts or stops the journal.
     pub fn set_journal_on(&mut self, on: bool) {
         self.changes.interest(JOURNALED, on);
@@ -568,7 +579,7 @@ mod tests {
                 _ => {
                     let now = shard.now();
                     shard.set_now(Now { unix_ms: now.unix_ms + 9, ..now });
-                    shard.housekeep(&mut false);
+                    shard.housekeep(&mut false, &|_| false);
                 }
             }
             for number in 0..2 {

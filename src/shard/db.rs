@@ -110,6 +110,16 @@ impl<'a> Db<'a> {
         self.shard.begin_snapshot()
     }
 
+    /// Starts the journal if it is off, and leaves the mark of a snapshot's cut in it.
+    pub fn cut_stream(&mut self) {
+        self.shard.cut_stream();
+    }
+
+    /// Stops the journal.
+    pub fn end_stream(&mut self) {
+        self.shard.set_journal_on(false);
+    }
+
     /// Whether a key is one of those that are kept here, should it be there: a command that runs
     /// everywhere may make keys up.
     pub fn owns(&self, key: &[u8]) -> bool {
@@ -310,6 +320,12 @@ impl<'a> Db<'a> {
     #[inline]
     pub fn effect(&mut self, words: &[&[u8]]) {
         self.shard.journal().effect(self.number, words);
+    }
+
+    /// Says that what the command did is to take a key out, since the time it was to be given has
+    /// passed.
+    pub fn effect_of_expiry(&mut self, key: Key) {
+        self.shard.journal().effect_of_expiry(self.number, key.bytes());
     }
 }
 
@@ -570,7 +586,7 @@ mod tests {
         for _ in 0..3 {
             let mut done = false;
             while !done {
-                shard.housekeep(&mut done);
+                shard.housekeep(&mut done, &|_| false);
             }
         }
         let (keys, volatile) = shard.keys(1);
@@ -580,7 +596,7 @@ mod tests {
         shard.flush(1);
         assert_eq!(shard.keys(1), (0, 0));
         let mut done = false;
-        while shard.housekeep(&mut done) {}
+        while shard.housekeep(&mut done, &|_| false) {}
         assert_eq!(shard.pending_frees(), 0);
     }
 

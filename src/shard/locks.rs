@@ -269,6 +269,20 @@ impl<W> Locks<W> {
         })
     }
 
+    /// Whether somebody holds a lock.
+    pub fn is_held(&self, fingerprint: u64) -> bool {
+        let lock = self.locks.get(&fingerprint);
+        lock.is_some_and(|lock| lock.holders != [0; MODES.len()])
+    }
+
+    /// Whether somebody holds the whole shard.
+    pub fn is_held_whole(&self) -> bool {
+        let whole = self.locks.get(&WHOLE);
+        whole.is_some_and(|lock| {
+            lock.holders[Mode::Shared as usize] + lock.holders[Mode::Exclusive as usize] > 0
+        })
+    }
+
     /// Takes all locks for `txn`, or none.
     pub fn attempt(&mut self, txn: TxnId, wants: &Wants) -> bool {
         let granted = self.lets_through(wants);

@@ -49,6 +49,8 @@ pub struct Settings {
     pub lfu: Option<(u32, u32)>,
     /// Whether strings are compressed where they leave the server (`rdbcompression`).
     pub compress: bool,
+    /// Whether an expired key is journaled as UNLINK instead of DEL (`lazyfree-lazy-expire`).
+    pub lazy_expiry: bool,
     /// Whether active expiry runs (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: bool,
     /// Whether expired keys stay where they are, unseen, because clients are paused.
@@ -61,6 +63,7 @@ impl Default for Settings {
             bulk_max: limits::BULK_MAX as usize,
             lfu: None,
             compress: true,
+            lazy_expiry: true,
             active_expire: true,
             expiry_paused: false,
         }
@@ -125,7 +128,9 @@ impl Shard {
     /// Sets the time this turn works with.
     pub fn set_now(&mut self, now: Now) {
         self.now = now;
-        self.journal().set_stamp(now.monotonic_ns);
+        // Later than every batch of which this turn could be an effect: those are stamped up to the
+        // reading (`route/mailbox.rs`).
+        self.journal().set_stamp(now.monotonic_ns + 1);
     }
 
     /// The time this turn works with.
@@ -138,6 +143,7 @@ impl Shard {
         if settings.compress != self.settings.compress {
             self.dumps = rdb::Writer::new(settings.compress);
         }
+        self.journal().set_lazy_expiry(settings.lazy_expiry);
         self.settings = settings;
     }
 
@@ -246,7 +252,11 @@ impl Shard {
     /// One bounded step of work that nobody waits for: freeing flushed tables, removing expired
     /// keys. Returns whether there is more to do right now; `pass_done` is set at the end of a pass
     /// over all expiry codes.
-    pub fn housekeep(&mut self, pass_done: &mut bool) -> bool {
+    ///
+    /// A key whose lock somebody holds (`is_locked` says so of its [`locks::fingerprint`]) does not
+    /// expire here: what is done under a lock over several shards is journaled as one group that stands
+    /// where it was announced, and a key that goes meanwhile would seem to go after what was done to it.
+    pub fn housekeep(&mut self, pass_done: &mut bool, is_locked: &dyn Fn(u64) -> bool) -> bool {
         if let Some(table) = self.graveyard.last_mut() {
             let before = table.len();
             if table.drain(limits::HOUSEKEEPING_STEP) == 0 {
@@ -262,7 +272,7 @@ impl Shard {
             return false;
         }
         let number = self.pass_at;
-        let at_end = self.databases[number].volatile() == 0 || self.expire_step(number);
+        let at_end = self.databases[number].volatile() == 0 || self.expire_step(number, is_locked);
         if at_end {
             self.pass_at = (number + 1) % self.databases.len();
             *pass_done = self.pass_at == 0;

@@ -318,7 +318,7 @@ mod tests {
             _ => {
                 let now = shard.now();
                 shard.set_now(Now { unix_ms: now.unix_ms + random.below(20) as i64, ..now });
-                shard.housekeep(&mut false);
+                shard.housekeep(&mut false, &|_| false);
             }
         }
     }

@@ -133,7 +133,7 @@ impl Host {
         }
         busy |= !node.take_resumed().is_empty();
         if self.housekeeping {
-            node.shard().housekeep(&mut false);
+            node.housekeep(&mut false);
         }
         node.publish_metrics();
         self.clock_ns += 1;

@@ -115,6 +115,7 @@ mod tests {
     use crate::base::clock::Now;
     use crate::resp::{ReplyBuf, Span};
     use crate::shard::Shard;
+    use crate::shard::journal::Scope;
 
     const NOW_MS: i64 = 1_000_000;
 
@@ -126,9 +127,10 @@ mod tests {
             bytes.extend_from_slice(word);
         }
         let (mut out, args) = (ReplyBuf::default(), Args::new(&bytes, &spans));
-        shard.journal().begin(0);
+        shard.journal().begin(Scope::Unit);
+        shard.journal().begin_command();
         restore(&mut shard.db(0), &args, &mut Reply::new(&mut out, false)).expect("restored");
-        let chunk = shard.journal().take();
+        let chunk = shard.journal().take().unwrap_or_default();
         let text = String::from_utf8_lossy(&chunk.bytes);
         let is_word = |line: &&str| !line.is_empty() && !line.starts_with(['*', '$']);
         text.split("\r\n").filter(is_word).collect::<Vec<_>>().join(" ")

@@ -56,7 +56,7 @@ fn set_expiry(
     reply.integer(1);
     if at_ms <= now_ms {
         opened.remove(Event::Expired);
-        db.effect(&[b"DEL", key.bytes()]);
+        db.effect_of_expiry(key);
     } else {
         opened.set_expiry(Some(at_ms));
         db.effect(&[b"PEXPIREAT", key.bytes(), Digits::new().format(at_ms).as_bytes()]);

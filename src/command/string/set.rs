@@ -124,7 +124,7 @@ pub fn getex(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         }
         (Expiry::At(_), Ttl::At(at_ms)) if at_ms <= now_ms => {
             db.remove(key, Event::Expired);
-            db.effect(&[b"DEL", key.bytes()]);
+            db.effect_of_expiry(key);
         }
         (Expiry::At(_), Ttl::At(at_ms)) => {
             db.edit(key).set_expiry(Some(at_ms));
@@ -162,9 +162,7 @@ fn put(opened: &mut KeyMut, value: &[u8], expiry: Ttl, now_ms: i64) -> Effect {
 /// What [`put`] did, without the conditions and with the time it settled on.
 fn journal(db: &mut Db, key: Key, value: &[u8], expiry: Ttl) {
     match expiry {
-        Ttl::At(at_ms) if at_ms <= db.now_ms() => {
-            db.effect(&[b"DEL", key.bytes()]);
-        }
+        Ttl::At(at_ms) if at_ms <= db.now_ms() => db.effect_of_expiry(key),
         Ttl::At(at_ms) => {
             db.effect(&[
                 b"SET",

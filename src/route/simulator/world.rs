@@ -9,12 +9,14 @@ use super::super::node::Node;
 use super::super::rules::{self, Rule};
 use crate::base::clock::Now;
 use crate::base::hash::Random;
-use crate::command::persistence::CUT;
+use super::super::mailbox::Waiting;
+use super::super::stream::Merged;
+use crate::command::persistence::CUT_AND_JOURNAL;
 use crate::config::Config;
 use crate::instance::{Identity, Instance};
 use crate::session::About;
-use crate::shard::journal::Chunk;
-use std::collections::{HashMap, VecDeque};
+use crate::shard::entry::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// What is done wrong on purpose: a rule of the router, or one that whoever runs the turns keeps.
@@ -34,6 +36,10 @@ pub enum Break {
     OwnAtOnce,
     /// Replies go out before what they tell of is safe, though that has been promised.
     Gate,
+    /// A shard that wakes reads the clock before it says that it does not wait any more.
+    WakeAfterClock,
+    /// What expires on the way of a transaction over several shards stands outside its group.
+    AsidesApart,
 }
 
 /// What has happened, in numbers.
@@ -53,6 +59,10 @@ pub struct Counts {
     pub departed: u64,
     /// Snapshots.
     pub snapshots: u64,
+    /// Waits.
+    pub sleeps: u64,
+    /// Times that something journaled had to wait in the merge.
+    pub merges_held: u64,
 }
 
 impl Counts {
@@ -65,14 +75,18 @@ impl Counts {
         self.commands += other.commands;
         self.departed += other.departed;
         self.snapshots += other.snapshots;
+        self.sleeps += other.sleeps;
+        self.merges_held += other.merges_held;
     }
 }
 
 /// The next step of a shard's turn, in the order of `server::shard_loop`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
+    Sleep,
     Input,
     Begin,
+    Wake,
     Collect,
     Mail,
     Feed,
@@ -100,15 +114,8 @@ struct Actor {
     /// When the turn began, and its stamp.
     began: u64,
     stamp: u64,
-    /// What its journal has said, a chunk for each time somebody looked.
-    journal: Vec<Chunk>,
-}
-
-impl Actor {
-    fn take_journal(&mut self) -> &[Chunk] {
-        self.journal.push(self.node.shard().journal().take());
-        &self.journal
-    }
+    /// Whether others see it waiting.
+    is_waiting: bool,
 }
 
 /// A client's connection, with the bytes under way in both directions.
@@ -144,6 +151,10 @@ pub struct World {
     actors: Vec<Actor>,
     connections: Vec<Connection>,
     clock: u64,
+    /// How many milliseconds a reading of the clock takes.
+    ms_per_reading: i64,
+    /// What is to be sent to replicas.
+    stream: Vec<Merged>,
     /// The stamp up to which everything is safe, if clients are promised to be told of nothing else.
     safe: Option<u64>,
     broken: Option<Break>,
@@ -179,8 +190,8 @@ impl World {
             .map(|(number, mail)| {
                 let mut node = Node::new(number, mail, Arc::clone(&instance));
                 node.shard().set_journal_on(true);
+                node.shard().journal().asides_apart = broken == Some(Break::AsidesApart);
                 Actor {
-                    journal: Vec::new(),
                     node,
                     at: At::Input,
                     stalled_until: 0,
@@ -190,10 +201,12 @@ impl World {
                     dirty: Vec::new(),
                     began: 0,
                     stamp: 0,
+                    is_waiting: false,
                 }
             })
             .collect();
         // From many short pauses to a few that outlast several turns of everybody else.
+        let ms_per_reading = random.below(8) as i64;
         let (stall_one_in, stall_most) = (3 + random.below(120), 10 + random.below(1_000));
         World {
             random,
@@ -202,6 +215,8 @@ impl World {
             actors,
             connections: Vec::new(),
             clock: 1,
+            ms_per_reading,
+            stream: Vec::new(),
             safe: None,
             broken,
             stall_one_in,
@@ -233,35 +248,26 @@ impl World {
         self.actors.iter_mut().for_each(|actor| actor.node.gate().ask_for_safety());
     }
 
-    /// Everything that can be is safe now: what no shard can still add to.
+    /// Everything that can be is safe now: what has left for the replicas.
     fn make_safe(&mut self) {
-        let Some(safe) = &mut self.safe else { return };
-        let clock = self.clock;
-        let bounds = self.actors.iter().map(|actor| match actor.at {
-            At::Input | At::Begin => clock,
-            _ => actor.began - 1,
+        if self.safe.is_some() {
+            self.safe = Some(self.actors[0].node.merged_to());
+        }
+    }
+
+    /// How many keys have a value that is safe.
+    pub fn safe_copies(&self, value: &str) -> usize {
+        let word = format!("\r\n{value}\r\n");
+        let texts = self.stream.iter().map(|merged| match merged {
+            Merged::Bytes(bytes) => memchr::memmem::find_iter(bytes, &word).count(),
+            Merged::Barrier => 0,
         });
-        *safe = bounds.min().unwrap_or(clock);
+        texts.sum()
     }
 
-    /// How many keys have a value that is safe, as the journals tell.
-    pub fn safe_copies(&mut self, value: &str) -> usize {
-        let (safe, word) = (self.safe.unwrap_or(u64::MAX), format!("\r\n{value}\r\n"));
-        let copies = |actor: &mut Actor| {
-            let chunks = actor.take_journal().iter();
-            let frames =
-                chunks.flat_map(|chunk| chunk.frames.iter().map(move |frame| (chunk, frame)));
-            let texts = frames
-                .filter(|(_, frame)| frame.stamp <= safe)
-                .map(|(chunk, frame)| &chunk.bytes[frame.command.clone()]);
-            texts.map(|text| memchr::memmem::find_iter(text, &word).count()).sum::<usize>()
-        };
-        self.actors.iter_mut().map(copies).sum()
-    }
-
-    /// What a shard's journal has said so far.
-    pub fn journal(&mut self, shard: usize) -> &[Chunk] {
-        self.actors[shard].take_journal()
+    /// What has left for the replicas.
+    pub fn stream(&self) -> &[Merged] {
+        &self.stream
     }
 
     // ---- clients' side -----------------------------------------------------------------------
@@ -332,7 +338,7 @@ impl World {
         if self.actors[0].at != At::Stamp {
             return false;
         }
-        self.actors[0].node.begin_inner(&CUT);
+        self.actors[0].node.begin_inner(&CUT_AND_JOURNAL);
         true
     }
 
@@ -347,14 +353,26 @@ impl World {
         self.actors[shard].node.shard().is_in_snapshot()
     }
 
-    /// Reads some more of a shard's snapshot: keys that are numbers.
-    pub fn read_snapshot(&mut self, shard: usize, into: &mut HashMap<String, i64>) -> bool {
-        self.actors[shard].node.shard().snapshot_step(|_, entry| {
-            let key = String::from_utf8_lossy(entry.key()).into_owned();
-            let value = entry.string().bytes(&mut itoa::Buffer::new()).to_vec();
-            let value = crate::base::number::parse_i64(&value).expect("a number");
-            assert_eq!(into.insert(key, value), None, "a key twice");
-        })
+    /// Reads some more of a shard's snapshot.
+    pub fn read_snapshot(&mut self, shard: usize, into: &mut Data) -> bool {
+        self.actors[shard].node.shard().snapshot_step(|db, entry| add_entry(into, db, entry))
+    }
+
+    /// All keys of all shards.
+    pub fn data(&mut self) -> Data {
+        let mut data = Data::new();
+        for actor in &mut self.actors {
+            let shard = actor.node.shard();
+            for db in 0..shard.databases() {
+                shard.visit_all(db, |entry| add_entry(&mut data, db, entry));
+            }
+        }
+        data
+    }
+
+    /// The time on the wall, in milliseconds.
+    pub fn now_ms(&self) -> i64 {
+        START_MS + self.clock as i64 * self.ms_per_reading
     }
 
     // ---- who moves next ----------------------------------------------------------------------
@@ -383,7 +401,7 @@ impl World {
         self.make_safe();
         loop {
             self.advance(shard);
-            if self.actors[shard].at == At::Input {
+            if matches!(self.actors[shard].at, At::Input | At::Sleep) {
                 return;
             }
         }
@@ -400,7 +418,7 @@ impl World {
         });
         let actor = &mut self.actors[shard];
         received
-            || actor.at != At::Input
+            || !matches!(actor.at, At::Input | At::Sleep)
             || !actor.node.gate().is_published()
             || !actor.ready.is_empty()
             || actor.node.mail().has_mail()
@@ -409,19 +427,33 @@ impl World {
     fn advance(&mut self, shard: usize) {
         self.counts.steps += 1;
         self.time += 1;
-        let next = match self.actors[shard].at {
+        let at = self.actors[shard].at;
+        let next = match at {
+            At::Sleep if !self.is_busy(shard) && self.random.below(20) > 0 => At::Sleep,
+            At::Sleep => {
+                if self.broken != Some(Break::WakeAfterClock) {
+                    self.set_waiting(shard, false);
+                }
+                self.take_input(shard);
+                At::Begin
+            }
+            At::Input if self.falls_asleep(shard) => At::Sleep,
             At::Input => {
                 self.take_input(shard);
                 At::Begin
             }
+            At::Wake => {
+                self.set_waiting(shard, false);
+                At::Collect
+            }
             At::Begin => {
                 self.counts.turns += 1;
                 let monotonic_ns = self.read_clock();
-                let now = Now { unix_ms: 1_000_000, monotonic_ns };
+                let now = Now { unix_ms: self.now_ms(), monotonic_ns };
                 self.actors[shard].node.begin_turn(now);
                 self.actors[shard].began = monotonic_ns;
                 self.shuffle_peers(shard);
-                At::Collect
+                if self.actors[shard].is_waiting { At::Wake } else { At::Collect }
             }
             At::Collect => match self.actors[shard].peers.pop() {
                 Some(from) => {
@@ -455,6 +487,9 @@ impl World {
                 for connection in self.resumed(shard) {
                     self.feed(shard, connection);
                 }
+                if self.random.below(4) == 0 {
+                    self.actors[shard].node.housekeep(&mut false);
+                }
                 if self.broken == Some(Break::PublishBeforeReplies) {
                     self.gather_dirty(shard);
                     At::Send
@@ -463,7 +498,8 @@ impl World {
                 }
             }
             At::Stamp => {
-                self.actors[shard].stamp = self.read_clock();
+                let clock = self.read_clock();
+                self.actors[shard].stamp = self.actors[shard].node.close_journal(clock);
                 self.shuffle_peers(shard);
                 if self.actors[shard].node.mail().has_outgoing() {
                     At::Post
@@ -502,11 +538,36 @@ impl World {
         self.actors[shard].at = next;
     }
 
+    /// Whether a shard that has nothing to do goes to sleep.
+    fn falls_asleep(&mut self, shard: usize) -> bool {
+        if self.is_busy(shard) || self.random.below(2) == 0 {
+            return false;
+        }
+        self.set_waiting(shard, true);
+        if self.actors[shard].node.mail().has_mail() {
+            self.set_waiting(shard, false);
+            return false;
+        }
+        self.counts.sleeps += 1;
+        true
+    }
+
+    fn set_waiting(&mut self, shard: usize, is_waiting: bool) {
+        let waiting = if is_waiting { Waiting::Eagerly } else { Waiting::No };
+        let actor = &mut self.actors[shard];
+        actor.is_waiting = is_waiting;
+        actor.node.mail().exchange().set_waiting(shard, waiting);
+    }
+
     fn published(&mut self, shard: usize, visible: bool) -> At {
         // Whom to wake is the ring's business; here everybody looks for himself.
         self.actors[shard].node.mail().wakes().for_each(drop);
         let actor = &mut self.actors[shard];
-        actor.node.gate().turn_ended(actor.stamp, visible);
+        actor.node.turn_ended(actor.stamp, visible);
+        if shard == 0 {
+            actor.node.take_merged(|merged| self.stream.push(merged));
+            self.counts.merges_held += u64::from(actor.node.is_merging());
+        }
         self.counts.spilled += u64::from(!visible);
         if !visible && self.broken == Some(Break::PublishBeforeDepartures) {
             return At::Depart;
@@ -698,6 +759,19 @@ impl Drop for World {
     fn drop(&mut self) {
         rules::break_rule(None);
     }
+}
+
+/// When time begins, in milliseconds.
+const START_MS: i64 = 1_000_000;
+
+/// All keys, with their values and expiries.
+pub type Data = BTreeMap<(usize, String), (String, Option<i64>)>;
+
+fn add_entry(data: &mut Data, db: usize, entry: &Entry) {
+    let key = String::from_utf8_lossy(entry.key()).into_owned();
+    let value = entry.string().bytes(&mut itoa::Buffer::new()).to_vec();
+    let value = (String::from_utf8_lossy(&value).into_owned(), entry.expiry());
+    assert_eq!(data.insert((db, key), value), None, "a key twice");
 }
 
 /// A command as it is sent.

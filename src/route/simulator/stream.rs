@@ -1,0 +1,159 @@
+//! The workload that looks at what replicas get: clients write on all shards, by commands of every plan,
+//! in several databases and with keys that expire meanwhile, and snapshots are cut. Each write has a
+//! value of its own, by which it is found in the stream.
+
+use super::super::stream::Merged;
+use super::check::commands;
+use super::serial::{names, parse};
+use super::world::{Break, Counts, World, command};
+use super::{SHARDS, Snapshots, run, settle};
+use std::collections::HashMap;
+
+/// Writers of one world, their writes, their keys.
+const WRITERS: usize = 5;
+const WRITES: usize = 60;
+const KEYS: usize = 6;
+/// Databases that they write in.
+const DATABASES: u64 = 3;
+
+/// A write: its value, how often the stream has to have it, when it was sent and when answered.
+struct Written {
+    value: String,
+    copies: usize,
+    sent: u64,
+    answered: Option<u64>,
+}
+
+#[derive(Default)]
+struct Writer {
+    connection: usize,
+    received: Vec<u8>,
+    /// What has been asked: for each reply to come, the write whose last one it is.
+    open: Vec<Option<usize>>,
+}
+
+pub fn streams(seed: u64, broken: Option<Break>) -> Result<Counts, String> {
+    let mut world = World::new(SHARDS, seed, broken);
+    let first = world.random.below(SHARDS as u64) as usize;
+    let names = names("w", KEYS, first, SHARDS);
+    let mut writers: Vec<Writer> = (0..WRITERS)
+        .map(|_| {
+            let shard = world.random.below(SHARDS as u64) as usize;
+            Writer { connection: world.connect(shard), ..Writer::default() }
+        })
+        .collect();
+    let (mut written, mut snapshots, mut events) =
+        (Vec::<Written>::new(), Snapshots::default(), Vec::new());
+    let mut asked = 0;
+    run(&mut world, |world, lively| {
+        snapshots.act(world, lively && asked < WRITES && events.len() < 3, &mut events);
+        let writer = &mut writers[world.random.below(WRITERS as u64) as usize];
+        world.receive(writer.connection, &mut writer.received);
+        while let Some((_, used)) = parse(&writer.received) {
+            writer.received.drain(..used);
+            if let Some(write) = writer.open.remove(0) {
+                written[write].answered = Some(world.time);
+            }
+        }
+        if lively && writer.open.is_empty() && asked < WRITES {
+            asked += 1;
+            ask(world, writer, &names, &mut written);
+        }
+        let idle = writers.iter().all(|writer| writer.open.is_empty());
+        idle && snapshots.is_idle() && (asked >= WRITES || !lively)
+    })?;
+    is_causal(&world, &written)?;
+    settle(&mut world, WRITERS, &snapshots.taken)?;
+    Ok(world.counts)
+}
+
+/// Sends one operation of a writer.
+fn ask(world: &mut World, writer: &mut Writer, names: &[String], written: &mut Vec<Written>) {
+    let at = world.random.below(KEYS as u64) as usize;
+    let name = |further: usize| &names[(at + further) % KEYS];
+    let further = 1 + world.random.below(KEYS as u64 - 1) as usize;
+    let (one, other, third) = (name(0), name(further), name(further + 1));
+    let value = (1_000_000 + written.len()).to_string();
+    let db = world.random.below(DATABASES);
+    let other_db = (db + 1) % DATABASES;
+    let ttl = 1 + world.random.below(400);
+    // A line, and how often its value is to be found.
+    let (line, copies) = match world.random.below(24) {
+        0..=3 => (format!("SET {one} {value}"), 1),
+        4..=6 => (format!("PSETEX {one} {ttl} {value}"), 1),
+        7..=9 => (format!("MSET {one} {value} {other} {value}"), 2),
+        10 => (format!("MULTI|SET {one} {value}|SET {other} {value}|EXEC"), 2),
+        11 => (format!("MULTI|SET {one} {value}|CLIENT ID|SET {one} {value}|EXEC"), 2),
+        12 => {
+            let calls = format!("SET {one} {value}|FLUSHALL|RENAME {third} {one}");
+            (format!("MULTI|{calls}|SET {other} {value}|EXEC"), 2)
+        }
+        13 => {
+            let calls = format!("SET {one} {value}|SELECT {other_db}|SET {one} {value}");
+            (format!("MULTI|{calls}|SWAPDB {db} {other_db}|EXEC"), 2)
+        }
+        14 => ("SWAPDB 0 1".to_owned(), 0),
+        15 => (format!("RENAME {one} {other}"), 0),
+        16 => (format!("COPY {one} {other} DB {other_db} REPLACE"), 0),
+        17 => (format!("MOVE {one} {other_db}"), 0),
+        18 => (format!("DEL {one} {other} {third}"), 0),
+        19 | 20 => (format!("PEXPIRE {one} {ttl}"), 0),
+        21 => (format!("MGET {one} {other} {third}"), 0),
+        22 => (format!("MSETNX {one} 1 {other} 2"), 0),
+        _ => (format!("INCR {one}"), 0),
+    };
+    let write = written.len();
+    if copies > 0 {
+        written.push(Written { value, copies, sent: world.time, answered: None });
+    }
+    for line in [format!("SELECT {db}").as_str()].into_iter().chain(line.split('|')) {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        world.send(writer.connection, &command(&words), false);
+        writer.open.push(None);
+    }
+    if let (Some(last), true) = (writer.open.last_mut(), copies > 0) {
+        *last = Some(write);
+    }
+}
+
+/// Whether every write is there, as a whole, and before whatever was sent after its reply had come.
+fn is_causal(world: &World, written: &[Written]) -> Result<(), String> {
+    // Of each word: the transaction or command that has it, by its number, and how often.
+    let mut places: HashMap<String, (usize, usize)> = HashMap::new();
+    let (mut unit, mut in_multi) = (0, false);
+    for merged in world.stream() {
+        let Merged::Bytes(bytes) = merged else { continue };
+        for words in commands(bytes) {
+            match words[0].as_str() {
+                "MULTI" => in_multi = true,
+                "EXEC" => in_multi = false,
+                _ => {}
+            }
+            for word in words {
+                let place = places.entry(word).or_insert((unit, 0));
+                place.1 += usize::from(place.0 == unit);
+            }
+            unit += usize::from(!in_multi);
+        }
+    }
+    let mut found = Vec::new();
+    for Written { value, copies, sent, answered } in written {
+        let Some((place, count)) = places.get(value) else {
+            return Err(format!("{value} is missing in the stream"));
+        };
+        if count != copies {
+            return Err(format!("{value} stands {count} times together, not {copies}"));
+        }
+        found.push((*place, *sent, *answered));
+    }
+    found.sort_unstable();
+    // Whatever stands behind was not sent and answered before what stands here was even sent.
+    let mut answered_min = u64::MAX;
+    for (place, sent, answered) in found.iter().rev() {
+        if answered_min < *sent {
+            return Err(format!("number {place} of the stream stands before its cause"));
+        }
+        answered_min = answered_min.min(answered.unwrap_or(u64::MAX));
+    }
+    Ok(())
+}

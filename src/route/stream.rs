@@ -1,0 +1,432 @@
+//! One stream of all shards' journals, for replicas: made on the shard that leads.
+//!
+//! Sans-IO: fed with chunks and with how far each shard has said what it journaled, it gives bytes.
+//!
+//! # What it promises
+//!
+//! 1. No effect stands before its cause. A write whose reply somebody has received stands before
+//!    whatever is sent afterwards, by whomever; a PUBLISH behind its client's earlier commands.
+//! 2. What is done to one key stands in the order in which it was done.
+//! 3. A command or a transaction that has several effects stands as one MULTI/EXEC, over however many
+//!    shards.
+//! 4. What all shards do at one moment (SWAPDB) stands there once.
+//! 5. What a snapshot has seen stands before its [`Merged::Barrier`], and nothing else.
+//!
+//! Commands of one pipeline that run on different shards are not ordered among each other, except in
+//! MULTI; nor are they for clients ([`super`]).
+//!
+//! # How
+//!
+//! **Stamps.** A turn's effects carry one stamp, which is later than every batch that the turn may have
+//! taken: those are stamped up to the turn's reading of the clock, and the journal's stamp is that
+//! reading plus one. A turn's end is stamped no earlier than its effects ([`Node::close_journal`]). So if
+//! an effect is caused by another, on another shard, its stamp is larger: the cause's turn ended at its
+//! stamp or later, whoever acted upon it read the clock after that, and added one. (Between turns of one
+//! shard the clock has gone on by more than the one, or they are in the journal's own order anyhow.)
+//! Merging by stamp keeps promises 1 and 2; of equal stamps, which cannot be cause and effect, the lower
+//! shard's goes first.
+//!
+//! **How far a shard has said all.** A shard that has journaled something in a turn says it to the
+//! leading shard in that turn's batch. Others say nothing: a message per turn and shard would wake the
+//! leader for nothing. Instead each shard has a word on the mailbox's board ([`Said`]): the stamp of its
+//! last turn that is visible as a whole, and whether it waits since. The leader reads the clock (its
+//! *cut*), then the words, then takes the mail that is stamped up to the cut, and runs it. If all of
+//! it has run, then for a shard whose word is stamped *w*:
+//! - *w* ≤ cut: all that it has journaled up to *w* is here. It was published before the word was
+//!   written, in batches stamped up to *w*, so it was taken.
+//! - it waits, and *w* ≤ cut: all that it has journaled up to the *cut* is here. It has had no turn
+//!   since *w* when the word was read, and before it has one it takes the word back and then reads the
+//!   clock: later than the leader's reading, and the journal's stamp is one more.
+//! - *w* > cut: what it has said may not have been taken; what was known before stays.
+//!
+//! At the end of its turn the leader looks once more, since its own effects are later than its cut: a
+//! shard whose word is the same as before the mail was taken, and who waits, has had no turn up to the
+//! stamp of the leader's end. So on an idle server what the leader journals goes out in the same turn.
+//!
+//! **Groups.** What a transaction does on several shards stands where it was announced: by its
+//! coordinator's shard, in the turn in which it had all locks and before anything was sent out
+//! ([`super::coordinator`]). Whatever was done before to what it locks was done before the grants, so it
+//! is stamped before that turn; whatever is done afterwards, and whatever its client sends when it has
+//! been answered, is an effect of that turn, so it is stamped later. In between nothing else is done to
+//! what is locked: no key expires there by itself ([`crate::shard::Shard::housekeep`]), and what expires
+//! on its way belongs to the group. (The place of its first part would not do: MSET is answered before
+//! any part runs, and what its client sends then may run on a third shard before that.) The stream waits
+//! there until every party has said that it has done its part, with or without effect; that is as long
+//! as the transaction takes. Parts stand in the order of the transaction's calls.
+//!
+//! **Barriers.** The cut of a snapshot holds every shard whole, so no group is on both sides of it, but
+//! shards cut one after another: what one journals after its cut may be stamped before another's. All
+//! that shards have before their barriers goes first, then the barrier, then all else.
+
+use super::mailbox::{Exchange, Said};
+use super::message::Message;
+use super::node::Node;
+use super::requests::LEADER;
+use super::rules::{Rule, broken};
+use crate::shard::journal::{self, Chunk, Mark, Part, Piece, Scope};
+use crate::shard::locks::TxnId;
+use bytes::{Bytes, BytesMut};
+use std::collections::{HashMap, VecDeque};
+
+/// What the stream consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Merged {
+    /// Whole commands.
+    Bytes(Bytes),
+    /// The moment of a snapshot. What follows begins with a SELECT.
+    Barrier,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Merger {
+    lanes: Vec<Lane>,
+    groups: HashMap<TxnId, Group, ahash::RandomState>,
+    /// The database that the stream is in; none where a SELECT has to follow.
+    db: Option<usize>,
+    /// Bytes of commands that are here and not out.
+    held: usize,
+    /// Whether all mail of this turn has been heard.
+    has_heard_all: bool,
+    /// The time at which something was here that could not go out, and nothing has gone since.
+    stalled_since: Option<u64>,
+}
+
+/// One shard's journal.
+#[derive(Debug, Default)]
+struct Lane {
+    /// What is not out.
+    chunks: VecDeque<Chunk>,
+    /// How many cuts of the first chunk are done with, and whether what comes before the next is out.
+    cuts: usize,
+    is_given: bool,
+    /// Whether it stands at a barrier.
+    is_at_barrier: bool,
+    /// All that it has journaled up to this stamp is here.
+    known: u64,
+    /// Its word, as of the look before its mail was taken.
+    looked: Said,
+}
+
+/// A transaction whose parts are gathered.
+#[derive(Debug, Default)]
+struct Group {
+    /// Parties that have done their part.
+    ended: u32,
+    /// Their effects: the command's place in the transaction, the database, the command.
+    effects: Vec<(u32, usize, Bytes)>,
+}
+
+impl Merger {
+    /// Of so many shards.
+    pub fn new(shards: usize) -> Merger {
+        Merger {
+            lanes: (0..shards).map(|_| Lane::default()).collect(),
+            groups: HashMap::with_hasher(crate::base::hash::state().clone()),
+            db: None,
+            held: 0,
+            has_heard_all: false,
+            stalled_since: None,
+        }
+    }
+
+    /// Takes in what a shard has journaled in a turn, in the order of its turns.
+    pub fn feed(&mut self, shard: usize, chunk: Chunk) {
+        self.held += chunk.len();
+        for Part { txn, call, db, command } in &chunk.parts {
+            let effect = (*call, *db, chunk.part_bytes.slice(command.clone()));
+            self.groups.entry(*txn).or_default().effects.push(effect);
+        }
+        for txn in &chunk.ends {
+            self.groups.entry(*txn).or_default().ended += 1;
+        }
+        // What it did for others is with them.
+        if !chunk.bytes.is_empty() || !chunk.cuts.is_empty() {
+            self.lanes[shard].chunks.push_back(chunk);
+        }
+    }
+
+    /// All that a shard has journaled up to a stamp has been fed.
+    pub fn knows(&mut self, shard: usize, stamp: u64) {
+        let known = &mut self.lanes[shard].known;
+        *known = stamp.max(*known);
+    }
+
+    /// Everything stamped up to here is out.
+    pub fn out_to(&self) -> u64 {
+        let lanes = self.lanes.iter().map(|lane| match lane.chunks.front() {
+            Some(chunk) => chunk.stamp - 1,
+            None => lane.known,
+        });
+        lanes.min().unwrap_or(0)
+    }
+
+    /// Whether something is here that is not out.
+    pub fn is_waiting(&self) -> bool {
+        self.held > 0 || self.lanes.iter().any(|lane| !lane.chunks.is_empty())
+    }
+
+    /// Bytes of commands that are here and not out.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Since when, in monotonic nanoseconds, nothing has gone out though something is here.
+    pub fn stalled_since(&self) -> Option<u64> {
+        self.stalled_since
+    }
+
+    /// Gives all that can go out, in order.
+    pub fn take(&mut self, now_ns: u64, mut out: impl FnMut(Merged)) {
+        let mut has_moved = false;
+        while let Some(shard) = self.next_lane() {
+            let lane = &mut self.lanes[shard];
+            let chunk = lane.chunks.front().expect("chosen by it");
+            let (piece, mark) = match chunk.cuts.get(lane.cuts) {
+                Some(cut) => (cut.piece, Some(cut.mark)),
+                None => (chunk.tail, None),
+            };
+            if !std::mem::replace(&mut lane.is_given, true) {
+                has_moved = true;
+                let start = lane.cuts.checked_sub(1).map_or(0, |at| chunk.cuts[at].piece.end);
+                let bytes = chunk.bytes.slice(start..piece.end);
+                self.give(bytes, piece, &mut out);
+            }
+            if let Some(Mark::Announce { txn, parties }) = mark
+                && self.groups.get(&txn).map_or(0, |group| group.ended) < parties
+                && !broken(Rule::EndParts)
+            {
+                break;
+            }
+            has_moved = true;
+            self.step(shard, mark.is_none());
+            match mark {
+                Some(Mark::Announce { txn, .. }) => self.give_group(txn, &mut out),
+                Some(Mark::Barrier) => self.come_to_barrier(shard, &mut out),
+                None => {}
+            }
+        }
+        self.stalled_since = match self.is_waiting() {
+            true if has_moved => Some(now_ns),
+            true => self.stalled_since.or(Some(now_ns)),
+            false => None,
+        };
+    }
+
+    /// The shard whose turn it is: nothing can come that belongs before what it has.
+    fn next_lane(&self) -> Option<usize> {
+        let ahead = self.lanes.iter().enumerate().filter(|(_, lane)| !lane.is_at_barrier);
+        let heads = ahead.clone().filter_map(|(shard, lane)| Some((lane.head()?, shard)));
+        let (stamp, shard) = heads.min()?;
+        let is_known = |lane: &Lane| !lane.chunks.is_empty() || lane.known >= stamp;
+        let may = ahead.clone().all(|(_, lane)| is_known(lane)) || broken(Rule::Watermark);
+        may.then_some(shard)
+    }
+
+    /// A piece of a shard's first chunk is done with, which is the last of it or not.
+    fn step(&mut self, shard: usize, is_last: bool) {
+        let lane = &mut self.lanes[shard];
+        lane.is_given = false;
+        lane.cuts += 1;
+        if is_last {
+            lane.cuts = 0;
+            lane.chunks.pop_front();
+        }
+    }
+
+    fn give(&mut self, bytes: Bytes, piece: Piece, out: &mut impl FnMut(Merged)) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.held -= bytes.len();
+        if self.db != Some(piece.first_db) {
+            let mut select = BytesMut::new();
+            journal::select(&mut select, piece.first_db);
+            out(Merged::Bytes(select.freeze()));
+        }
+        self.db = Some(piece.last_db);
+        out(Merged::Bytes(bytes));
+    }
+
+    /// A group as one transaction; alone if it is one command, nothing if it is none.
+    fn give_group(&mut self, txn: TxnId, out: &mut impl FnMut(Merged)) {
+        let Some(mut group) = self.groups.remove(&txn) else { return };
+        // Stable: what one shard did for one call stays in its order.
+        group.effects.sort_by_key(|(call, ..)| *call);
+        let len: usize = group.effects.iter().map(|(.., command)| command.len()).sum();
+        self.held -= len;
+        let Some((_, first, _)) = group.effects.first() else { return };
+        let mut bytes = BytesMut::with_capacity(len + GROUP_EXTRA);
+        let mut db = self.db;
+        if db != Some(*first) {
+            journal::select(&mut bytes, *first);
+            db = Some(*first);
+        }
+        let is_several = group.effects.len() > 1;
+        if is_several {
+            journal::multi(&mut bytes);
+        }
+        for (_, of, command) in &group.effects {
+            if db != Some(*of) {
+                journal::select(&mut bytes, *of);
+                db = Some(*of);
+            }
+            bytes.extend_from_slice(command);
+        }
+        if is_several {
+            journal::exec(&mut bytes);
+        }
+        self.db = db;
+        out(Merged::Bytes(bytes.freeze()));
+    }
+
+    /// A shard has come to its barrier; when all have, it is passed.
+    fn come_to_barrier(&mut self, shard: usize, out: &mut impl FnMut(Merged)) {
+        self.lanes[shard].is_at_barrier = true;
+        if self.lanes.iter().all(|lane| lane.is_at_barrier) || broken(Rule::Barrier) {
+            self.lanes.iter_mut().for_each(|lane| lane.is_at_barrier = false);
+            self.db = None;
+            out(Merged::Barrier);
+        }
+    }
+
+    // ---- how far shards have said all --------------------------------------------------------
+
+    /// Looks at a shard's word, before its mail is taken.
+    fn look(&mut self, shard: usize, exchange: &Exchange) {
+        self.lanes[shard].looked = exchange.said(shard);
+    }
+
+    /// All mail stamped up to the cut has been heard.
+    fn has_heard_all(&mut self, cut: u64) {
+        self.has_heard_all = true;
+        for lane in &mut self.lanes {
+            let Said { stamp, rests } = lane.looked;
+            if stamp <= cut {
+                lane.known = lane.known.max(if rests { cut } else { stamp });
+            }
+        }
+    }
+
+    /// The leader's turn has ended at a stamp: looks once more.
+    fn look_again(&mut self, (cut, end): (u64, u64), exchange: &Exchange) {
+        if !std::mem::take(&mut self.has_heard_all) {
+            return;
+        }
+        for (shard, lane) in self.lanes.iter_mut().enumerate().filter(|(shard, _)| *shard != LEADER)
+        {
+            let now = exchange.said(shard);
+            if now.rests && now.stamp == lane.looked.stamp && now.stamp <= cut && now.stamp > 0 {
+                lane.known = lane.known.max(end);
+            }
+        }
+    }
+}
+
+impl Lane {
+    fn head(&self) -> Option<u64> {
+        self.chunks.front().map(|chunk| chunk.stamp)
+    }
+}
+
+/// What a group takes in the stream beside its effects: MULTI, EXEC, and SELECTs.
+const GROUP_EXTRA: usize = 64;
+
+impl Node {
+    /// Whether effects are journaled here.
+    #[inline]
+    pub fn is_journaled(&mut self) -> bool {
+        self.participant.shard.journal().is_on()
+    }
+
+    /// Journals a command of a client here that changes no data and is to be heard all the same
+    /// (PUBLISH), in the place where it is said.
+    pub fn journal_command(&mut self, db: usize, words: &[&[u8]]) {
+        self.participant.shard.journal().also(Scope::Unit, db, words);
+    }
+
+    /// The first step of [`Node::end_turn`], with a reading of the clock: what was journaled is said to
+    /// the shard that leads. Returns the stamp that the turn ends with, which is no earlier than what it
+    /// has journaled.
+    #[inline]
+    pub fn close_journal(&mut self, clock: u64) -> u64 {
+        let journal = self.participant.shard.journal();
+        let stamp = journal.stamp().max(clock);
+        if journal.is_on() {
+            self.say_journal(clock, stamp);
+        } else if let Some(merger) = &mut self.merger
+            && merger.lanes[LEADER].known > 0
+        {
+            // It is over. What others had said before is here: this was heard after that.
+            **merger = Merger::new(merger.lanes.len());
+        }
+        stamp
+    }
+
+    fn say_journal(&mut self, clock: u64, stamp: u64) {
+        let chunk = self.participant.shard.journal().take();
+        let Some(merger) = &mut self.merger else {
+            if let Some(chunk) = chunk {
+                self.post.say(LEADER, Message::Journal(Box::new(chunk)));
+            }
+            return;
+        };
+        if let Some(chunk) = chunk {
+            merger.feed(LEADER, chunk);
+        }
+        merger.knows(LEADER, stamp);
+        merger.look_again((self.now.monotonic_ns, clock), self.post.mail.exchange());
+    }
+
+    /// All of a turn is visible: what it has journaled can be heard.
+    pub(super) fn journal_said(&mut self, stamp: u64) {
+        if self.number == LEADER {
+            return;
+        }
+        let is_on = self.participant.shard.journal().is_on();
+        if is_on || self.post.has_said {
+            self.post.has_said = is_on;
+            self.post.mail.exchange().set_said(self.number, if is_on { stamp } else { 0 });
+        }
+    }
+
+    /// Before a shard's mail is taken.
+    pub(super) fn look_at_journal_of(&mut self, shard: usize) {
+        if let Some(merger) = &mut self.merger {
+            merger.look(shard, self.post.mail.exchange());
+        }
+    }
+
+    /// All mail of this turn has run.
+    pub(super) fn all_journals_heard(&mut self) {
+        if let Some(merger) = &mut self.merger {
+            merger.has_heard_all(self.now.monotonic_ns);
+        }
+    }
+
+    /// Gives what is to be sent to replicas: on the shard that leads, after [`Node::end_turn`].
+    pub fn take_merged(&mut self, out: impl FnMut(Merged)) {
+        let now_ns = self.now.monotonic_ns;
+        if let Some(merger) = self.merger.as_mut().filter(|merger| merger.is_waiting()) {
+            merger.take(now_ns, out);
+        }
+    }
+
+    /// Every effect that is stamped up to here has been given by [`Node::take_merged`]. All that a
+    /// client of a shard has been told of is stamped no later than [`journal::Journal::stamp`] of that
+    /// shard's turn, so WAIT compares with that.
+    pub fn merged_to(&self) -> u64 {
+        self.merger.as_ref().map_or(0, |merger| merger.out_to())
+    }
+
+    /// Whether something has been journaled that is not out, because a shard or a transaction is
+    /// behind. Nobody tells when it can go: whoever leads looks again soon.
+    pub fn is_merging(&self) -> bool {
+        self.merger.as_ref().is_some_and(|merger| merger.is_waiting())
+    }
+
+    /// What the merge has to show, on the shard that leads.
+    pub fn merger(&self) -> Option<&Merger> {
+        self.merger.as_deref()
+    }
+}
