@@ -102,6 +102,7 @@ const FLAGS: &[(u32, &str)] = &[
     (flag::READS, "readonly"),
     (flag::DENYOOM, "denyoom"),
     (flag::ADMIN, "admin"),
+    (flag::PUBSUB, "pubsub"),
     (flag::NOSCRIPT, "noscript"),
     (flag::LOADING, "loading"),
     (flag::STALE, "stale"),

@@ -241,6 +241,7 @@ impl Client {
             return Some(Fed::Closed);
         }
         let waits = self.held
+            || self.is_ahead
             || self.session.postponed
             || self.replies.len() > limits::OUTPUT_PAUSE
             || self.replies.owes_too_many();

@@ -62,6 +62,7 @@ mod participant;
 mod pause;
 mod plan;
 mod post;
+pub mod pubsub;
 pub mod requests;
 mod rules;
 mod session;

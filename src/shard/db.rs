@@ -171,7 +171,7 @@ impl<'a> Db<'a> {
     #[inline]
     pub fn read(&mut self, key: Key) -> Option<Lent<'_>> {
         let Some(place) = self.find(key) else {
-            self.shard.stats.misses += 1;
+            self.shard.miss(self.number, key.bytes());
             return None;
         };
         self.shard.stats.hits += 1;
@@ -190,7 +190,7 @@ impl<'a> Db<'a> {
     /// Looks a key up without that being a use of it (TTL, TYPE, OBJECT, EXISTS).
     pub fn peek(&mut self, key: Key) -> Option<Lent<'_>> {
         let Some(place) = self.find(key) else {
-            self.shard.stats.misses += 1;
+            self.shard.miss(self.number, key.bytes());
             return None;
         };
         self.shard.stats.hits += 1;
