@@ -224,7 +224,8 @@ fn call<'a>(args: &Args<'a>) -> Result<(&'static Command, Args<'a>), Error> {
     {
         command = find_sub(command, sub).ok_or(INVALID)?;
     }
-    if command.keys == [Keys::None; 2] {
+    // Shard channels are found like keys, and are none.
+    if command.keys == [Keys::None; 2] || command.key_flags == "NOT_KEY" {
         return Err(NO_KEYS);
     }
     if !command.takes(args.len()) {
