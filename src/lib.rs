@@ -81,6 +81,7 @@ pub mod instance;
 pub mod metrics;
 pub mod persist;
 pub mod rdb;
+pub mod replica;
 pub mod resp;
 pub mod route;
 pub mod server;

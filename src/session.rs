@@ -5,6 +5,7 @@ use crate::base::clock::Now;
 use crate::config::Config;
 use crate::config::typed::ClientClass;
 use crate::instance::Instance;
+use crate::instance::subscriptions::Kind;
 use crate::shard::caller::Caller;
 
 /// One client's state.
@@ -21,8 +22,10 @@ pub struct Session {
     /// Whether it ever might: then its replies are not bounded as those of a client that has yet to
     /// authenticate.
     pub was_trusted: bool,
-    /// Whose limits count for it. (Nobody is a replica or a subscriber yet.)
+    /// Whose limits count for it. (Nobody is a replica yet.)
     pub class: ClientClass,
+    /// What it has subscribed to, kept up to date by the floor that knows.
+    pub subscribed: Subscribed,
     /// What CLIENT REPLY has set.
     pub reply_mode: ReplyMode,
     /// Commands queued since MULTI, if it has been said. The commands themselves are kept by the floor
@@ -98,6 +101,29 @@ pub struct Traffic {
     pub queued: usize,
 }
 
+/// How much a client has subscribed to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subscribed {
+    /// Channels, patterns and shard channels: by the numbers of their [`Kind`].
+    pub counts: [u32; 3],
+    /// Bytes of their names, and what it takes to find them.
+    pub bytes: usize,
+}
+
+impl Subscribed {
+    /// The number that a client is told after it has subscribed to something of a kind, or ended that:
+    /// channels and patterns count together.
+    pub fn told(&self, kind: Kind) -> u32 {
+        let [channels, patterns, shard] = self.counts;
+        if kind == Kind::Shard { shard } else { channels + patterns }
+    }
+
+    /// Whether it has subscribed to nothing.
+    pub fn is_empty(&self) -> bool {
+        self.counts == [0; 3]
+    }
+}
+
 /// CLIENT REPLY.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReplyMode {
@@ -148,6 +174,7 @@ impl Session {
             authenticated: config.requirepass().is_empty(),
             was_trusted: config.requirepass().is_empty(),
             class: ClientClass::Normal,
+            subscribed: Subscribed::default(),
             reply_mode: ReplyMode::On,
             multi: None,
             watched: Vec::new(),
@@ -179,8 +206,15 @@ impl Session {
         }
     }
 
+    /// Whether it may say little but what concerns its subscriptions: in RESP2 a message could not be
+    /// told from a reply.
+    #[inline]
+    pub fn is_confined(&self) -> bool {
+        self.class == ClientClass::Pubsub && !self.resp3
+    }
+
     /// Bytes that the client makes the server use: what it has sent and what it is owed, queued
-    /// commands, watched keys, and what the server knows about it.
+    /// commands, watched keys, subscriptions, and what the server knows about it.
     pub fn memory(&self) -> usize {
         let about = &*self.about;
         let texts = about.name.capacity() + about.lib_name.capacity() + about.lib_ver.capacity();
@@ -192,6 +226,7 @@ impl Session {
             + self.traffic.query_capacity
             + self.traffic.output.max(self.traffic.output_capacity)
             + self.traffic.queued
+            + self.subscribed.bytes
             + self.watched.capacity() * (size_of::<Watch>() + NAME_BYTES)
     }
 }

@@ -19,7 +19,7 @@ use crate::request::{Batch, Keys, Template};
 use crate::stats::Histogram;
 
 /// A server that answers nothing for this long is reported as stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
+pub const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// Large enough that the replies of a deep pipeline come in one read.
 const READ_LEN: usize = 256 * 1024;
@@ -224,12 +224,12 @@ impl Connection {
 }
 
 /// A readiness queue over epoll.
-struct Poll {
+pub struct Poll {
     queue: OwnedFd,
 }
 
 impl Poll {
-    fn new() -> io::Result<Poll> {
+    pub fn new() -> io::Result<Poll> {
         // SAFETY: takes an integer, touches no memory.
         let queue = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         if queue < 0 {
@@ -242,7 +242,7 @@ impl Poll {
 
     /// Reports edges of `socket` under the number `token`. Closing the socket
     /// ends this.
-    fn watch(&self, socket: RawFd, token: u64) -> io::Result<()> {
+    pub fn watch(&self, socket: RawFd, token: u64) -> io::Result<()> {
         let mut event = libc::epoll_event {
             events: (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET) as u32,
             u64: token,
@@ -258,7 +258,7 @@ impl Poll {
     }
 
     /// Waits for events; 0 of them after STUCK_AFTER.
-    fn wait(&self, events: &mut [libc::epoll_event]) -> io::Result<usize> {
+    pub fn wait(&self, events: &mut [libc::epoll_event]) -> io::Result<usize> {
         let timeout_ms = STUCK_AFTER.as_millis() as i32;
         loop {
             // SAFETY: the pointer and the length describe one exclusively

@@ -35,10 +35,11 @@ pub enum Report {
     Idle,
     Observe,
     Save,
+    Pubsub,
 }
 
 impl Report {
-    const ALL: [Report; 8] = [
+    const ALL: [Report; 9] = [
         Report::Cpu,
         Report::Shards,
         Report::Before,
@@ -47,6 +48,7 @@ impl Report {
         Report::Idle,
         Report::Observe,
         Report::Save,
+        Report::Pubsub,
     ];
 
     fn name(self) -> &'static str {
@@ -59,6 +61,7 @@ impl Report {
             Report::Idle => "idle",
             Report::Observe => "observe",
             Report::Save => "save",
+            Report::Pubsub => "pubsub",
         }
     }
 
@@ -72,6 +75,7 @@ impl Report {
             Report::Idle => "resident bytes per idle connection",
             Report::Observe => "what INFO and /metrics cost ours under load",
             Report::Save => "SAVE and load, alone and beside writers",
+            Report::Pubsub => "processor time per message that a subscriber gets",
         }
     }
 
@@ -130,6 +134,9 @@ impl Report {
                 "seconds",
                 "peers",
             ],
+            Report::Pubsub => {
+                &["shards", "connections", "pipelines", "values", "rounds", "seconds", "peers"]
+            }
             Report::Observe => &[
                 "shards",
                 "commands",
@@ -166,7 +173,7 @@ impl Options {
         let peers: &[&str] = match report {
             Report::Shards => &["valkey"],
             Report::Observe | Report::Before => &[],
-            Report::Save => &["valkey"],
+            Report::Save | Report::Pubsub => &["valkey"],
             _ => &["valkey", "redis", "apt"],
         };
         Options {
@@ -180,12 +187,14 @@ impl Options {
                 Report::Pause => vec![32],
                 Report::Observe => vec![16],
                 Report::Save => vec![1],
+                Report::Pubsub => vec![1, 16],
                 _ => vec![1, 16, 64],
             },
             connections: match report {
                 Report::Cpu => vec![1, 50],
                 Report::Pause => vec![8],
                 Report::Idle => vec![10_000],
+                Report::Pubsub => vec![1, 100, 10_000],
                 _ => vec![50],
             },
             values: match report {
@@ -196,7 +205,7 @@ impl Options {
                 Report::Cpu | Report::Shards => 5,
                 Report::Observe => 9,
                 Report::Before => 15,
-                Report::Save => 3,
+                Report::Save | Report::Pubsub => 3,
                 _ => 1,
             },
             seconds: match report {

@@ -49,6 +49,15 @@ pub const PROMISES_MAX: usize = 8_192;
 /// send takes them all.
 pub const GATHER_BYTES: usize = 16 * 1024;
 
+/// Clients with messages that they are sent in one turn: a message to thousands is more sends than a turn
+/// should last (1 to 3 us each), and what is published meanwhile goes out with the same send.
+pub const PUSHES_PER_TURN: usize = 256;
+
+/// Bytes of messages to one shard's clients, over all of them, that have not been handed over to be sent
+/// from where on who publishes waits. Twice that, and all is sent at once: keys' events can be put off by
+/// nobody.
+pub const PUSH_BACKLOG: u64 = 16 * 1024 * 1024;
+
 /// Commands of one client that run before its neighbours get their turn again.
 pub const COMMANDS_PER_FEED: usize = 4_096;
 

@@ -332,6 +332,7 @@ fn killed(parts: &[&[u8]], reply: &mut Reply) {
 /// The letters CLIENT LIST shows for what a session is up to.
 fn letters(session: &Session) -> String {
     let letters = [
+        (!session.subscribed.is_empty(), 'P'),
         (session.multi.is_some(), 'x'),
         (session.postponed, 'b'),
         (session.close == Close::AfterReplies, 'c'),
@@ -360,10 +361,11 @@ fn describe(session: &Session, asker: u64, env: &Env, out: &mut String) {
     // The command that asks is counted already, and has not ended.
     let commands = traffic.commands - u64::from(session.id == asker);
     let first = traffic.output.min(FIRST_BUFFER);
+    let [sub, psub, ssub] = session.subscribed.counts;
     let _ = writeln!(
         out,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa={} db={} sub=0 psub=0 \
-         ssub=0 multi={} watch={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={} rbs={} rbp=0 obl={} \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa={} db={} sub={} psub={} \
+         ssub={} multi={} watch={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={} rbs={} rbp=0 obl={} \
          oll={} omem={} tot-mem={} events={} cmd={} user=default redir=-1 resp={} lib-name={} \
          lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
         session.id,
@@ -376,6 +378,9 @@ fn describe(session: &Session, asker: u64, env: &Env, out: &mut String) {
         letters(session),
         capabilities(session),
         session.db,
+        sub,
+        psub,
+        ssub,
         session.multi.map_or(-1, i64::from),
         session.watched.len(),
         traffic.query,

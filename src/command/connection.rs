@@ -43,7 +43,7 @@ pub const FAMILY: Family = Family {
             .summary("Chooses the protocol version, and introduces client and server."),
         Command::new("PING", Run::Session(ping))
             .usage("[message]")
-            .with(flag::CONNECTION)
+            .with(flag::CONNECTION | flag::SUBSCRIBED)
             .fast()
             .tips(tip::ALL_SHARDS)
             .summary("Returns the message, or PONG: the server answers."),
@@ -51,7 +51,7 @@ pub const FAMILY: Family = Family {
         Command { arity: -1, ..QUIT },
         Command::new("RESET", Run::Control(Control::Reset))
             .usage("")
-            .with(ALWAYS | flag::NO_AUTH)
+            .with(ALWAYS | flag::NO_AUTH | flag::SUBSCRIBED)
             .fast()
             .since("6.2.0")
             .summary("Makes the connection as good as new."),
@@ -65,13 +65,19 @@ pub const FAMILY: Family = Family {
 
 const QUIT: Command = Command::new("QUIT", Run::Session(quit))
     .usage("")
-    .with(ALWAYS | flag::NO_AUTH)
+    .with(ALWAYS | flag::NO_AUTH | flag::SUBSCRIBED)
     .fast()
     .summary("Closes the connection once everything has been answered.");
 
 /// PING.
-fn ping(_: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome {
+fn ping(session: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome {
     match args.len() {
+        // Among messages it is told apart by looking like one.
+        0 | 1 if session.is_confined() => {
+            reply.array(2);
+            reply.bulk(b"pong");
+            reply.bulk(args.get(0).unwrap_or_default());
+        }
         0 => reply.simple("PONG"),
         1 => reply.bulk(args.at(0)),
         _ => {

@@ -195,7 +195,7 @@ fn protocol(args: &Args, reply: &mut Reply) -> Outcome {
 /// DEBUG OBJECT.
 fn object(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let now_ms = db.now_ms();
-    let Some(entry) = db.peek(args.key(1)) else {
+    let Some(entry) = db.inspect(args.key(1)) else {
         return Err(Error::NoSuchKey);
     };
     let idle_s = idle_seconds(entry.access(), now_ms);
@@ -229,7 +229,7 @@ fn serialized_len(entry: &Entry) -> usize {
 
 /// DEBUG DIGEST-VALUE, one key.
 fn digest_value(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let digest = db.peek(args.key(0)).map_or(Digest::default(), |entry| Digest::of_value(&entry));
+    let digest = db.inspect(args.key(0)).map_or(Digest::default(), |entry| Digest::of_value(&entry));
     reply.simple(&digest.to_string());
     Ok(Effect::Read)
 }

@@ -102,6 +102,7 @@ const FLAGS: &[(u32, &str)] = &[
     (flag::READS, "readonly"),
     (flag::DENYOOM, "denyoom"),
     (flag::ADMIN, "admin"),
+    (flag::PUBSUB, "pubsub"),
     (flag::NOSCRIPT, "noscript"),
     (flag::LOADING, "loading"),
     (flag::STALE, "stale"),
@@ -223,7 +224,8 @@ fn call<'a>(args: &Args<'a>) -> Result<(&'static Command, Args<'a>), Error> {
     {
         command = find_sub(command, sub).ok_or(INVALID)?;
     }
-    if command.keys == [Keys::None; 2] {
+    // Shard channels are found like keys, and are none.
+    if command.keys == [Keys::None; 2] || command.key_flags == "NOT_KEY" {
         return Err(NO_KEYS);
     }
     if !command.takes(args.len()) {

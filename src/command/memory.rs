@@ -74,7 +74,7 @@ fn usage(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         }
         at += 2;
     }
-    match db.peek(args.key(0)) {
+    match db.inspect(args.key(0)) {
         Some(entry) => reply.integer((entry.footprint() + PLACE) as i64),
         None => reply.null(),
     }

@@ -22,6 +22,7 @@ pub mod latency;
 pub mod memory;
 pub mod monitor;
 pub mod persistence;
+pub mod pubsub;
 pub mod rename;
 pub mod server;
 pub mod shown;
@@ -47,6 +48,7 @@ const FAMILIES: &[Family] = &[
     client::FAMILY,
     cluster::FAMILY,
     transactions::FAMILY,
+    pubsub::FAMILY,
     server::FAMILY,
     persistence::FAMILY,
     info::FAMILY,
@@ -117,6 +119,8 @@ pub enum Run {
     Sessions(SessionsHandler, Gather),
     /// Asked of the server as a whole, of which one shard has the lead.
     Server(persistence::Ask),
+    /// Concerns the subscriptions of clients: done by the router, on the client's own shard.
+    Pubsub(pubsub::Deed),
     /// Done by the router itself.
     Control(Control),
     /// As the command that this chooses says: one of several forms that count as one command.
@@ -275,6 +279,11 @@ pub mod flag {
     pub const ALLOW_BUSY: u32 = 1 << 16;
     /// Locks as if it wrote, though it does not. Only what the server runs by itself has this.
     pub const EXCLUSIVE: u32 = 1 << 17;
+    /// Concerns messages.
+    pub const PUBSUB: u32 = 1 << 18;
+    /// Allowed to a client that has subscribed and speaks RESP2, in which it could not tell a message
+    /// from a reply.
+    pub const SUBSCRIBED: u32 = 1 << 19;
 }
 
 /// Hints to clients that spread a command over several servers; the words are those of COMMAND INFO.

@@ -122,7 +122,8 @@ impl KeyspaceEvents {
         let mut rest = self.0;
         let mut out = Vec::new();
         if rest & Self::ALL == Self::ALL {
-            rest &= !Self::ALL;
+            // Nor is `n` listed then, though `A` does not stand for it: neither peer does.
+            rest &= !(Self::ALL | Self::NEW);
             out.push(b'A');
         }
         let letters = Self::LETTERS.iter().enumerate();

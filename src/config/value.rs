@@ -598,6 +598,7 @@ mod tests {
                 ("KEA", Ok("AKE")),
                 ("mnKEg$", Ok("g$nKEm")),
                 ("g$lshzxetKd", Ok("AK")),
+                ("AnK", Ok("AK")),
                 ("Kg$lshzxet", Ok("g$lshzxetK")),
                 ("", Ok("")),
                 ("Q", Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")),

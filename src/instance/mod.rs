@@ -1,5 +1,5 @@
-//! Floor 3: the process as its shards share it: configuration, counters, who monitors, who pauses,
-//! and requests to stop. Nothing on the path of a data command touches its locks.
+//! Floor 3: the process as its shards share it: configuration, counters, who monitors and who has
+//! subscribed, who pauses, and requests to stop. Nothing on the path of a data command touches its locks.
 
 mod drill;
 mod host;
@@ -7,6 +7,7 @@ pub mod monitors;
 mod pause;
 pub mod persistence;
 mod stop;
+pub mod subscriptions;
 
 pub use drill::Drill;
 pub use host::Host;
@@ -44,6 +45,8 @@ pub struct Instance {
     pub metrics: Metrics,
     /// Who monitors.
     pub monitors: monitors::Monitors,
+    /// Who has subscribed to what.
+    pub subscriptions: subscriptions::Subscriptions,
     /// Whether expired keys are looked for (DEBUG SET-ACTIVE-EXPIRE).
     active_expire: AtomicBool,
     stop: stop::Stop,
@@ -81,6 +84,7 @@ impl Instance {
             layout: Arc::new(Layout::even(shards)),
             metrics,
             monitors: monitors::Monitors::default(),
+            subscriptions: subscriptions::Subscriptions::new(shards),
             active_expire: AtomicBool::new(true),
             stop: stop::Stop::default(),
             next_client: AtomicU64::new(1),

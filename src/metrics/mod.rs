@@ -100,6 +100,8 @@ counters! {
     watched_keys,
     /// Clients that watch keys.
     watching,
+    /// Clients that have subscribed to something.
+    subscribers,
     /// Clients closed because they did not read their replies.
     output_closed,
     /// Clients closed because their query buffer grew past its limit.

@@ -1,6 +1,7 @@
 //! One client as its shard sees it: its session, its parser, and the order of its replies.
 
 use crate::base::limits;
+use super::pubsub::Own;
 use crate::command::{Call, Queue};
 use crate::resp::{Parser, ReplyBuf};
 use crate::session::{Close, ReplyMode, Session};
@@ -47,10 +48,16 @@ pub struct Client {
     pub held: bool,
     /// Whether nothing of it runs for now but the rest of a transaction that it has begun.
     pub is_halted: bool,
+    /// Whether it has published more than can be sent for now: its later commands wait.
+    pub is_ahead: bool,
     /// Tells it from earlier clients in the same place.
     pub generation: u32,
     /// Whether it is in the list of clients with something to send.
     pub is_dirty: bool,
+    /// Whether it is in the list of clients with messages to be sent.
+    pub(super) is_pushed: bool,
+    /// What it has subscribed to.
+    pub(super) subscriptions: Option<Box<Own>>,
 }
 
 impl Client {
@@ -93,15 +100,20 @@ impl Client {
 }
 
 impl Client {
-    /// Gives it bytes that are no reply. They go out between two replies, before those that are still
-    /// outstanding: who waits for a blocked command is told what happens meanwhile. Returns whether
-    /// there is something to send now.
-    pub(super) fn push(&mut self, bytes: &Bytes) -> bool {
+    /// Gives it a line that is no reply. Returns whether there is something to send now.
+    pub(super) fn push_line(&mut self, line: &Bytes) -> bool {
         if self.session.reply_mode != ReplyMode::On {
             return false;
         }
-        // A reply that leaves from another shard may have left in part: nothing may come between.
-        self.replies.push(bytes, self.is_lent);
+        self.replies.push(self.is_lent, |out| {
+            if line.len() < limits::ATTACH_MIN {
+                out.extend(line);
+            } else {
+                // What is attached belongs to the bytes before it, so there have to be some.
+                out.extend(&line[..1]);
+                out.attach(line.slice(1..));
+            }
+        });
         true
     }
 }
@@ -197,16 +209,19 @@ impl Replies {
         result
     }
 
-    /// Writes bytes that are no reply: after what is ready, or, if they have to queue, after all that
-    /// is promised.
-    fn push(&mut self, bytes: &Bytes, queues: bool) {
+    /// Writes what is no reply. It goes out between two replies, before those that are still
+    /// outstanding: who waits for a blocked command is told what happens meanwhile. `queues`: a reply
+    /// leaves from another shard and may have left in part, so nothing may come between.
+    #[inline]
+    pub(super) fn push(&mut self, queues: bool, write: impl FnOnce(&mut ReplyBuf)) {
+        if self.promised.is_empty() {
+            return write(&mut self.out);
+        }
         let is_fenced = self.fence.is_some_and(|fence| fence.wrapping_sub(self.base) as i32 > 0);
-        if self.promised.is_empty() || queues || is_fenced {
-            self.now(ReplyMode::On, |out| out.extend(bytes));
-        } else if bytes.len() < limits::ATTACH_MIN {
-            self.out.extend(bytes);
+        if queues || is_fenced {
+            self.now(ReplyMode::On, write);
         } else {
-            self.out.attach(bytes.clone());
+            write(&mut self.out);
         }
     }
 
@@ -334,17 +349,17 @@ mod tests {
         // MONITOR behind a command that waits: its +OK comes first.
         replies.now(ReplyMode::On, |out| out.extend(b"+OK"));
         replies.fence_pushes();
-        replies.push(&Bytes::from_static(b"a"), false);
+        replies.push(false, |out| out.extend(b"a"));
         assert_eq!(replies.out.bytes(), b"");
         let mut remote = ReplyBuf::default();
         remote.extend(b"1");
         replies.keep(first, &remote, (0, 1));
         assert_eq!(replies.out.bytes(), b"1+OKa");
         let second = replies.promise(ReplyMode::On);
-        replies.push(&Bytes::from_static(b"b"), false);
+        replies.push(false, |out| out.extend(b"b"));
         assert_eq!(replies.out.bytes(), b"1+OKab");
         // Its reply is leaving elsewhere.
-        replies.push(&Bytes::from_static(b"c"), true);
+        replies.push(true, |out| out.extend(b"c"));
         replies.keep(second, &remote, (0, 1));
         assert_eq!(replies.out.bytes(), b"1+OKab1c");
     }

@@ -3,14 +3,16 @@
 use super::client::ClientKey;
 use super::client::{Client, Replies};
 use super::message::Claim;
+use super::pubsub::Subscriptions;
 use crate::resp::{Parser, ReplyBuf};
 use crate::session::{Close, Session};
 use slab::Slab;
+use std::collections::VecDeque;
 
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
-    slab: Slab<Client>,
+    pub(super) slab: Slab<Client>,
     generation: u32,
     /// Clients with something to send, or to be closed.
     dirty: Vec<ClientKey>,
@@ -20,6 +22,12 @@ pub(super) struct Clients {
     postponed: Vec<ClientKey>,
     /// How many of them watch keys.
     watching: u64,
+    /// What they have subscribed to.
+    pub(super) subscriptions: Subscriptions,
+    /// Clients with messages to be sent, the longest waiting first.
+    pub(super) pushed: VecDeque<ClientKey>,
+    /// Clients that have published more than can be sent for now.
+    pub(super) ahead: Vec<ClientKey>,
 }
 
 impl Clients {
@@ -37,8 +45,11 @@ impl Clients {
             is_overdrawn: false,
             held: false,
             is_halted: false,
+            is_ahead: false,
             generation,
             is_dirty: false,
+            is_pushed: false,
+            subscriptions: None,
         });
         ClientKey { index: index as u32, generation }
     }
@@ -130,6 +141,15 @@ impl Clients {
     pub(super) fn take_dirty(&mut self, into: &mut Vec<ClientKey>) {
         into.clear();
         std::mem::swap(&mut self.dirty, into);
+        for _ in 0..self.pushes_due() {
+            let Some(key) = self.pushed.pop_front() else { break };
+            if let Some(client) = self.get_mut(key) {
+                client.is_pushed = false;
+                if !client.is_dirty {
+                    into.push(key);
+                }
+            }
+        }
         into.retain(|key| {
             self.get_mut(*key).is_some_and(|client| {
                 client.is_dirty = false;
@@ -164,7 +184,7 @@ impl Clients {
         let entitled = match claim {
             Claim::Monitor => client.session.monitor,
         };
-        if entitled && client.push(bytes) {
+        if entitled && client.push_line(bytes) {
             self.mark_dirty(key);
         }
     }

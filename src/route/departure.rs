@@ -89,6 +89,7 @@ impl Client {
         (broken(Rule::Lone) || self.replies.lone() == Some(seq))
             && self.session.close == Close::No
             && !self.session.monitor
+            && self.session.subscribed.is_empty()
     }
 }
 

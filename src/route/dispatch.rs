@@ -68,6 +68,9 @@ impl Node {
         session.last_command = Some(command.id);
         doing::command_of(command.id, session.id);
         let is_queueing = session.multi.is_some();
+        if session.is_confined() && !command.is(flag::SUBSCRIBED) {
+            return self.reject(key, mode, Some(command), &confined(command));
+        }
         let args = words.from(command.name_words());
         // QUIT does not wait for EXEC.
         let at_once = matches!(command.run, Run::Control(_)) || command.name == "QUIT";
@@ -101,6 +104,12 @@ impl Node {
                 // CLIENT REPLY decides about its own reply.
                 let mode = client.session.reply_mode;
                 client.replies.now(mode, |to| to.append(&out, 0, out.mark()));
+                if self.is_monitored {
+                    self.show_words(key, command, &words);
+                }
+            }
+            Run::Pubsub(deed) => {
+                self.pubsub(key, mode, command, deed, &args);
                 if self.is_monitored {
                     self.show_words(key, command, &words);
                 }
@@ -275,6 +284,16 @@ impl Node {
         let resp3 = client.session.resp3;
         client.replies.now(mode, |out| Reply::new(out, resp3).error(error));
     }
+}
+
+/// What a client that has subscribed and speaks RESP2 is told if it says something else.
+#[cold]
+fn confined(command: &Command) -> Error {
+    let name = command.full_name();
+    Error::owned(format!(
+        "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
+         are allowed in this context"
+    ))
 }
 
 /// Why words are no command.

@@ -61,6 +61,7 @@ pub fn run_whole(shard: &mut Shard, job: &Job, out: &mut ReplyBuf) -> Ran {
         Run::Each(handler, gather) => run_each(shard, job, handler, gather, out),
         Run::Across(across) => run_handler(shard, job, across.together, out),
         Run::Session(_)
+        | Run::Pubsub(_)
         | Run::Sessions(..)
         | Run::Server(_)
         | Run::Control(_)

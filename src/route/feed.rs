@@ -242,6 +242,7 @@ impl Client {
         }
         let waits = self.held
             || (self.is_halted && self.queue.is_none())
+            || self.is_ahead
             || self.session.postponed
             || self.replies.len() > limits::OUTPUT_PAUSE
             || self.replies.owes_too_many();

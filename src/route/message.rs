@@ -2,6 +2,7 @@
 
 use super::client::ClientKey;
 use super::execute::Step;
+use super::pubsub::Publication;
 use crate::base::error::Error;
 use crate::command::persistence::Request;
 use crate::command::{Call, Command, Gather, Handler, SessionsHandler};
@@ -33,6 +34,8 @@ pub enum Message {
     /// Bytes for a client beside its replies. Shared, not copied: several clients get the same, and
     /// it may be longer than a batch should be.
     Push(ClientKey, Claim, Bytes),
+    /// Something has been published, for those of the receiver's clients that have subscribed to it.
+    Publish(Publication),
     /// Something is asked of the server as a whole, by a client that waits for the answer, or by one
     /// that does not. To the shard that leads.
     Request(Request, Option<Asker>),

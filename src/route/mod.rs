@@ -63,6 +63,7 @@ mod participant;
 mod pause;
 mod plan;
 mod post;
+pub mod pubsub;
 pub mod requests;
 mod rules;
 mod session;

@@ -162,6 +162,10 @@ impl Node {
             return;
         };
         client.take_queue();
+        self.clients.unsubscribe_all(key, &self.instance, self.number);
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
         let session = &mut client.session;
         let monitored = std::mem::take(&mut session.monitor);
         session.db = 0;

@@ -27,6 +27,7 @@ use crate::base::slot::Layout;
 use crate::base::{doing, limits};
 use crate::command::Call;
 use crate::config::Config;
+use crate::config::typed::KeyspaceEvents;
 use crate::instance::monitors::Monitor;
 use crate::instance::{Instance, Pause};
 use crate::resp::{Args, Reply, Span};
@@ -65,6 +66,9 @@ pub struct Node {
     pub(super) is_monitored: bool,
     /// Whether commands have to pass [`Node::screen`]: all that is rare, in one flag.
     pub(super) screens: bool,
+    /// Which events of keys are published, and whether any are.
+    pub(super) events: KeyspaceEvents,
+    pub(super) is_listening: bool,
     /// The shard that the last command of this feed crossed to.
     pub(super) crossed: Option<usize>,
     /// Scratch of `feed`.
@@ -106,6 +110,8 @@ impl Node {
             monitors_generation: 0,
             is_monitored: false,
             screens: false,
+            events: KeyspaceEvents::default(),
+            is_listening: false,
             crossed: None,
             window: Vec::new(),
             spans: Vec::new(),
@@ -129,6 +135,7 @@ impl Node {
         if self.monitors_generation != self.instance.monitors.generation() {
             self.follow_monitors();
         }
+        self.clients.resume_publishers(&self.instance);
         self.run_timers();
     }
 
@@ -150,6 +157,7 @@ impl Node {
             && !self.config.save().is_empty();
         self.participant.set_failing(is_failing);
         self.observer.follow(&self.config, self.generation);
+        self.follow_events();
         self.follow_pause();
         self.follow_timeout();
     }
@@ -228,6 +236,10 @@ impl Node {
     /// Ends a turn: posts what has been said to other shards and publishes it. Returns whether
     /// replies may go out; if not, some of it is not visible yet and this has to be called again.
     pub fn end_turn(&mut self, stamp: u64) -> bool {
+        // Keys whose time has come, and nobody asked for them.
+        if self.is_listening {
+            self.hear_local();
+        }
         let stamp = self.close_journal(stamp);
         let mut is_visible = true;
         if self.post.shards() > 1 && self.post.mail.has_outgoing() {
@@ -288,6 +300,7 @@ impl Node {
     /// The clients that have something to send now or are to be closed, each once.
     pub fn take_dirty(&mut self, into: &mut Vec<ClientKey>) {
         self.clients.take_dirty(into);
+        self.settle_backlog();
     }
 
     /// From how many ticks on something that is no command is an event for LATENCY.
@@ -307,6 +320,7 @@ impl Node {
         metrics.dirty.set(stats.dirty);
         metrics.watched_keys.set(shard.watches().len() as u64);
         metrics.watching.set(self.clients.watching());
+        metrics.subscribers.set(self.clients.subscribers());
         metrics.freed.set(stats.freed);
         metrics.pending_frees.set(shard.pending_frees() as u64);
         metrics.blocked.set(self.clients.postponed() as u64);
@@ -339,6 +353,7 @@ impl Node {
 
     /// Lets go of a client that goes on with another shard, and of which nothing is under way here.
     pub fn part_with(&mut self, key: ClientKey) -> Option<Session> {
+        self.clients.unsubscribe_all(key, &self.instance, self.number);
         let Client { mut session, .. } = self.clients.remove(key)?;
         self.forget_client(key);
         if std::mem::take(&mut session.monitor) {
@@ -440,6 +455,7 @@ impl Node {
             Message::Announce(txn, parties) => participant.shard.journal().announce(txn, parties),
             Message::Also(scope, db, words) => participant.journal_command(scope, db, &words),
             Message::Push(client, claim, bytes) => cx.clients.push(client, claim, &bytes),
+            Message::Publish(publication) => cx.clients.deliver(&publication),
             Message::Slow(client, ticks, call) => {
                 let measured = Measured { ticks, ..Measured::default() };
                 let args = Args::new(&call.bytes, &call.spans);
@@ -455,7 +471,11 @@ impl Node {
     }
 
     pub(super) fn hear_local(&mut self) {
-        while let Some(message) = self.post.next_local() {
+        loop {
+            if self.is_listening {
+                self.tell_events();
+            }
+            let Some(message) = self.post.next_local() else { break };
             self.hear(self.number, message);
         }
     }
@@ -484,6 +504,9 @@ impl Node {
                 Message::Run(run) => {
                     answers = true;
                     self.run_item(from, run, &mut batch);
+                    if self.is_listening {
+                        self.hear_local();
+                    }
                 }
                 Message::Late(client, seq, range) => {
                     self.clients.keep_promise(*client, *seq, &batch.replies, *range);

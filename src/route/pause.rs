@@ -8,6 +8,7 @@
 use super::client::ClientKey;
 use super::node::Node;
 use crate::base::error::Error;
+use crate::command::pubsub::Deed;
 use crate::command::{Command, Control, Queue, Run, flag};
 use crate::instance::Pause;
 use crate::resp::Args;
@@ -104,7 +105,11 @@ impl Node {
 /// Whether a command may change data. EXEC may if a queued command may.
 fn writes(command: &Command, queue: Option<&Queue>) -> bool {
     let queued = || queue.iter().flat_map(|queue| &queue.calls);
-    command.is(flag::WRITES)
+    let may_write = |command: &Command| {
+        // What is published goes to replicas too.
+        command.is(flag::WRITES) || matches!(command.run, Run::Pubsub(Deed::Publish(_)))
+    };
+    may_write(command)
         || (matches!(command.run, Run::Control(Control::Exec))
-            && queued().any(|call| call.command.is(flag::WRITES)))
+            && queued().any(|call| may_write(call.command)))
 }

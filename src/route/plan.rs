@@ -139,6 +139,7 @@ impl<'a> Planner<'a> {
         let (command, mode) = (call.command, execute::mode(call.command));
         match command.run {
             Run::Session(_)
+            | Run::Pubsub(_)
             | Run::Server(_)
             | Run::Control(_)
             | Run::Chosen(_)

@@ -71,6 +71,16 @@ impl Post {
         self.untaken != u64::MAX
     }
 
+    /// Lets nobody's input go on this turn if a shard is asked for as much as it can take in one.
+    pub(super) fn hold_input_if_full(&mut self, to: usize) {
+        self.input_waits |= to != self.number && self.mail.batch(to).is_full();
+    }
+
+    /// This shard.
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+
     /// The next of what this shard has said to itself.
     pub(super) fn next_local(&mut self) -> Option<Message> {
         self.local.pop_front()

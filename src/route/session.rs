@@ -4,6 +4,7 @@ use super::client::ClientKey;
 use super::execute::Ran;
 use super::observer::Measured;
 use super::participant::Context;
+use super::pubsub;
 use super::requests;
 use crate::command::{Command, Control, Run};
 use crate::metrics::error_code;
@@ -27,6 +28,7 @@ pub(super) fn run_session(
     let mut reply = Reply::new(out, resp3);
     let outcome = match command.run {
         Run::Session(handler) => handler(&mut client.session, &cx.env, args, &mut reply),
+        Run::Pubsub(deed) => pubsub::run(key, deed, args, &mut reply, cx),
         Run::Server(ask) => requests::ask_inside(ask, args, &mut reply, &cx.env, cx.post),
         Run::Control(Control::Monitor) => {
             reply.error_text("ERR MONITOR isn't allowed for DENY BLOCKING client");

@@ -523,6 +523,15 @@ impl Shard {
         self.changes.journal.set_on(on);
     }
 
+    /// Somebody has looked for a key that is not there.
+    #[inline]
+    pub(super) fn miss(&mut self, db: usize, key: &[u8]) {
+        self.stats.misses += 1;
+        if self.changes.interest & LISTENED != 0 {
+            self.changes.heard.hear(Event::Miss, db, key);
+        }
+    }
+
     /// Which events are kept from here on, for [`Shard::take_events`].
     pub fn listen(&mut self, classes: Classes) {
         self.changes.interest(LISTENED, classes != Classes::NONE);

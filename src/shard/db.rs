@@ -190,7 +190,7 @@ impl<'a> Db<'a> {
     #[inline]
     pub fn read(&mut self, key: Key) -> Option<Lent<'_>> {
         let Some(place) = self.find(key) else {
-            self.shard.stats.misses += 1;
+            self.shard.miss(self.number, key.bytes());
             return None;
         };
         self.shard.stats.hits += 1;
@@ -206,8 +206,19 @@ impl<'a> Db<'a> {
         Some(dumps.dump(&databases[self.number].table().get(place).string()))
     }
 
-    /// Looks a key up without that being a use of it (TTL, TYPE, OBJECT, EXISTS).
+    /// Looks a key up without that being a use of it (TTL, TYPE, EXISTS).
     pub fn peek(&mut self, key: Key) -> Option<Lent<'_>> {
+        let Some(place) = self.find(key) else {
+            self.shard.miss(self.number, key.bytes());
+            return None;
+        };
+        self.shard.stats.hits += 1;
+        Some(self.table().get(place))
+    }
+
+    /// Looks a key up from outside (OBJECT, MEMORY, DEBUG): no use of it, and where there is none, no
+    /// event.
+    pub fn inspect(&mut self, key: Key) -> Option<Lent<'_>> {
         let Some(place) = self.find(key) else {
             self.shard.stats.misses += 1;
             return None;
@@ -347,6 +358,11 @@ impl KeyMut<'_, '_> {
     #[inline]
     pub fn entry(&self) -> Option<Lent<'_>> {
         self.place.map(|place| self.db.table().get(place))
+    }
+
+    /// Tells that a command has looked for a key that is not there, as reading it would have.
+    pub fn miss(&mut self) {
+        self.db.shard.miss(self.db.number, self.key.bytes());
     }
 
     /// Sets the value, creating the key if need be. A string that is set with a time is two events.

@@ -4,6 +4,7 @@
 //! who listens. Names, classes and which command raises what are those of Valkey 9: where the time
 //! that a command gives a key has passed already, the key has `expired`, not `del`.
 
+use crate::config::typed::KeyspaceEvents;
 use std::ops::BitOr;
 
 /// Classes of events, as `notify-keyspace-events` chooses among them.
@@ -21,6 +22,22 @@ impl Classes {
     pub const EXPIRED: Classes = Classes(1 << 2);
     /// A key is there that was not (`n`).
     pub const NEW: Classes = Classes(1 << 3);
+    /// Somebody has looked for a key that is not there (`m`).
+    pub const MISS: Classes = Classes(1 << 4);
+
+    /// Those that the configuration names, of those there are; none where it names no channel to
+    /// publish them in.
+    pub fn of(events: KeyspaceEvents) -> Classes {
+        let classes = [
+            (KeyspaceEvents::GENERIC, Classes::GENERIC),
+            (KeyspaceEvents::STRING, Classes::STRING),
+            (KeyspaceEvents::EXPIRED, Classes::EXPIRED),
+            (KeyspaceEvents::NEW, Classes::NEW),
+            (KeyspaceEvents::MISS, Classes::MISS),
+        ];
+        let wanted = classes.into_iter().filter(|(class, _)| events.publishes(*class));
+        wanted.fold(Classes::NONE, |all, (_, class)| all | class)
+    }
 
     /// Whether any class is in both.
     #[inline]
@@ -53,6 +70,8 @@ pub enum Event {
     IncrBy,
     /// A floating-point number was.
     IncrByFloat,
+    /// Somebody has looked for it, and it is not there.
+    Miss,
     /// It went to another database.
     MoveFrom,
     /// It came from another database.
@@ -84,6 +103,7 @@ impl Event {
             Event::Expired => ("expired", Classes::EXPIRED),
             Event::IncrBy => ("incrby", Classes::STRING),
             Event::IncrByFloat => ("incrbyfloat", Classes::STRING),
+            Event::Miss => ("keymiss", Classes::MISS),
             Event::MoveFrom => ("move_from", Classes::GENERIC),
             Event::MoveTo => ("move_to", Classes::GENERIC),
             Event::New => ("new", Classes::NEW),

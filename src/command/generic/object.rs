@@ -14,7 +14,7 @@ const EMBSTR_MAX: usize = 44;
 
 /// OBJECT ENCODING.
 pub fn encoding(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    match db.peek(args.key(0)) {
+    match db.inspect(args.key(0)) {
         Some(entry) => reply.bulk(encoding_of(&entry).as_bytes()),
         None => reply.null(),
     }
@@ -32,7 +32,7 @@ pub fn encoding_of(entry: &Entry) -> &'static str {
 /// OBJECT FREQ.
 pub fn freq(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let (now_ms, lfu) = (db.now_ms(), db.settings().lfu);
-    match (db.peek(args.key(0)), lfu) {
+    match (db.inspect(args.key(0)), lfu) {
         (None, _) => reply.null(),
         (Some(entry), Some((_, decay_minutes))) => {
             reply.integer(i64::from(lfu_count(entry.access(), now_ms, decay_minutes)));
@@ -51,7 +51,7 @@ pub fn freq(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 /// OBJECT IDLETIME.
 pub fn idletime(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let (now_ms, lfu) = (db.now_ms(), db.settings().lfu);
-    match (db.peek(args.key(0)), lfu) {
+    match (db.inspect(args.key(0)), lfu) {
         (None, _) => reply.null(),
         (Some(entry), None) => reply.integer(i64::from(idle_seconds(entry.access(), now_ms))),
         (Some(_), Some(_)) => {
@@ -68,7 +68,7 @@ pub fn idletime(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 /// OBJECT REFCOUNT. Values are not shared between keys (a long string's allocation may be, by copies
 /// and by replies under way, but that is nobody's business).
 pub fn refcount(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    match db.peek(args.key(0)) {
+    match db.inspect(args.key(0)) {
         Some(_) => reply.integer(1),
         None => reply.null(),
     }

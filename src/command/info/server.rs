@@ -72,7 +72,7 @@ pub fn clients(env: &Env, out: &mut Vec<Field>) {
         "client_recent_max_output_buffer" = metrics.most(|shard| &shard.output_max);
         "blocked_clients" = metrics.sum(|shard| &shard.blocked);
         "tracking_clients" = 0;
-        "pubsub_clients" = 0;
+        "pubsub_clients" = metrics.sum(|shard| &shard.subscribers);
         "watching_clients" = metrics.sum(|shard| &shard.watching);
         "clients_in_timeout_table" = 0;
         "total_watched_keys" = metrics.sum(|shard| &shard.watched_keys);

@@ -2,11 +2,13 @@
 
 use super::field::{Field, Value, fields, list};
 use crate::base::ticks;
+use crate::instance::subscriptions::Kind;
 use crate::metrics::{Calls, Counter};
 use crate::session::Env;
 
 pub fn stats(env: &Env, out: &mut Vec<Field>) {
     let metrics = &env.instance.metrics;
+    let subscriptions = &env.instance.subscriptions;
     let since =
         |counter: fn(&crate::metrics::ShardMetrics) -> &Counter| metrics.since_reset(counter);
     let rate = ticks::rate();
@@ -39,9 +41,9 @@ pub fn stats(env: &Env, out: &mut Vec<Field>) {
         "current_eviction_exceeded_time" = 0;
         "keyspace_hits" = since(|shard| &shard.hits);
         "keyspace_misses" = since(|shard| &shard.misses);
-        "pubsub_channels" = 0;
-        "pubsub_patterns" = 0;
-        "pubsubshard_channels" = 0;
+        "pubsub_channels" = subscriptions.len(Kind::Channel);
+        "pubsub_patterns" = subscriptions.len(Kind::Pattern);
+        "pubsubshard_channels" = subscriptions.len(Kind::Shard);
         "latest_fork_usec" = 0;
         "total_forks" = 0;
         "migrate_cached_sockets" = 0;

@@ -239,6 +239,7 @@ fn getdel(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         Some(entry) => reply.string(string_of(&entry)?),
         None => {
             reply.null();
+            opened.miss();
             return Ok(Effect::Read);
         }
     }

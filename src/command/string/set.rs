@@ -39,10 +39,7 @@ fn set_with_options(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let expiry = options.expiry.resolve(now_ms, "set")?;
     let mut opened = db.edit(key);
     if options.get {
-        match opened.entry() {
-            Some(entry) => reply.string(string_of(&entry)?),
-            None => reply.null(),
-        }
+        reply_old(&mut opened, reply)?;
     }
     if !options.condition.holds(&opened)? {
         if !options.get {
@@ -97,12 +94,21 @@ fn set_for(
 /// GETSET.
 pub fn getset(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let mut opened = db.edit(args.key(0));
-    match opened.entry() {
-        Some(entry) => reply.string(string_of(&entry)?),
-        None => reply.null(),
-    }
+    reply_old(&mut opened, reply)?;
     opened.put(New::string(args.at(1)), Ttl::Clear, Event::Set);
     Ok(Effect::Wrote)
+}
+
+/// Replies with what is there and is about to be replaced.
+fn reply_old(opened: &mut KeyMut, reply: &mut Reply) -> Result<(), Error> {
+    match opened.entry() {
+        Some(entry) => reply.string(string_of(&entry)?),
+        None => {
+            reply.null();
+            opened.miss();
+        }
+    }
+    Ok(())
 }
 
 /// GETEX.

@@ -1,0 +1,6 @@
+//! Floor 6: what servers that follow each other say, and what they have to remember for it. Sans-IO: who
+//! has sockets and files drives it.
+
+pub mod backlog;
+pub mod history;
+pub mod link;
