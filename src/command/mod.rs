@@ -23,6 +23,7 @@ pub mod memory;
 pub mod monitor;
 pub mod persistence;
 pub mod rename;
+pub mod replication;
 pub mod server;
 pub mod shown;
 pub mod string;
@@ -49,6 +50,8 @@ const FAMILIES: &[Family] = &[
     transactions::FAMILY,
     server::FAMILY,
     persistence::FAMILY,
+    replication::FAMILY,
+    replication::WAITING,
     info::FAMILY,
     commandlog::FAMILY,
     latency::FAMILY,
@@ -188,6 +191,8 @@ pub enum Control {
     Reset,
     /// MONITOR.
     Monitor,
+    /// PSYNC and SYNC.
+    Sync,
 }
 
 /// Where a command's keys are.
@@ -275,6 +280,10 @@ pub mod flag {
     pub const ALLOW_BUSY: u32 = 1 << 16;
     /// Locks as if it wrote, though it does not. Only what the server runs by itself has this.
     pub const EXCLUSIVE: u32 = 1 << 17;
+    /// Its client may have to wait.
+    pub const BLOCKING: u32 = 1 << 20;
+    /// Not while data is being loaded beside the old.
+    pub const NO_ASYNC_LOADING: u32 = 1 << 21;
 }
 
 /// Hints to clients that spread a command over several servers; the words are those of COMMAND INFO.

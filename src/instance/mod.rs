@@ -6,12 +6,14 @@ mod host;
 pub mod monitors;
 mod pause;
 pub mod persistence;
+pub mod replication;
 mod stop;
 
 pub use drill::Drill;
 pub use host::Host;
 pub use pause::Pause;
 pub use persistence::Persistence;
+pub use replication::Replication;
 pub use stop::Shutdown;
 
 use crate::base::error::Error;
@@ -50,6 +52,7 @@ pub struct Instance {
     next_client: AtomicU64,
     drill: Drill,
     persistence: Persistence,
+    replication: Replication,
     /// CLIENT PAUSE.
     pause: Mutex<Pause>,
     /// Who brings sockets and files in line with the configuration.
@@ -86,6 +89,7 @@ impl Instance {
             next_client: AtomicU64::new(1),
             drill: Drill::default(),
             persistence: Persistence::new(identity.started_us / 1_000_000),
+            replication: Replication::new(identity.run_id.clone()),
             pause: Mutex::default(),
             applier: OnceLock::new(),
             host: OnceLock::new(),

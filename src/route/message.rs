@@ -36,11 +36,28 @@ pub enum Message {
     /// that does not. To the shard that leads.
     Request(Request, Option<Asker>),
     /// The answer, to the client's shard.
-    Answer(Asker, Result<&'static str, Error>),
+    Answer(Asker, Result<Said, Error>),
     /// What the server has begun by itself is over. To the shard that has begun it.
     Concluded(Result<(), Error>),
     /// A command that had waited took long, in ticks: the client's shard logs it.
     Slow(ClientKey, u64, Box<Call>),
+}
+
+/// What the server answers who has asked it something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// A line.
+    Line(&'static str),
+    /// What WAIT has come to: the offset it was about, how many replicas have acknowledged that, and
+    /// with WAITAOF how many logs of this server's own hold it.
+    Waited {
+        /// The offset.
+        offset: u64,
+        /// The replicas.
+        replicas: i64,
+        /// The logs.
+        logs: Option<i64>,
+    },
 }
 
 /// Who waits for an answer of the server.

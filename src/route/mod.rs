@@ -62,6 +62,7 @@ mod participant;
 mod pause;
 mod plan;
 mod post;
+mod replicas;
 pub mod requests;
 mod rules;
 mod session;
