@@ -22,7 +22,7 @@ pub struct Session {
     /// Whether it ever might: then its replies are not bounded as those of a client that has yet to
     /// authenticate.
     pub was_trusted: bool,
-    /// Whose limits count for it. (Nobody is a replica yet.)
+    /// Whose limits count for it.
     pub class: ClientClass,
     /// What it has subscribed to, kept up to date by the floor that knows.
     pub subscribed: Subscribed,
@@ -49,6 +49,14 @@ pub struct Session {
     pub read_only: bool,
     /// Whether it is the primary that this server follows: what it says has happened already.
     pub is_primary: bool,
+    /// What it says of itself as a replica (REPLCONF), and how it asks for data.
+    pub replica: Option<Box<Introduction>>,
+    /// Whether its primary wants to know how far this server is (REPLCONF GETACK).
+    pub owes_ack: bool,
+    /// Whether it may have written since its last WAIT.
+    pub has_written: bool,
+    /// The offset of the stream that its last WAIT was about.
+    pub waited_offset: u64,
     /// Whether its next command waits for the end of a CLIENT PAUSE.
     pub postponed: bool,
     /// When it connected, milliseconds since the Unix epoch.
@@ -141,6 +149,53 @@ pub enum ReplyMode {
     Errors,
 }
 
+/// What a replica says of itself before it asks for data, and what it asks for then. Any client may say
+/// it: who never asks is no replica.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Introduction {
+    /// The port that it serves at; 0 if it has not said.
+    pub port: i64,
+    /// Where it says that it is reached; empty if it has not said.
+    pub ip: String,
+    /// Whether it can take a file whose length nobody knows at its beginning.
+    pub takes_eof: bool,
+    /// Whether it takes a new history's id with a partial synchronization.
+    pub takes_new_ids: bool,
+    /// Its version, as 0xMMmmpp; `None` if it has not said, as no Redis does.
+    pub version: Option<u32>,
+    /// Whether it wants the file alone, and nothing of what comes after.
+    pub rdb_only: bool,
+    /// What it does not want of the file.
+    pub leaves_out: LeavesOut,
+    /// How it asks for data, once it has.
+    pub sync: Option<Sync>,
+    /// The offset that it has acknowledged last.
+    pub acknowledged: Option<u64>,
+}
+
+/// What a file is to be sent without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeavesOut {
+    /// The keys.
+    pub data: bool,
+    /// The libraries of functions.
+    pub functions: bool,
+}
+
+/// How a replica asks for data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// SYNC: the file, with no line before it.
+    Full,
+    /// PSYNC: what it has missed, if that is still there.
+    Partial {
+        /// The history that it knows; `?` if none.
+        id: Vec<u8>,
+        /// The first byte that it lacks.
+        offset: i64,
+    },
+}
+
 /// Whether and when a connection ends by the server's wish.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Close {
@@ -186,6 +241,10 @@ impl Session {
             import_source: false,
             read_only: false,
             is_primary: false,
+            replica: None,
+            owes_ack: false,
+            has_written: false,
+            waited_offset: 0,
             postponed: false,
             created_ms: now.unix_ms,
             active_ms: now.unix_ms,

@@ -57,6 +57,16 @@ pub enum Error {
          RDB error."
     )]
     MisConf,
+    /// Too few replicas follow, and `min-replicas-to-write` says what that means.
+    #[error("NOREPLICAS Not enough good replicas to write.")]
+    NoReplicas,
+    /// The server follows another, and `replica-read-only` says what that means.
+    #[error("READONLY You can't write against a read only replica.")]
+    ReadOnly,
+    /// The server follows another and does not hear from it, and `replica-serve-stale-data` says what
+    /// that means.
+    #[error("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.")]
+    MasterDown,
     /// The client has not authenticated.
     #[error("NOAUTH Authentication required.")]
     NoAuth,

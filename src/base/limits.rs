@@ -131,3 +131,6 @@ pub const UNAUTHENTICATED_OUTPUT_MAX: usize = 16 * 1024 + 1024;
 /// Time without a word from a client after which memory that only waits for its input is given
 /// back, in milliseconds.
 pub const IDLE_INPUT_MS: i64 = 2_000;
+
+/// Longest host name that a replica may say it is reached by (Redis's figure), in bytes.
+pub const HOST_BYTES: usize = 256;

@@ -8,6 +8,7 @@ use super::introspect::help;
 use super::{Command, Effect, Family, Gather, Outcome, Run, flag, tip};
 use crate::base::error::Error;
 use crate::base::number::parse_i64;
+use crate::config::typed::ClientClass;
 use crate::resp::{Args, Reply};
 use crate::session::{Close, Env, ReplyMode, Session};
 use filter::Filter;
@@ -333,6 +334,8 @@ fn killed(parts: &[&[u8]], reply: &mut Reply) {
 fn letters(session: &Session) -> String {
     let letters = [
         (!session.subscribed.is_empty(), 'P'),
+        (session.class == ClientClass::Replica, 'S'),
+        (session.is_primary, 'M'),
         (session.multi.is_some(), 'x'),
         (session.postponed, 'b'),
         (session.close == Close::AfterReplies, 'c'),

@@ -24,6 +24,7 @@ pub mod monitor;
 pub mod persistence;
 pub mod pubsub;
 pub mod rename;
+pub mod replication;
 pub mod server;
 pub mod shown;
 pub mod string;
@@ -51,6 +52,8 @@ const FAMILIES: &[Family] = &[
     pubsub::FAMILY,
     server::FAMILY,
     persistence::FAMILY,
+    replication::FAMILY,
+    replication::WAITING,
     info::FAMILY,
     commandlog::FAMILY,
     latency::FAMILY,
@@ -192,6 +195,8 @@ pub enum Control {
     Reset,
     /// MONITOR.
     Monitor,
+    /// PSYNC and SYNC.
+    Sync,
 }
 
 /// Where a command's keys are.
@@ -284,6 +289,10 @@ pub mod flag {
     /// Allowed to a client that has subscribed and speaks RESP2, in which it could not tell a message
     /// from a reply.
     pub const SUBSCRIBED: u32 = 1 << 19;
+    /// Its client may have to wait.
+    pub const BLOCKING: u32 = 1 << 20;
+    /// Not while data is being loaded beside the old.
+    pub const NO_ASYNC_LOADING: u32 = 1 << 21;
 }
 
 /// Hints to clients that spread a command over several servers; the words are those of COMMAND INFO.

@@ -47,7 +47,7 @@ pub const FAMILY: Family = Family {
 };
 
 /// Something asked of the server as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// SAVE.
     Save,
@@ -71,13 +71,50 @@ pub enum Request {
         /// Whether a key of the file takes the place of one that is there.
         merge: bool,
     },
+    /// REPLICAOF a server.
+    Follow {
+        /// Its host, as it was given.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
+    /// REPLICAOF NO ONE.
+    Lead,
+    /// WAIT and WAITAOF.
+    Wait(Wait),
+    /// FAILOVER.
+    Failover {
+        /// To whom; to the first that has caught up if nobody is named.
+        to: Option<(String, i64)>,
+        /// Whether the named one is to lead even if it has not caught up in time.
+        force: bool,
+        /// Milliseconds that it has to catch up; `None` for any time.
+        timeout_ms: Option<u64>,
+    },
+    /// FAILOVER ABORT.
+    AbortFailover,
 }
 
-/// Reads a command's arguments.
-pub type Ask = fn(&Args) -> Result<Request, Error>;
+/// What WAIT and WAITAOF ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// The offset that replicas are to acknowledge, if it is known; otherwise the client has written,
+    /// and means the end of what it wrote.
+    pub offset: Option<u64>,
+    /// How many of them.
+    pub replicas: i64,
+    /// How long it waits at most, in milliseconds; 0 for ever.
+    pub timeout_ms: u64,
+    /// Whether it is WAITAOF, which asks for what lies on disks, and is told of this server's own as
+    /// well.
+    pub of_logs: bool,
+}
+
+/// Reads a command's arguments, for a client.
+pub type Ask = fn(&Session, &Env, &Args) -> Result<Request, Error>;
 
 /// BGSAVE.
-fn bgsave(args: &Args) -> Result<Request, Error> {
+fn bgsave(_: &Session, _: &Env, args: &Args) -> Result<Request, Error> {
     match args.len() {
         0 => Ok(Request::BackgroundSave { schedule: false }),
         1 if args.is(0, "SCHEDULE") => Ok(Request::BackgroundSave { schedule: true }),
@@ -87,7 +124,7 @@ fn bgsave(args: &Args) -> Result<Request, Error> {
 }
 
 /// SAVE.
-fn save(_: &Args) -> Result<Request, Error> {
+fn save(_: &Session, _: &Env, _: &Args) -> Result<Request, Error> {
     Ok(Request::Save)
 }
 
@@ -98,7 +135,7 @@ fn lastsave(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome 
 }
 
 /// SHUTDOWN.
-fn shutdown(args: &Args) -> Result<Request, Error> {
+fn shutdown(_: &Session, _: &Env, args: &Args) -> Result<Request, Error> {
     let mut shutdown = Shutdown::default();
     for at in 0..args.len() {
         if args.is(at, "NOSAVE") && shutdown.save != Some(true) {
@@ -119,7 +156,7 @@ fn shutdown(args: &Args) -> Result<Request, Error> {
 }
 
 /// DEBUG RELOAD.
-pub(super) fn reload(args: &Args) -> Result<Request, Error> {
+pub(super) fn reload(_: &Session, _: &Env, args: &Args) -> Result<Request, Error> {
     let (mut save, mut flush, mut merge) = (true, true, false);
     for at in 1..args.len() {
         if args.is(at, "NOSAVE") {
@@ -142,7 +179,7 @@ pub(super) fn reload(args: &Args) -> Result<Request, Error> {
 /// A command that nobody can send: the server runs it by itself, on all shards at one moment. It is
 /// declared for what it is part of, and refused for nothing that clients' commands are.
 const fn inner(run: Run) -> Command {
-    let declared = Command::new("BGSAVE", run).with(flag::EXCLUSIVE | flag::LOADING);
+    let declared = Command::new("BGSAVE", run).with(flag::EXCLUSIVE | flag::LOADING | flag::STALE);
     Command { group: "server", id: super::number_of("BGSAVE"), ..declared }
 }
 

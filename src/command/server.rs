@@ -121,6 +121,7 @@ pub(super) fn is_local(addr: &str) -> bool {
 /// CONFIG RESETSTAT.
 fn config_resetstat(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
     env.instance.metrics.reset();
+    env.instance.tell_replication(|state| state.syncs = Default::default());
     reply.ok();
     Ok(Effect::Read)
 }

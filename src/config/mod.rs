@@ -21,8 +21,9 @@ use crate::base::version::VERSION;
 use crate::base::{glob, limits, words};
 use table::{Change, TABLE};
 use typed::{
-    Appendfsync, ClientClass, KeyspaceEvents, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy,
-    OnSignal, OomScoreAdj, OutputLimit, Permission, RdbVersion, SaveRule, Supervised,
+    Appendfsync, ClientClass, DisklessLoad, KeyspaceEvents, LogFormat, LogLevel, LogTimestamp,
+    MaxmemoryPolicy, OnSignal, OomScoreAdj, OutputLimit, Permission, RdbVersion, SaveRule,
+    Supervised,
 };
 use value::{Kind, Reason, Value};
 
@@ -193,6 +194,12 @@ impl Config {
         self.by_user[at] = true;
     }
 
+    /// Says whom the server follows from now on, as REPLICAOF does while it runs.
+    pub fn set_replicaof(&mut self, leader: Option<(String, u16)>) {
+        const AT: usize = table::index_of("replicaof");
+        self.put(AT, Value::Leader(leader));
+    }
+
     /// Options that someone set to something other than the default, and nothing acts on, followed
     /// by directives that were read and ignored. For one notice at the start.
     pub fn inert(&self) -> Vec<&str> {
@@ -234,6 +241,11 @@ impl Config {
             bytes => bytes as u64,
         };
         (limit != 0).then_some(limit.max(limits::CLIENT_MEMORY_MIN))
+    }
+
+    /// How many replicas have to be good for writes to be taken; 0 for any number.
+    pub fn good_replicas_needed(&self) -> usize {
+        if self.min_replicas_max_lag() == 0 { 0 } else { self.min_replicas_to_write() as usize }
     }
 
     /// How much unsent output clients of a class may have.
@@ -551,6 +563,30 @@ accessors! {
     int repl_timeout -> u32 = "repl-timeout";
     /// Seconds between pings to replicas.
     int repl_ping_replica_period -> u32 = "repl-ping-replica-period";
+    /// Whether a snapshot is sent to replicas without a file between.
+    bool repl_diskless_sync -> bool = "repl-diskless-sync";
+    /// Seconds that it waits for more replicas to share it.
+    int repl_diskless_sync_delay -> u32 = "repl-diskless-sync-delay";
+    /// Replicas with which it waits no longer; 0 for any number.
+    int repl_diskless_sync_max_replicas -> u32 = "repl-diskless-sync-max-replicas";
+    /// When a replica loads what it receives without a file between.
+    choice repl_diskless_load -> DisklessLoad = "repl-diskless-load";
+    /// Whether data is served while the link to the primary is down.
+    bool replica_serve_stale_data -> bool = "replica-serve-stale-data";
+    /// Whether a replica leaves it to its primary to keep to `maxmemory`.
+    bool replica_ignore_maxmemory -> bool = "replica-ignore-maxmemory";
+    /// Whether Sentinel is shown this replica.
+    bool replica_announced -> bool = "replica-announced";
+    /// Address to give to the server that is followed; empty for none.
+    text replica_announce_ip -> &[u8] = "replica-announce-ip";
+    /// Port to give to the server that is followed; 0 for the one that is listened on.
+    int replica_announce_port -> u16 = "replica-announce-port";
+    /// Which replica Sentinel lets lead.
+    int replica_priority -> u32 = "replica-priority";
+    /// Replicas without which writes are refused.
+    int min_replicas_to_write -> u32 = "min-replicas-to-write";
+    /// Seconds after whose last word a replica is none of these; 0 for no minimum.
+    int min_replicas_max_lag -> u32 = "min-replicas-max-lag";
 }
 
 #[cfg(test)]

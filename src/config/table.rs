@@ -8,8 +8,8 @@
 //! takes the marker away.
 
 use super::typed::{
-    Appendfsync, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy, OnSignal, OomScoreAdj,
-    Permission, RdbVersion, Supervised,
+    Appendfsync, DisklessLoad, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy, OnSignal,
+    OomScoreAdj, Permission, RdbVersion, Supervised,
 };
 use super::value::Kind::{self, *};
 use super::value::check;
@@ -238,7 +238,7 @@ pub const TABLE: &[Opt] = options! {
     "disable-thp", Bool, "yes", start: "do without huge pages: slower lookups, steadier growth";
     "oom-score-adj", Choice(OomScoreAdj::WORDS), "no", live: "tell the kernel how expendable the process is";
     "oom-score-adj-values", OomScores, "0 200 800", live: "how expendable: as a primary, as a replica, and in the background";
-    "shutdown-timeout", Int(0, INT), "10", live inert;
+    "shutdown-timeout", Int(0, INT), "10", live: "seconds that the end of the server gives replicas to catch up";
     "shutdown-on-sigint", ON_SIGNAL, "default", live: "how SIGINT ends the server";
     "shutdown-on-sigterm", ON_SIGNAL, "default", live: "how SIGTERM ends the server";
     "availability-zone", Text, "", live inert;
@@ -348,30 +348,30 @@ pub const TABLE: &[Opt] = options! {
     "aof-use-rdb-preamble", Bool, "yes", live inert;
 
     section "Replication";
-    "replicaof" ["slaveof"], Leader, "", start inert;
-    "primaryauth" ["masterauth"], Text, "", live inert secret;
-    "primaryuser" ["masteruser"], Text, "", live inert secret;
-    "replica-announce-ip" ["slave-announce-ip"], Text, "", live inert;
-    "replica-announce-port" ["slave-announce-port"], PORT, "0", live inert;
-    "replica-announced", Bool, "yes", live inert;
+    "replicaof" ["slaveof"], Leader, "", start: "host and port of the server to follow";
+    "primaryauth" ["masterauth"], Text, "", live secret: "password to give to the server that is followed";
+    "primaryuser" ["masteruser"], Text, "", live secret: "user to give to the server that is followed";
+    "replica-announce-ip" ["slave-announce-ip"], Text, "", live: "address to give to the server that is followed";
+    "replica-announce-port" ["slave-announce-port"], PORT, "0", live: "port to give to the server that is followed; 0 for the one that is listened on";
+    "replica-announced", Bool, "yes", live: "show Sentinel this replica";
     "replica-ignore-disk-write-errors", Bool, "no", live inert;
-    "replica-ignore-maxmemory" ["slave-ignore-maxmemory"], Bool, "yes", live inert;
+    "replica-ignore-maxmemory" ["slave-ignore-maxmemory"], Bool, "yes", live: "leave it to the primary to keep to maxmemory";
     "replica-lazy-flush" ["slave-lazy-flush"], Bool, "yes", live inert;
-    "replica-priority" ["slave-priority"], Int(0, INT), "100", live inert;
-    "replica-read-only" ["slave-read-only"], Bool, "yes", live inert;
-    "replica-serve-stale-data" ["slave-serve-stale-data"], Bool, "yes", live inert;
-    "min-replicas-max-lag" ["min-slaves-max-lag"], Int(0, INT), "10", live inert;
-    "min-replicas-to-write" ["min-slaves-to-write"], Int(0, INT), "0", live inert;
-    "repl-backlog-size", Memory(1, BYTES), "10mb", live inert;
-    "repl-backlog-ttl", Int(0, LONG), "3600", live inert;
+    "replica-priority" ["slave-priority"], Int(0, INT), "100", live: "which replica Sentinel lets lead: the one with the least; 0 for never";
+    "replica-read-only" ["slave-read-only"], Bool, "yes", live: "refuse clients' writes while another server is followed";
+    "replica-serve-stale-data" ["slave-serve-stale-data"], Bool, "yes", live: "serve data while the link to the primary is down";
+    "min-replicas-max-lag" ["min-slaves-max-lag"], Int(0, INT), "10", live: "seconds after whose last word a replica counts no more for min-replicas-to-write; 0 for no minimum";
+    "min-replicas-to-write" ["min-slaves-to-write"], Int(0, INT), "0", live: "refuse writes while fewer replicas follow";
+    "repl-backlog-size", Memory(1, BYTES), "10mb", live: "bytes of the stream that are kept for replicas that come back";
+    "repl-backlog-ttl", Int(0, LONG), "3600", live: "seconds that they are kept without any replica; 0 for ever";
     "repl-disable-tcp-nodelay", Bool, "no", live inert;
-    "repl-diskless-load", Choice(&["disabled", "on-empty-db", "swapdb", "flush-before-load"]), "disabled", live inert fixed_while_loading;
-    "repl-diskless-sync", Bool, "yes", live inert;
-    "repl-diskless-sync-delay", Int(0, INT), "5", live inert;
-    "repl-diskless-sync-max-replicas", Int(0, INT), "0", live inert;
+    "repl-diskless-load", Choice(DisklessLoad::WORDS), "disabled", live fixed_while_loading: "when a replica loads what it receives without a file between";
+    "repl-diskless-sync", Bool, "yes", live: "send a snapshot to replicas without a file between";
+    "repl-diskless-sync-delay", Int(0, INT), "5", live: "seconds that it waits for more replicas to share it";
+    "repl-diskless-sync-max-replicas", Int(0, INT), "0", live: "replicas with which it waits no longer; 0 for any number";
     "repl-mptcp", Bool, "no", start inert;
-    "repl-ping-replica-period" ["repl-ping-slave-period"], Int(1, INT), "10", live inert;
-    "repl-timeout", Int(1, INT), "60", live inert;
+    "repl-ping-replica-period" ["repl-ping-slave-period"], Int(1, INT), "10", live: "seconds between pings to replicas";
+    "repl-timeout", Int(1, INT), "60", live: "seconds of silence after which a replication link is given up";
     "dual-channel-replication-enabled", Bool, "no", live inert;
     "propagation-error-behavior", Choice(&["ignore", "panic", "panic-on-replicas"]), "ignore", live inert;
     "import-mode", Bool, "no", live inert;

@@ -266,6 +266,18 @@ choices! {
         /// When the kernel likes.
         No = "no",
     }
+
+    /// When a replica loads what it receives without a file between.
+    DisklessLoad {
+        /// Never.
+        Disabled = "disabled",
+        /// Where it has no data.
+        OnEmptyDb = "on-empty-db",
+        /// Always, beside the data that it has.
+        Swapdb = "swapdb",
+        /// Always, in place of the data that it has.
+        FlushBeforeLoad = "flush-before-load",
+    }
 }
 
 impl Permission {

@@ -6,6 +6,7 @@ mod host;
 pub mod monitors;
 mod pause;
 pub mod persistence;
+pub mod replication;
 mod stop;
 pub mod subscriptions;
 
@@ -13,6 +14,7 @@ pub use drill::Drill;
 pub use host::Host;
 pub use pause::Pause;
 pub use persistence::Persistence;
+pub use replication::Replication;
 pub use stop::Shutdown;
 
 use crate::base::error::Error;
@@ -53,6 +55,7 @@ pub struct Instance {
     next_client: AtomicU64,
     drill: Drill,
     persistence: Persistence,
+    replication: Replication,
     /// CLIENT PAUSE.
     pause: Mutex<Pause>,
     /// Who brings sockets and files in line with the configuration.
@@ -90,6 +93,7 @@ impl Instance {
             next_client: AtomicU64::new(1),
             drill: Drill::default(),
             persistence: Persistence::new(identity.started_us / 1_000_000),
+            replication: Replication::new(identity.run_id.clone()),
             pause: Mutex::default(),
             applier: OnceLock::new(),
             host: OnceLock::new(),

@@ -319,7 +319,10 @@ mod tests {
         replies.keep(wrong, &remote, (0, 8));
         assert_eq!((replies.progress(), replies.out.bytes()), ((2, 0), &b"-ERR a\r\n"[..]));
         replies.keep(fine, &remote, (8, 13));
-        assert_eq!((replies.progress(), replies.out.bytes()), ((2, 2), &b"-ERR a\r\n-ERR b\r\n"[..]));
+        assert_eq!(
+            (replies.progress(), replies.out.bytes()),
+            ((2, 2), &b"-ERR a\r\n-ERR b\r\n"[..])
+        );
     }
 
     #[test]

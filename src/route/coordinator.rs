@@ -28,14 +28,14 @@
 use super::client::ClientKey;
 use super::execute::{self, Step};
 use super::message::{Act, Answer, Do, Message, Results, Unit, Verdict};
-use super::participant::Context;
+use super::participant::{Context, DOING_WITHOUT};
 use super::plan::{Planned, Planner, Site};
 use super::rules::{Rule, broken};
 use super::session::run_session;
 use super::transaction::{DISCARDED, Goal, Phase, Txn, Works};
 use crate::base::error::Error;
 use crate::base::slot::Layout;
-use crate::command::{self, Call, Command, flag};
+use crate::command::{self, Call, Command};
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::session::Watch;
 use crate::shard::caller::Caller;
@@ -100,7 +100,8 @@ impl Coordinator {
         watched: Vec<Watch>,
         cx: &mut Context,
     ) {
-        let flags = flags_of(&calls);
+        // What the primary says has been judged there.
+        let flags = if caller.is_primary { DOING_WITHOUT } else { flags_of(&calls) };
         let mut planner = Planner::new(&self.layout, self.number, self.databases);
         let calls = match goal {
             Goal::Watch => {
@@ -494,8 +495,8 @@ fn home(txn: &Txn) -> usize {
 /// need.
 fn flags_of(calls: &[Call]) -> u32 {
     let any = calls.iter().fold(0, |flags, call| flags | call.command.flags);
-    let all = calls.iter().fold(flag::LOADING, |flags, call| flags & call.command.flags);
-    any & !flag::LOADING | all
+    let all = calls.iter().fold(DOING_WITHOUT, |flags, call| flags & call.command.flags);
+    any & !DOING_WITHOUT | all
 }
 
 fn count_exec(txn: &Txn, cx: &mut Context) {

@@ -66,6 +66,7 @@ impl Node {
             Err(_) => return self.reject(key, mode, None, &Error::NoAuth),
         };
         session.last_command = Some(command.id);
+        session.has_written |= command.is(flag::WRITES);
         doing::command_of(command.id, session.id);
         let is_queueing = session.multi.is_some();
         if session.is_confined() && !command.is(flag::SUBSCRIBED) {
@@ -211,7 +212,7 @@ impl Node {
             }
             return;
         }
-        if let Err(error) = participant.judge(command.flags) {
+        if let Err(error) = participant.judge(command.flags, caller) {
             return self.reject(key, mode, Some(command), &error);
         }
         let job = Job { command, args: *args, caller };

@@ -40,7 +40,7 @@ pub enum Message {
     /// that does not. To the shard that leads.
     Request(Request, Option<Asker>),
     /// The answer, to the client's shard.
-    Answer(Asker, Result<&'static str, Error>),
+    Answer(Asker, Result<Said, Error>),
     /// What the server has begun by itself is over. To the shard that has begun it.
     Concluded(Result<(), Error>),
     /// What a turn of the sender has journaled. To the shard that leads, the last in its batch.
@@ -52,6 +52,23 @@ pub enum Message {
     Also(Scope, usize, Vec<Box<[u8]>>),
     /// A command that had waited took long, in ticks: the client's shard logs it.
     Slow(ClientKey, u64, Box<Call>),
+}
+
+/// What the server answers who has asked it something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// A line.
+    Line(&'static str),
+    /// What WAIT has come to: the offset it was about, how many replicas have acknowledged that, and
+    /// with WAITAOF how many logs of this server's own hold it.
+    Waited {
+        /// The offset.
+        offset: u64,
+        /// The replicas.
+        replicas: i64,
+        /// The logs.
+        logs: Option<i64>,
+    },
 }
 
 /// Who waits for an answer of the server.

@@ -64,6 +64,7 @@ mod pause;
 mod plan;
 mod post;
 pub mod pubsub;
+mod replicas;
 pub mod requests;
 mod rules;
 mod session;

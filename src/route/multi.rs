@@ -28,7 +28,7 @@ impl Node {
             return;
         };
         let queueing = client.session.multi.is_some();
-        if queueing && matches!(control, Control::Multi | Control::Watch) {
+        if queueing && matches!(control, Control::Multi | Control::Watch | Control::Sync) {
             return self.reject(key, mode, Some(command), &not_inside(command));
         }
         let refusal = match control {
@@ -45,6 +45,9 @@ impl Node {
         }
         if queueing && matches!(control, Control::Unwatch | Control::Monitor) {
             return self.queue(key, mode, command, args);
+        }
+        if control == Control::Sync {
+            return self.ask_sync(key, mode, command, args);
         }
         if control != Control::Exec {
             let ticks = self.observer.count(command, Ran::Fine);
@@ -64,7 +67,7 @@ impl Node {
                 self.unwatch(watched);
             }
             Control::Reset => return self.reset(key),
-            Control::Monitor => {}
+            Control::Monitor | Control::Sync => {}
         }
         if let Some(client) = self.clients.get_mut(key) {
             client.replies.now(mode, |out| Reply::new(out, false).ok());
@@ -85,7 +88,8 @@ impl Node {
         if command.is(flag::NO_MULTI) {
             return self.reject(key, mode, Some(command), &not_inside(command));
         }
-        if let Err(error) = self.participant.judge(command.flags) {
+        let caller = self.clients.at(key).session.caller();
+        if let Err(error) = self.participant.judge(command.flags, caller) {
             return self.reject(key, mode, Some(command), &error);
         }
         let most = self.query_limit();

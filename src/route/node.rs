@@ -16,7 +16,7 @@ use super::gate::Gate;
 use super::mailbox::Mailbox;
 use super::message::{Message, Pending, RunItem};
 use super::observer::{Measured, Observer};
-use super::participant::{Context, Participant};
+use super::participant::{Context, Participant, Reasons};
 use super::post::Post;
 use super::requests::{self, LEADER, Requests};
 use super::stream::Merger;
@@ -53,6 +53,8 @@ pub struct Node {
     pub(super) requests: Requests,
     /// On the shard that leads: what makes one stream of all shards' journals.
     pub(super) merger: Option<Box<Merger>>,
+    /// Clients that ask to become replicas.
+    pub(super) syncing: Vec<ClientKey>,
     pub(super) instance: Arc<Instance>,
     pub(super) layout: Arc<Layout>,
     pub(super) config: Arc<Config>,
@@ -100,6 +102,7 @@ impl Node {
             timers: Timers::default(),
             requests: Requests::default(),
             merger,
+            syncing: Vec::new(),
             instance,
             layout,
             config,
@@ -150,16 +153,30 @@ impl Node {
         settings.lazy_expiry = self.config.lazyfree_lazy_expire();
         settings.active_expire = self.instance.active_expire();
         self.participant.shard.set_settings(settings);
-        self.participant.set_memory_max(self.config.maxmemory());
-        self.participant.set_loading(self.instance.persistence().is_loading());
-        let is_failing = self.config.stop_writes_on_bgsave_error()
-            && self.instance.persistence().has_failed()
-            && !self.config.save().is_empty();
-        self.participant.set_failing(is_failing);
+        self.follow_reasons();
         self.observer.follow(&self.config, self.generation);
         self.follow_events();
         self.follow_pause();
         self.follow_timeout();
+    }
+
+    /// Follows what commands may be refused for.
+    fn follow_reasons(&mut self) {
+        let (config, persistence) = (&self.config, self.instance.persistence());
+        let replication = self.instance.replication();
+        let (follows, good) = (replication.is_replica(), replication.good_replicas());
+        // A replica that has less memory than its primary would otherwise lack some of its keys.
+        let is_primarys = follows && config.replica_ignore_maxmemory();
+        self.participant.set_memory_max(if is_primarys { 0 } else { config.maxmemory() });
+        self.participant.set_reasons(Reasons {
+            loading: persistence.is_loading(),
+            failing: config.stop_writes_on_bgsave_error()
+                && persistence.has_failed()
+                && !config.save().is_empty(),
+            lonely: !follows && good < config.good_replicas_needed(),
+            read_only: follows && config.replica_read_only(),
+            stale: follows && !replication.is_linked() && !config.replica_serve_stale_data(),
+        });
     }
 
     /// Takes the mail of one shard, for [`Node::run_mail`].
@@ -558,7 +575,7 @@ impl Node {
             args = args.with_hash(at, run.hash);
         }
         let job = Job { command, args, caller };
-        if let Err(error) = participant.judge(command.flags) {
+        if let Err(error) = participant.judge(command.flags, caller) {
             observer.count_rejected(Some(command), &error);
             Reply::new(&mut replies, caller.resp3).error(&error);
         } else if let Some(wants) = participant.blocks(&job) {

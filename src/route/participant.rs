@@ -66,17 +66,38 @@ pub(super) struct Participant {
     pub(super) parts_run: u64,
     /// Allocated bytes from which on commands that may take memory are refused (`maxmemory`).
     memory_max: u64,
-    /// Of a command's flags, with [`flag::LOADING`] the other way round, those that make it one to be
+    /// What there is to refuse.
+    reasons: Reasons,
+    /// Of a command's flags, with [`DOING_WITHOUT`] the other way round, those that make it one to be
     /// looked at closely: so whatever there is to refuse is one test of one word for all others.
     suspicious: u32,
+}
+
+/// Flags that excuse a command: it is who lacks them that is refused something.
+pub(super) const DOING_WITHOUT: u32 = flag::LOADING | flag::STALE;
+
+/// Why commands may be refused, besides for memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reasons {
+    /// Data is being loaded: what needs it whole is refused, and no key expires.
+    pub(super) loading: bool,
+    /// The data cannot be saved: writes are refused.
+    pub(super) failing: bool,
+    /// Too few replicas follow: writes are refused.
+    pub(super) lonely: bool,
+    /// Another server is followed: writes are refused.
+    pub(super) read_only: bool,
+    /// Another server is followed and not heard of: nothing is served.
+    pub(super) stale: bool,
 }
 
 impl Participant {
     /// The participant of a shard.
     pub(super) fn new(number: usize, shard: Shard) -> Participant {
         let locks = Locks::default();
-        let suspicious = flag::DENYOOM;
-        Participant { number, shard, locks, parts_run: 0, memory_max: u64::MAX, suspicious }
+        let (reasons, suspicious) = (Reasons::default(), flag::DENYOOM);
+        let memory_max = u64::MAX;
+        Participant { number, shard, locks, parts_run: 0, memory_max, reasons, suspicious }
     }
 
     /// Follows `maxmemory`, in bytes; 0 is no limit.
@@ -84,54 +105,67 @@ impl Participant {
         self.memory_max = if bytes == 0 { u64::MAX } else { bytes };
     }
 
-    /// Follows whether data is being loaded: what needs it whole is refused meanwhile, and no key
-    /// expires.
-    pub(super) fn set_loading(&mut self, is_loading: bool) {
-        self.suspicious &= !flag::LOADING;
-        self.suspicious |= if is_loading { flag::LOADING } else { 0 };
-    }
-
-    /// Follows whether writes are refused because the data cannot be saved.
-    pub(super) fn set_failing(&mut self, is_failing: bool) {
-        self.suspicious &= !flag::WRITES;
-        self.suspicious |= if is_failing { flag::WRITES } else { 0 };
+    /// Follows what there is to refuse.
+    pub(super) fn set_reasons(&mut self, reasons: Reasons) {
+        self.reasons = reasons;
+        let Reasons { loading, failing, lonely, read_only, stale } = reasons;
+        let bit = |is: bool, flag: u32| if is { flag } else { 0 };
+        self.suspicious = flag::DENYOOM
+            | bit(loading, flag::LOADING)
+            | bit(failing || lonely || read_only, flag::WRITES)
+            | bit(stale, flag::STALE);
     }
 
     /// Whether writes are refused because the data cannot be saved.
     #[inline]
     pub(super) fn is_failing(&self) -> bool {
-        self.suspicious & flag::WRITES != 0
+        self.reasons.failing
     }
 
     /// Whether data is being loaded, as far as this shard knows.
     #[inline]
     pub(super) fn is_loading(&self) -> bool {
-        self.suspicious & flag::LOADING != 0
+        self.reasons.loading
     }
 
-    /// Whether commands with these flags may run here now.
+    /// Whether this server follows another, does not hear from it, and is to serve nothing meanwhile.
+    #[inline]
+    pub(super) fn is_stale(&self) -> bool {
+        self.reasons.stale
+    }
+
+    /// Whether commands with these flags may run here now. What comes from the primary always may:
+    /// it has been judged there.
     ///
     /// # Errors
     /// What their client is told instead.
     #[inline]
-    pub(super) fn judge(&self, flags: u32) -> Result<(), Error> {
-        if (flags ^ flag::LOADING) & self.suspicious == 0 {
+    pub(super) fn judge(&self, flags: u32, caller: Caller) -> Result<(), Error> {
+        if (flags ^ DOING_WITHOUT) & self.suspicious == 0 || caller.is_primary {
             return Ok(());
         }
         self.judge_closely(flags)
     }
 
+    /// In Redis's order.
     fn judge_closely(&self, flags: u32) -> Result<(), Error> {
+        let Reasons { loading, failing, lonely, read_only, stale } = self.reasons;
+        let (writes, needs_data) = (flags & flag::WRITES != 0, flags & flag::LOADING == 0);
         if flags & flag::DENYOOM != 0 && memory::used() > self.memory_max {
-            return Err(Error::OutOfMemory);
+            Err(Error::OutOfMemory)
+        } else if failing && writes {
+            Err(Error::MisConf)
+        } else if lonely && writes {
+            Err(Error::NoReplicas)
+        } else if read_only && writes {
+            Err(Error::ReadOnly)
+        } else if stale && flags & flag::STALE == 0 {
+            Err(Error::MasterDown)
+        } else if loading && needs_data {
+            Err(Error::Loading)
+        } else {
+            Ok(())
         }
-        if self.is_loading() && flags & flag::LOADING == 0 {
-            return Err(Error::Loading);
-        }
-        if self.is_failing() && flags & flag::WRITES != 0 {
-            return Err(Error::MisConf);
-        }
-        Ok(())
     }
 
     /// The locks a command has to wait for, if it has to.
@@ -177,7 +211,7 @@ impl Participant {
     fn grant(&mut self, from: usize, ask: Ask, cx: &mut Context) {
         let answer = if !ask.checks.iter().all(|watch| self.is_unchanged(watch)) {
             Answer::Changed
-        } else if let Err(error) = self.judge(ask.flags) {
+        } else if let Err(error) = self.judge(ask.flags, Caller::default()) {
             Answer::Refused(error)
         } else {
             Answer::Granted(self.run(None, &ask.work, cx))
@@ -223,7 +257,7 @@ impl Participant {
         let (command, args) = (call.command, Args::new(&call.bytes, &call.spans));
         let mut out = ReplyBuf::default();
         cx.observer.lap();
-        let ticks = match self.judge(command.flags) {
+        let ticks = match self.judge(command.flags, caller) {
             Ok(()) => {
                 let job = Job { command, args, caller };
                 let ran = execute::run_by_itself(&mut self.shard, &job, &mut out);
@@ -425,35 +459,59 @@ mod tests {
         assert!(participant.locks.is_idle());
     }
 
+    /// What commands with these flags are told, for each reason there may be.
+    #[track_caller]
+    fn judged(reasons: Reasons, flags: u32, expected: Result<(), Error>) {
+        let mut participant = participant();
+        participant.set_reasons(reasons);
+        assert_eq!(participant.judge(flags, Caller::default()), expected);
+        let primary = Caller { is_primary: true, ..Caller::default() };
+        assert_eq!(participant.judge(flags, primary), Ok(()));
+        participant.set_reasons(Reasons::default());
+        assert_eq!(participant.judge(flags, Caller::default()), Ok(()));
+    }
+
     #[test]
     fn while_data_is_loaded_only_what_does_without_it_may_run() {
-        let mut participant = participant();
-        let (needs, does_without) = (flag::DENYOOM, flag::LOADING | flag::STALE);
-        participant.set_loading(true);
-        assert_eq!(participant.judge(needs), Err(Error::Loading));
-        assert_eq!(participant.judge(0), Err(Error::Loading));
-        assert_eq!(participant.judge(does_without), Ok(()));
-        participant.set_loading(false);
-        for flags in [needs, 0, does_without] {
-            assert_eq!(participant.judge(flags), Ok(()));
-        }
+        let reasons = Reasons { loading: true, ..Reasons::default() };
+        judged(reasons, flag::DENYOOM, Err(Error::Loading));
+        judged(reasons, flag::STALE, Err(Error::Loading));
+        judged(reasons, flag::LOADING, Ok(()));
     }
 
     #[test]
     fn while_the_data_cannot_be_saved_nothing_is_written() {
-        let mut participant = participant();
-        participant.set_failing(true);
-        assert_eq!(participant.judge(flag::WRITES | flag::DENYOOM), Err(Error::MisConf));
-        assert_eq!(participant.judge(flag::READS), Ok(()));
-        participant.set_failing(false);
-        assert_eq!(participant.judge(flag::WRITES), Ok(()));
+        let reasons = Reasons { failing: true, ..Reasons::default() };
+        judged(reasons, flag::WRITES | flag::DENYOOM, Err(Error::MisConf));
+        judged(reasons, flag::READS, Ok(()));
+    }
+
+    #[test]
+    fn a_replica_refuses_writes_and_a_stale_one_everything() {
+        let replica = Reasons { read_only: true, ..Reasons::default() };
+        judged(replica, flag::WRITES, Err(Error::ReadOnly));
+        judged(replica, flag::READS, Ok(()));
+        let stale = Reasons { stale: true, ..replica };
+        judged(stale, flag::WRITES, Err(Error::ReadOnly));
+        judged(stale, flag::READS, Err(Error::MasterDown));
+        judged(stale, flag::STALE, Ok(()));
+        judged(Reasons { loading: true, ..stale }, flag::READS, Err(Error::MasterDown));
+        judged(Reasons { read_only: false, ..stale }, flag::WRITES, Err(Error::MasterDown));
+    }
+
+    #[test]
+    fn without_enough_replicas_nothing_is_written() {
+        let reasons = Reasons { lonely: true, ..Reasons::default() };
+        judged(reasons, flag::WRITES, Err(Error::NoReplicas));
+        judged(reasons, flag::READS, Ok(()));
+        judged(Reasons { failing: true, ..reasons }, flag::WRITES, Err(Error::MisConf));
     }
 
     #[test]
     fn what_may_not_run_is_refused_with_its_locks_held() {
         let (mut alone, mut participant) = (Alone::new(1), participant());
         // No allocator counts in unit tests: nothing is used, and nothing is less than that.
-        assert!(participant.judge(flag::DENYOOM).is_ok());
+        assert!(participant.judge(flag::DENYOOM, Caller::default()).is_ok());
         participant.asked(0, ask(1, "SET k 1", false), &mut alone.cx());
         assert!(matches!(verdict(&mut alone), Answer::Granted(_)));
         let version = participant.shard.watch(0, Key::new(b"w"));

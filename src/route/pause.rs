@@ -20,7 +20,8 @@ impl Node {
         self.screens = self.is_monitored
             || self.pause.is_on(self.now.unix_ms)
             || self.participant.is_loading()
-            || self.participant.is_failing();
+            || self.participant.is_failing()
+            || self.participant.is_stale();
     }
 
     /// Whether a command runs, or is queued, though something is out of the ordinary.
@@ -33,13 +34,10 @@ impl Node {
         words: &Args,
         queues: bool,
     ) -> bool {
-        if self.participant.is_loading() && self.needs_data(key, command) {
-            self.refuse_loading(key, mode, command);
-            return false;
-        }
-        // Who asks whether the server is well is told as well.
-        if self.participant.is_failing() && command.name == "PING" {
-            self.reject(key, mode, Some(command), &Error::MisConf);
+        if !self.clients.at(key).session.is_primary
+            && let Some(error) = self.stands_against(key, command)
+        {
+            self.refuse(key, mode, command, &error);
             return false;
         }
         // What is queued is shown when it runs.
@@ -47,21 +45,39 @@ impl Node {
             && (queues || !self.is_monitored || self.may_run_monitored(key, mode, command, words))
     }
 
-    /// Whether a command needs data that is whole. EXEC does if a queued command does.
-    fn needs_data(&self, key: ClientKey, command: &Command) -> bool {
-        let queue = self.clients.get(key).and_then(|client| client.queue.as_deref());
-        let needs = |command: &Command| !command.is(flag::LOADING);
-        let is_exec = matches!(command.run, Run::Control(Control::Exec));
-        let mut queued = queue.iter().flat_map(|queue| &queue.calls);
-        needs(command) || (is_exec && queued.any(|call| needs(call.command)))
+    /// What a command is refused for, whatever it runs on. (What runs on data is judged where that is.)
+    fn stands_against(&self, key: ClientKey, command: &Command) -> Option<Error> {
+        let lacks = |flag: u32| self.lacks(key, command, flag);
+        // Who asks whether the server is well is told as well.
+        if self.participant.is_failing() && command.name == "PING" {
+            return Some(Error::MisConf);
+        }
+        // A write has its own refusals, which come first.
+        if self.participant.is_stale() && !command.is(flag::WRITES) && lacks(flag::STALE) {
+            return Some(Error::MasterDown);
+        }
+        (self.participant.is_loading() && lacks(flag::LOADING)).then_some(Error::Loading)
     }
 
-    /// Refuses a command that needs data which is not whole yet. (What other shards send here is
-    /// refused where it is judged.)
-    fn refuse_loading(&mut self, key: ClientKey, mode: ReplyMode, command: &'static Command) {
+    /// Whether a command lacks what would excuse it. EXEC does if a queued command does.
+    fn lacks(&self, key: ClientKey, command: &Command, excuse: u32) -> bool {
+        let queue = self.clients.get(key).and_then(|client| client.queue.as_deref());
+        let is_exec = matches!(command.run, Run::Control(Control::Exec));
+        let mut queued = queue.iter().flat_map(|queue| &queue.calls);
+        !command.is(excuse) || (is_exec && queued.any(|call| !call.command.is(excuse)))
+    }
+
+    /// Refuses a command; EXEC ends its transaction all the same.
+    fn refuse(
+        &mut self,
+        key: ClientKey,
+        mode: ReplyMode,
+        command: &'static Command,
+        error: &Error,
+    ) {
         match command.run {
-            Run::Control(Control::Exec) => self.abort_exec(key, mode, command, &Error::Loading),
-            _ => self.reject(key, mode, Some(command), &Error::Loading),
+            Run::Control(Control::Exec) => self.abort_exec(key, mode, command, error),
+            _ => self.reject(key, mode, Some(command), error),
         }
     }
 

@@ -8,7 +8,7 @@
 
 use super::client::ClientKey;
 use super::execute::Ran;
-use super::message::{Asker, Message};
+use super::message::{Asker, Message, Said};
 use super::node::Node;
 use super::observer::Measured;
 use super::participant::Context;
@@ -16,10 +16,11 @@ use super::post::Post;
 use crate::base::error::Error;
 use crate::base::ticks;
 use crate::command::persistence::{Ask, Request};
+use crate::command::replication::FOLLOWED_ALREADY;
 use crate::command::{Command, Effect, Outcome};
 use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf};
-use crate::session::{Env, ReplyMode};
+use crate::session::{Env, ReplyMode, Session};
 
 /// The shard that leads.
 pub const LEADER: usize = 0;
@@ -53,7 +54,8 @@ impl Node {
         ask: Ask,
         args: &Args,
     ) {
-        let request = match ask(args) {
+        let env = Env { config: &self.config, instance: &self.instance, now: self.now };
+        let request = match ask(&self.clients.at(key).session, &env, args) {
             Ok(request) => request,
             Err(error) => return self.fail(key, mode, command, &error),
         };
@@ -62,6 +64,9 @@ impl Node {
         let client = self.clients.at(key);
         let seq = client.replies.promise(mode);
         client.held = true;
+        if let Request::Wait(_) = request {
+            client.session.has_written = false;
+        }
         let (shard, began) = (self.number, ticks::now());
         let asker = Asker { shard, client: key, seq, command, began };
         self.post.say(LEADER, Message::Request(request, Some(asker)));
@@ -88,8 +93,8 @@ impl Node {
         !self.requests.asked.is_empty() || self.requests.concluded.is_some()
     }
 
-    /// Answers who has asked: with a line, or an error.
-    pub fn answer(&mut self, asker: Asker, answer: Result<&'static str, Error>) {
+    /// Answers who has asked.
+    pub fn answer(&mut self, asker: Asker, answer: Result<Said, Error>) {
         self.post.say(asker.shard, Message::Answer(asker, answer));
         self.hear_local();
     }
@@ -109,13 +114,16 @@ impl Node {
 }
 
 /// A client of this shard is answered, and goes on.
-pub(super) fn answered(asker: Asker, answer: Result<&'static str, Error>, cx: &mut Context) {
+pub(super) fn answered(asker: Asker, answer: Result<Said, Error>, cx: &mut Context) {
     let Some(client) = cx.clients.get_mut(asker.client) else { return };
     client.held = false;
     let (mut out, resp3) = (ReplyBuf::default(), client.session.resp3);
     let ran = match answer {
-        Ok(line) => {
-            Reply::new(&mut out, resp3).simple(line);
+        Ok(said) => {
+            if let Said::Waited { offset, .. } = said {
+                client.session.waited_offset = offset;
+            }
+            write(&said, &mut Reply::new(&mut out, resp3));
             Ran::Fine
         }
         Err(error) => {
@@ -129,17 +137,31 @@ pub(super) fn answered(asker: Asker, answer: Result<&'static str, Error>, cx: &m
     cx.clients.resume(asker.client);
 }
 
+fn write(said: &Said, reply: &mut Reply) {
+    match *said {
+        Said::Line(line) => reply.simple(line),
+        Said::Waited { replicas, logs: None, .. } => reply.integer(replicas),
+        Said::Waited { replicas, logs: Some(logs), .. } => {
+            reply.array(2);
+            reply.integer(logs);
+            reply.integer(replicas);
+        }
+    }
+}
+
 /// A request within a transaction, whose locks are held: nobody can wait for its answer, so it comes
 /// after the transaction, and what is answered is that.
 pub(super) fn ask_inside(
     ask: Ask,
     args: &Args,
     reply: &mut Reply,
+    session: &Session,
     env: &Env,
     post: &mut Post,
 ) -> Outcome {
     let persistence = env.instance.persistence().state();
-    let (request, line) = match ask(args)? {
+    let replication = env.instance.replication().state();
+    let (request, line) = match ask(session, env, args)? {
         Request::BackgroundSave { .. } if persistence.saving.is_some() => {
             return Err(Error::text("ERR Background save already in progress"));
         }
@@ -154,7 +176,25 @@ pub(super) fn ask_inside(
                 "ERR Background saving is currently not in progress or scheduled",
             ));
         }
-        _ => return Err(Error::text("ERR Command not allowed inside a transaction")),
+        Request::Follow { host, port } if replication.follows(&host, port) => {
+            reply.simple(FOLLOWED_ALREADY);
+            return Ok(Effect::Read);
+        }
+        request @ (Request::Follow { .. }
+        | Request::Lead
+        | Request::Failover { .. }
+        | Request::AbortFailover) => (request, "OK"),
+        // What the client has written, this transaction included, is in nobody's stream yet.
+        Request::Wait(wait) => {
+            let count = wait.offset.map_or(0, |offset| replication.acknowledged(offset));
+            let replicas = if wait.of_logs { 0 } else { count as i64 };
+            let logs = wait.of_logs.then_some(0);
+            write(&Said::Waited { offset: session.waited_offset, replicas, logs }, reply);
+            return Ok(Effect::Read);
+        }
+        Request::Save | Request::Shutdown(_) | Request::AbortShutdown | Request::Reload { .. } => {
+            return Err(Error::text("ERR Command not allowed inside a transaction"));
+        }
     };
     post.say(LEADER, Message::Request(request, None));
     reply.simple(line);

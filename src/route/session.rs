@@ -29,7 +29,9 @@ pub(super) fn run_session(
     let outcome = match command.run {
         Run::Session(handler) => handler(&mut client.session, &cx.env, args, &mut reply),
         Run::Pubsub(deed) => pubsub::run(key, deed, args, &mut reply, cx),
-        Run::Server(ask) => requests::ask_inside(ask, args, &mut reply, &cx.env, cx.post),
+        Run::Server(ask) => {
+            requests::ask_inside(ask, args, &mut reply, &client.session, &cx.env, cx.post)
+        }
         Run::Control(Control::Monitor) => {
             reply.error_text("ERR MONITOR isn't allowed for DENY BLOCKING client");
             return 0;

@@ -94,7 +94,7 @@ enum Test {
     AgeSeconds(i64),
     IdleSeconds(i64),
     Capable(Vec<u8>),
-    /// `None` for the server that is followed: it is no client here.
+    /// `None` for the server that is followed.
     Type(Option<ClientClass>),
     // There is one user.
     User,
@@ -211,7 +211,8 @@ impl Test {
                 let letters = capabilities(session);
                 wanted.iter().all(|letter| letters.as_bytes().contains(letter))
             }
-            Test::Type(class) => *class == Some(session.class),
+            Test::Type(None) => session.is_primary,
+            Test::Type(class) => *class == Some(session.class) && !session.is_primary,
             Test::User => true,
         }
     }

@@ -4,6 +4,7 @@
 pub mod field;
 mod memory;
 mod persistence;
+mod replication;
 mod server;
 mod stats;
 
@@ -51,7 +52,7 @@ const SECTIONS: &[Section] = &[
     Section("persistence", "Persistence", Unasked, persistence::persistence),
     Section("stats", "Stats", Unasked, stats::stats),
     Section("shards", "Shards", Unasked, stats::shards),
-    Section("replication", "Replication", Unasked, server::replication),
+    Section("replication", "Replication", Unasked, replication::replication),
     Section("cpu", "CPU", Unasked, server::cpu),
     Section("modules", "Modules", Unasked, |_, _| {}),
     Section("commandstats", "Commandstats", WithAll, stats::commandstats),

@@ -1,4 +1,4 @@
-//! The process: sections server, clients, replication and cpu.
+//! The process: sections server, clients and cpu.
 
 use super::field::{Field, Value, fields, list};
 use crate::base::{proc, ticks, version};
@@ -81,22 +81,6 @@ pub fn clients(env: &Env, out: &mut Vec<Field>) {
         "paused_reason" = reason;
         "paused_actions" = actions;
         "paused_timeout_milliseconds" = pause.left_ms(now_ms);
-    }
-}
-
-pub fn replication(env: &Env, out: &mut Vec<Field>) {
-    fields! { out:
-        "role" = "master";
-        "connected_slaves" = 0;
-        "master_failover_state" = "no-failover";
-        "master_replid" = env.instance.identity.run_id.clone();
-        "master_replid2" = "0000000000000000000000000000000000000000";
-        "master_repl_offset" = 0;
-        "second_repl_offset" = -1;
-        "repl_backlog_active" = 0;
-        "repl_backlog_size" = env.config.repl_backlog_size();
-        "repl_backlog_first_byte_offset" = 0;
-        "repl_backlog_histlen" = 0;
     }
 }
 

@@ -5,6 +5,7 @@ use crate::base::ticks;
 use crate::instance::subscriptions::Kind;
 use crate::metrics::{Calls, Counter};
 use crate::session::Env;
+use std::sync::atomic::Ordering;
 
 pub fn stats(env: &Env, out: &mut Vec<Field>) {
     let metrics = &env.instance.metrics;
@@ -13,22 +14,24 @@ pub fn stats(env: &Env, out: &mut Vec<Field>) {
         |counter: fn(&crate::metrics::ShardMetrics) -> &Counter| metrics.since_reset(counter);
     let rate = ticks::rate();
     let rates = metrics.rates(env.now.monotonic_ns);
+    let replication = env.instance.replication();
+    let (syncs, progress) = (replication.state().syncs, &replication.progress);
     fields! { out:
         "total_connections_received" = since(|shard| &shard.connections_total);
         "total_commands_processed" = since(|shard| &shard.commands);
         "instantaneous_ops_per_sec" = rates.commands as u64;
         "total_net_input_bytes" = since(|shard| &shard.received);
         "total_net_output_bytes" = since(|shard| &shard.sent);
-        "total_net_repl_input_bytes" = 0;
-        "total_net_repl_output_bytes" = 0;
+        "total_net_repl_input_bytes" = progress.bytes_in.load(Ordering::Relaxed);
+        "total_net_repl_output_bytes" = progress.bytes_out.load(Ordering::Relaxed);
         "instantaneous_input_kbps" = Value::Decimal(rates.received / 1024.0, 2);
         "instantaneous_output_kbps" = Value::Decimal(rates.sent / 1024.0, 2);
         "instantaneous_input_repl_kbps" = "0.00";
         "instantaneous_output_repl_kbps" = "0.00";
         "rejected_connections" = since(|shard| &shard.rejected);
-        "sync_full" = 0;
-        "sync_partial_ok" = 0;
-        "sync_partial_err" = 0;
+        "sync_full" = syncs.full;
+        "sync_partial_ok" = syncs.partial;
+        "sync_partial_err" = syncs.refused;
         "expired_keys" = since(|shard| &shard.expired);
         "expired_fields" = 0;
         "expired_stale_perc" = "0.00";

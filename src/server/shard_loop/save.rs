@@ -33,7 +33,7 @@ use crate::persist::snapshot::{
     Collected, Collector, Head, Producer, Style, Summary, Turn, UsageStyle,
 };
 use crate::rdb::Version;
-use crate::route::message::Asker;
+use crate::route::message::{Asker, Said};
 use crate::server::target::{Spread, Target};
 use std::collections::VecDeque;
 use std::io;
@@ -255,7 +255,7 @@ impl ShardLoop {
 
     pub(super) fn answer(&mut self, asker: Option<Asker>, answer: Result<&'static str, Error>) {
         if let Some(asker) = asker {
-            self.node.answer(asker, answer);
+            self.node.answer(asker, answer.map(Said::Line));
         }
     }
 
@@ -294,6 +294,15 @@ impl ShardLoop {
                 lead.reload = Some(Reload { asker, save, flush, merge, stage });
                 self.announce_loading();
             }
+            Request::Wait(wait) => {
+                let Some(asker) = asker else { return };
+                let (offset, logs) = (wait.offset.unwrap_or(0), wait.of_logs.then_some(0));
+                self.node.answer(asker, Ok(Said::Waited { offset, replicas: 0, logs }));
+            }
+            Request::Follow { .. }
+            | Request::Lead
+            | Request::Failover { .. }
+            | Request::AbortFailover => self.answer(asker, Ok("OK")),
         }
         self.tell_scheduled();
     }
