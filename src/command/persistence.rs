@@ -204,6 +204,15 @@ fn cut_and_journal(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     cut(db, args, reply)
 }
 
+/// Every shard begins its journal, with a mark.
+pub static JOURNAL_ON: Command = inner(Run::All(journal_on, Gather::Ok));
+
+fn journal_on(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
+    db.cut_stream();
+    reply.ok();
+    Ok(Effect::Read)
+}
+
 /// Every shard stops its journal.
 pub static JOURNAL_OFF: Command = inner(Run::All(journal_off, Gather::Ok));
 

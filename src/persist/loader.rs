@@ -64,6 +64,12 @@ pub struct Said {
     pub maker_used_bytes: u64,
     /// Pieces of data of modules, which were skipped.
     pub skipped: u64,
+    /// The history that the data is of, how far it had come, and the database that it was in.
+    pub history: Option<String>,
+    /// See `history`.
+    pub offset: Option<u64>,
+    /// See `history`.
+    pub stream_db: Option<usize>,
 }
 
 /// How a load has come out.
@@ -451,8 +457,10 @@ impl Said {
             b"aof-base" if text != "0" => tracing::info!("RDB is base AOF"),
             [b'%', ..] => tracing::info!("RDB '{}': {text}", String::from_utf8_lossy(name)),
             // Of no use to anybody who looks at a log.
-            b"aof-base" | b"redis-bits" | b"repl-stream-db" | b"repl-id" | b"repl-offset"
-            | b"aof-preamble" => {}
+            b"repl-id" => self.history = Some(text.into_owned()),
+            b"repl-offset" => self.offset = text.parse().ok(),
+            b"repl-stream-db" => self.stream_db = text.parse().ok(),
+            b"aof-base" | b"redis-bits" | b"aof-preamble" => {}
             _ => tracing::debug!("Unrecognized RDB AUX field: '{}'", name.escape_ascii()),
         }
     }

@@ -232,6 +232,13 @@ impl Collector {
         self.state = State::Cutting { head: Box::new(head), cuts };
     }
 
+    /// Adds a fact to the head of a stream that has not begun: one that is known after the cut only.
+    pub fn add_aux(&mut self, name: &'static str, value: String) {
+        if let State::Cutting { head, .. } = &mut self.state {
+            head.aux.push((name, value));
+        }
+    }
+
     /// Forgets a stream whose cut has not come about.
     pub fn forget(&mut self) {
         self.state = State::Idle;

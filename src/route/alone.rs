@@ -53,6 +53,7 @@ impl Alone {
             env: Env { config: &self.config, instance: &self.instance, now: self.now },
             answers_early: true,
             group: None,
+            is_journaled: false,
             touched_sessions: false,
         }
     }

@@ -46,6 +46,8 @@ pub struct Client {
     pub is_overdrawn: bool,
     /// Whether a multi-shard command of it is under way: its later commands wait (rule 4).
     pub held: bool,
+    /// Whether its next command waits until all before it are answered: it is about what they did.
+    pub catches_up: bool,
     /// Whether nothing of it runs for now but the rest of a transaction that it has begun.
     pub is_halted: bool,
     /// Whether it has published more than can be sent for now: its later commands wait.

@@ -44,6 +44,7 @@ impl Clients {
             is_lent: false,
             is_overdrawn: false,
             held: false,
+            catches_up: false,
             is_halted: false,
             is_ahead: false,
             generation,
@@ -167,9 +168,17 @@ impl Clients {
         range: (usize, usize),
     ) {
         if let Some(client) = self.get_mut(key) {
+            let mut goes_on = false;
             client.replies.keep(seq, from, range);
             if client.is_overdrawn && !client.replies.owes_too_many() {
                 client.is_overdrawn = false;
+                goes_on = true;
+            }
+            if client.catches_up && client.replies.outstanding() == 0 {
+                client.catches_up = false;
+                goes_on = true;
+            }
+            if goes_on {
                 self.resumed.push(key);
             }
             self.mark_dirty(key);

@@ -35,7 +35,7 @@ use super::session::run_session;
 use super::transaction::{DISCARDED, Goal, Phase, Txn, Works};
 use crate::base::error::Error;
 use crate::base::slot::Layout;
-use crate::command::{self, Call, Command};
+use crate::command::{self, Call, Command, flag};
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::session::Watch;
 use crate::shard::caller::Caller;

@@ -11,6 +11,7 @@ use super::transaction::Goal;
 use super::walk::Walk;
 use crate::base::doing;
 use crate::base::error::Error;
+use crate::command::pubsub::Deed;
 use crate::command::{self, Call, Command, Control, Run, flag};
 use crate::config::Config;
 use crate::resp::{Args, Reply, ReplyBuf, Span};
@@ -29,7 +30,7 @@ impl Node {
         }
         self.run_command(key, input, spans, ahead);
         if let Some(client) = self.clients.get_mut(key) {
-            if client.session.postponed {
+            if client.session.postponed || client.catches_up {
                 client.session.reply_mode = before;
             } else if client.session.reply_mode == ReplyMode::Skip {
                 client.session.reply_mode = ReplyMode::On;
@@ -109,12 +110,15 @@ impl Node {
                     self.show_words(key, command, &words);
                 }
             }
+            // It stands in the stream behind what its client has done before.
+            Run::Pubsub(Deed::Publish(_)) if self.is_journaled() && self.must_catch_up(key) => return,
             Run::Pubsub(deed) => {
                 self.pubsub(key, mode, command, deed, &args);
                 if self.is_monitored {
                     self.show_words(key, command, &words);
                 }
             }
+            Run::Server(_) if command.is(flag::BLOCKING) && self.must_catch_up(key) => return,
             Run::Server(ask) => {
                 self.ask(key, mode, command, ask, &args);
                 if self.is_monitored {
@@ -142,6 +146,19 @@ impl Node {
             Run::Chosen(_) | Run::Container => unreachable!("resolved to what runs"),
         }
         self.hear_local();
+    }
+
+    /// Whether a command that is about what its client has done before has to wait until that is answered.
+    /// It comes again then.
+    fn must_catch_up(&mut self, key: ClientKey) -> bool {
+        let client = self.clients.at(key);
+        if client.replies.outstanding() == 0 {
+            return false;
+        }
+        client.catches_up = true;
+        client.session.traffic.commands -= 1;
+        self.observer.commands -= 1;
+        true
     }
 
     /// A command that may concern several shards: one that does not is an ordinary one after all.

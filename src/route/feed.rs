@@ -82,7 +82,7 @@ impl Node {
                 };
                 stopped = client.stops().or(waits.then_some(Fed::More));
                 if stopped.is_some() {
-                    if client.session.postponed {
+                    if client.session.postponed || client.catches_up {
                         // It has not run: it will be the first when its turn comes.
                         used = start;
                     }
@@ -242,6 +242,7 @@ impl Client {
         }
         let waits = self.held
             || (self.is_halted && self.queue.is_none())
+            || self.catches_up
             || self.is_ahead
             || self.session.postponed
             || self.replies.len() > limits::OUTPUT_PAUSE

@@ -407,6 +407,15 @@ impl Node {
         }
     }
 
+    /// Lets a client go on that has been held for whoever leads.
+    pub fn release(&mut self, key: ClientKey) {
+        if let Some(client) = self.clients.get_mut(key)
+            && std::mem::take(&mut client.held)
+        {
+            self.clients.resume(key);
+        }
+    }
+
     /// Lets a client go on that was halted.
     pub fn go_on(&mut self, key: ClientKey) {
         if let Some(client) = self.clients.get_mut(key)
@@ -442,7 +451,17 @@ impl Node {
         let Node { participant, coordinator, requests, clients, post, observer, config, .. } = self;
         let env = Env { config, instance: &self.instance, now: self.now };
         let (group, touched_sessions) = (None, false);
-        let cx = Context { clients, post, observer, env, answers_early, group, touched_sessions };
+        let is_journaled = participant.shard.journal().is_on();
+        let cx = Context {
+            clients,
+            post,
+            observer,
+            env,
+            answers_early,
+            group,
+            is_journaled,
+            touched_sessions,
+        };
         (participant, coordinator, requests, cx)
     }
 

@@ -42,6 +42,8 @@ pub(super) struct Context<'a> {
     /// The announced transaction under way whose session command runs, and the command's place in
     /// it.
     pub(super) group: Option<(TxnId, u32)>,
+    /// Whether effects are journaled here.
+    pub(super) is_journaled: bool,
     /// Set where the work was on sessions: the node follows what they may have changed.
     pub(super) touched_sessions: bool,
 }
@@ -50,6 +52,9 @@ impl Context<'_> {
     /// Journals a command that changes no data and is to be heard all the same (PUBLISH), in the place
     /// where its client has said it.
     pub(super) fn journal_command(&mut self, db: usize, words: &[&[u8]]) {
+        if !self.is_journaled {
+            return;
+        }
         let scope = self.group.map_or(Scope::Unit, |(txn, call)| Scope::Part { txn, call });
         let words = words.iter().map(|word| Box::from(*word)).collect();
         self.post.say_here(Message::Also(scope, db, words));

@@ -108,7 +108,9 @@ impl Node {
         let changed = std::mem::replace(&mut self.pause, pause) != pause;
         let mut settings = *self.participant.shard.settings();
         // What is loaded is not looked at before all of it is there.
-        settings.expiry_paused = is_on || self.participant.is_loading();
+        // A replica is told when a key has expired.
+        let is_replica = self.instance.replication().is_replica();
+        settings.expiry_paused = is_on || is_replica || self.participant.is_loading();
         self.participant.shard.set_settings(settings);
         self.screen_commands();
         if changed {

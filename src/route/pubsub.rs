@@ -341,7 +341,7 @@ pub(super) fn run(
             }
         }
         Deed::Publish(kind) => {
-            propagate_publish(kind, args);
+            propagate_publish(key, kind, args, cx);
             let (sum, is_ahead) =
                 publish(kind, args.at(0), args.at(1), cx.env.instance, cx.post);
             reply.integer(sum as i64);
@@ -417,7 +417,11 @@ fn publish(
 const MESSAGE_BYTES: usize = 32;
 
 /// The place where a message that is published goes into the stream that replicas follow.
-fn propagate_publish(_kind: Kind, _args: &Args) {}
+fn propagate_publish(key: ClientKey, kind: Kind, args: &Args, cx: &mut Context) {
+    let db = cx.clients.get(key).map_or(0, |client| client.session.db);
+    let name: &[u8] = if kind == Kind::Shard { b"SPUBLISH" } else { b"PUBLISH" };
+    cx.journal_command(db, &[name, args.at(0), args.at(1)]);
+}
 
 impl Node {
     /// Runs a command of pub/sub.

@@ -201,14 +201,26 @@ impl Writing {
     }
 }
 
+impl Writing {
+    /// Whether there is no room for more.
+    pub fn is_full(&self) -> bool {
+        self.chunks.is_full()
+    }
+
+    /// Adds a chunk.
+    pub fn add(&self, chunk: Bytes) {
+        self.chunks.push(chunk);
+        self.chunks.wake();
+    }
+}
+
 impl Sink for Rc<Writing> {
     fn has_room(&self) -> bool {
-        !self.chunks.is_full()
+        !self.is_full()
     }
 
     fn push(&mut self, chunk: Bytes) {
-        self.chunks.push(chunk);
-        self.chunks.wake();
+        self.add(chunk);
     }
 }
 

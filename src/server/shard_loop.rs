@@ -22,6 +22,7 @@ pub mod load;
 mod moves;
 mod output;
 mod reload;
+mod replication;
 mod save;
 mod stop;
 mod upkeep;
@@ -38,6 +39,7 @@ use crate::base::clock::{self, Now};
 use crate::base::doing;
 use crate::base::limits;
 use crate::base::ticks;
+use crate::config::typed::ClientClass;
 use crate::instance::Instance;
 use crate::persist::loader::Place;
 use crate::persist::snapshot::{Collector, Producer};
@@ -91,6 +93,8 @@ pub struct ShardLoop {
     drill: Option<Drill>,
     load: Loads,
     saves: Saves,
+    /// On the first shard: who is followed, and who follows.
+    replication: Option<replication::Replication>,
     /// Why there is no data to be served.
     load_error: Option<LoadError>,
     stop: Option<Stop>,
@@ -145,6 +149,8 @@ impl ShardLoop {
         let unix_path = instance.config().unixsocket().map(std::path::Path::to_owned);
         let mut node = Node::new(number, mail, Arc::clone(&instance));
         node.begin_turn(Now::read());
+        let leads = number == crate::route::requests::LEADER;
+        let replication = leads.then(|| replication::Replication::new(&instance));
         Ok(ShardLoop {
             number,
             ring,
@@ -163,6 +169,7 @@ impl ShardLoop {
             drill: None,
             load: Loads::new(load),
             saves: Saves::new(producer, collector),
+            replication,
             load_error: None,
             stop: None,
             is_saving: false,
@@ -256,7 +263,11 @@ impl ShardLoop {
 
     /// Whether something is under way of which no completion tells.
     fn looks_soon(&self) -> bool {
-        self.background.is_outstanding() || self.load.is_reading() || self.saves.is_outstanding()
+        self.background.is_outstanding()
+            || self.load.is_reading()
+            || self.saves.is_outstanding()
+            || !self.moving.is_empty()
+            || self.is_replicating()
     }
 
     /// Whether nothing of ours is left to do. Tells the other shards that we are about to wait.
@@ -321,6 +332,11 @@ impl ShardLoop {
         self.end_turn(stamp);
         if self.node.gate().is_published() {
             self.depart(stamp);
+            for client in self.node.take_syncing() {
+                self.begin_sync(client);
+            }
+            self.hand_over_moving();
+            busy |= self.replicate();
             self.send_replies();
         }
         self.pulse.turned(&self.instance, &self.node, began);
@@ -543,8 +559,14 @@ impl ShardLoop {
             let client = connection.client;
             if let Some(state) = self.node.client(client) {
                 connection.is_lent = state.is_lent;
+                let (is_link, class) = (connection.is_link, state.session.class);
                 self.of_client[client.index as usize] = u32::MAX;
                 self.node.disconnect(client);
+                if is_link {
+                    self.link_closed(at);
+                } else if class == ClientClass::Replica {
+                    self.replica_closed(client);
+                }
             }
         }
         self.release(at);

@@ -110,7 +110,8 @@ impl ShardLoop {
         }
         let client = connection.client;
         if connection.is_link && !self.is_streaming() {
-            connection.keep(self.ring.bytes(&received));
+            let bytes = self.ring.bytes(&received);
+            self.connections[at as usize].keep(bytes);
             self.ring.give_back(received);
             return self.hear_primary(at);
         }

@@ -275,6 +275,7 @@ impl ShardLoop {
         }
         let seconds = (clock::monotonic_ns() - load.began_ns) as f64 / 1e9;
         tracing::info!("DB loaded from disk: {seconds:.3} seconds");
+        self.follow_loaded_history(load.purpose == Purpose::Start, &said);
         self.instance.tell_persistence(|state| {
             (state.loading, state.last_load) = (None, loaded);
             for code in said.functions {
@@ -293,9 +294,15 @@ impl ShardLoop {
         let options =
             Options { verifies: config.rdbchecksum(), replaces: false, drops_expired: true };
         match std::fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.open(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.begin_to_serve(),
             _ => self.begin_load(Purpose::Start, &path, options),
         }
+    }
+
+    /// The data is there, or there is none.
+    fn begin_to_serve(&mut self) {
+        self.follow_as_configured();
+        self.open();
     }
 
     /// The data is there.
@@ -312,7 +319,7 @@ impl ShardLoop {
             None => {}
             Some((Purpose::Follow, outcome)) => self.primary_loaded(outcome),
             Some((Purpose::Reload, Ok(_))) => self.end_reload(Ok(())),
-            Some((Purpose::Start, Ok(_))) => self.open(),
+            Some((Purpose::Start, Ok(_))) => self.begin_to_serve(),
             Some((_, Err(error))) => {
                 // Nothing of it is ever served: all shards end.
                 self.load_error = Some(error);

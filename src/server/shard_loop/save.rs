@@ -160,6 +160,16 @@ impl Saves {
     }
 }
 
+impl Saves {
+    /// Whether it has something run on all shards.
+    pub(super) fn runs_on_all(&self) -> bool {
+        self.lead.as_ref().is_some_and(|lead| {
+            let cuts = lead.current.as_ref().is_some_and(|save| save.stage == Stage::Cutting);
+            cuts || lead.reload.is_some_and(|reload| reload.stage == Reloading::Emptying)
+        })
+    }
+}
+
 impl Lead {
     fn is_reloading(&self) -> bool {
         self.reload.is_some_and(|reload| reload.stage != Reloading::Loading)
@@ -294,15 +304,7 @@ impl ShardLoop {
                 lead.reload = Some(Reload { asker, save, flush, merge, stage });
                 self.announce_loading();
             }
-            Request::Wait(wait) => {
-                let Some(asker) = asker else { return };
-                let (offset, logs) = (wait.offset.unwrap_or(0), wait.of_logs.then_some(0));
-                self.node.answer(asker, Ok(Said::Waited { offset, replicas: 0, logs }));
-            }
-            Request::Follow { .. }
-            | Request::Lead
-            | Request::Failover { .. }
-            | Request::AbortFailover => self.answer(asker, Ok("OK")),
+            _ => self.hear_replication(request, asker),
         }
         self.tell_scheduled();
     }
@@ -408,10 +410,8 @@ impl ShardLoop {
         }
         let Some(save) = self.saves.lead.as_mut().and_then(|lead| lead.current.as_mut()) else { return };
         save.stage = Stage::Cutting;
-        let cut = match save.purpose {
-            Purpose::Replicas if !self.is_following() => &CUT_AND_JOURNAL,
-            _ => &CUT,
-        };
+        let is_for_replicas = matches!(save.purpose, Purpose::Replicas);
+        let cut = if self.cuts_with_mark(is_for_replicas) { &CUT_AND_JOURNAL } else { &CUT };
         self.node.begin_inner(cut);
     }
 
@@ -444,8 +444,8 @@ impl ShardLoop {
                 }
                 return false;
             }
-            // What the stream's position at the cut is belongs to the head.
-            Stage::Positioning => return false,
+            // The stream's position at the cut belongs to the head.
+            Stage::Positioning => return self.position_save(),
             Stage::Collecting => match lead.collector.turn(&mut save.target) {
                 Collected::More => {
                     if let Some(error) = save.target.failure() {
@@ -473,6 +473,23 @@ impl ShardLoop {
         false
     }
 
+    /// Looks whether it is known where in the stream the cut is.
+    fn position_save(&mut self) -> bool {
+        let Some(position) = self.take_position() else { return false };
+        let Some(lead) = &mut self.saves.lead else { return false };
+        let Some(save) = &mut lead.current else { return false };
+        save.stage = Stage::Collecting;
+        if let Some(position) = position {
+            lead.collector.add_aux("repl-stream-db", position.db.to_string());
+            lead.collector.add_aux("repl-id", position.id.clone());
+            lead.collector.add_aux("repl-offset", position.offset.to_string());
+            if matches!(save.purpose, Purpose::Replicas) {
+                self.snapshot_is_cut(&position);
+            }
+        }
+        true
+    }
+
     fn cut_concluded(&mut self, result: Result<(), Error>) {
         let Some(lead) = &mut self.saves.lead else { return };
         let Some(save) = &mut lead.current else { return };
@@ -480,6 +497,9 @@ impl ShardLoop {
             // None has cut: they refuse only what the last one's end has made sure of.
             save.given_up.get_or_insert(GivenUp::Failed(io::Error::other(error.to_string())));
             lead.collector.forget();
+            self.give_up_cut();
+            let Some(lead) = &mut self.saves.lead else { return };
+            let Some(save) = &mut lead.current else { return };
             save.stage = Stage::Writing;
             return save.target.end(true);
         }
@@ -487,7 +507,11 @@ impl ShardLoop {
         if save.given_up.is_some() {
             lead.collector.give_up();
             save.stage = Stage::Collecting;
+            self.give_up_cut();
         }
+        let Some(save) = self.saves.lead.as_mut().and_then(|lead| lead.current.as_mut()) else {
+            return;
+        };
         if let Purpose::Background(asker @ Some(_)) = &mut save.purpose {
             let asker = asker.take();
             tracing::info!("Background saving started");
@@ -683,7 +707,7 @@ impl Saves {
 
     fn cut_made(&mut self) {
         if let Some(save) = self.lead.as_mut().and_then(|lead| lead.current.as_mut()) {
-            save.stage = Stage::Collecting;
+            save.stage = Stage::Positioning;
         }
     }
 }

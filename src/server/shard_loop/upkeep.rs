@@ -62,6 +62,10 @@ impl ShardLoop {
             return false;
         };
         let session = &state.session;
+        // What a replica lacks of the stream is looked at where the stream is.
+        if session.class == ClientClass::Replica || session.is_primary {
+            return false;
+        }
         let mut limit = config.output_limit(session.class);
         let waits = session.traffic.output;
         // A monitor gets what it did not ask for, as a subscriber does: where a normal client may
@@ -173,7 +177,7 @@ impl ShardLoop {
 
 /// Whether so many unsent bytes are more than a limit allows, given since when they have been more
 /// than its soft part allows.
-fn exceeds(limit: OutputLimit, waits: u64, soft_since_ms: &mut i64, now_ms: i64) -> bool {
+pub(super) fn exceeds(limit: OutputLimit, waits: u64, soft_since_ms: &mut i64, now_ms: i64) -> bool {
     if limit.hard_bytes != 0 && waits >= limit.hard_bytes {
         return true;
     }

@@ -20,6 +20,7 @@ use super::super::ShardLoop;
 use super::super::load::{LoadError, Purpose};
 use super::{Inner, now_ms};
 use crate::command::persistence::EMPTY;
+use crate::config::typed::DisklessLoad;
 use crate::instance::persistence::Loaded;
 use crate::instance::replication as shown;
 use crate::persist::loader::Options;
@@ -117,6 +118,11 @@ impl Following {
             owes_ack: None,
             down_since_ms: None,
         }
+    }
+
+    /// The client that runs the stream.
+    pub(super) fn client(&self) -> ClientKey {
+        self.client
     }
 
     /// Whether what comes is the stream.
@@ -284,6 +290,48 @@ impl ShardLoop {
         }
     }
 
+    /// What of the stream is known, for a primary to go on from.
+    fn known(&self) -> Option<link::Known> {
+        let state = self.replication.as_ref().filter(|state| !state.discards)?;
+        Some(link::Known { id: state.history.id.clone(), next: state.history.offset + 1 })
+    }
+
+    /// Follows nobody any more, for now.
+    pub(super) fn part_with_primary(&mut self) {
+        let Some(following) = self.replication.as_mut().and_then(|state| state.following.take())
+        else {
+            return;
+        };
+        match following.stage {
+            Stage::ToFile(file) => file.writing.end(true),
+            Stage::Emptying(Input::Link(reading)) | Stage::Loading(Some(reading)) => {
+                reading.finish(Err(std::io::Error::other("the primary is not followed any more")));
+            }
+            _ => {}
+        }
+        if self.connections.contains(following.at as usize) {
+            self.close(following.at);
+        }
+    }
+
+    /// Whether some of what has come of the stream has yet to run.
+    pub(super) fn has_more_of_stream(&mut self) -> bool {
+        let Some(following) = self.following() else { return false };
+        let (at, client, is_quiet) = (following.at, following.client, following.is_quiet());
+        self.node.go_on(client);
+        let connection = &mut self.connections[at as usize];
+        connection.ended = true;
+        if connection.is_receiving {
+            self.ring.cancel_receive(at);
+            return true;
+        }
+        let is_begun = self.node.client(client).is_some_and(|client| client.held);
+        is_begun
+            || self.is_arriving(at)
+            || self.connections[at as usize].is_worth_feeding()
+            || !(is_quiet || self.following().is_some_and(|one| one.applied == one.dispatched))
+    }
+
     // ---- talking -----------------------------------------------------------------------------
 
     /// Sends what there is to say, as soon as nothing else is being sent.
@@ -395,7 +443,6 @@ impl ShardLoop {
 
     fn begin_to_receive(&mut self, total: Option<u64>) {
         let config = self.instance.config();
-        let how = config.repl_diskless_load().to_owned();
         let progress = &self.instance.replication().progress;
         progress.transferred.store(0, Ordering::Relaxed);
         self.instance.tell_replication(|state| {
@@ -403,10 +450,11 @@ impl ShardLoop {
                 primary.transfer_total = total;
             }
         });
-        let is_empty = self.instance.metrics.keys() == 0;
-        let to = match how.as_str() {
-            "disabled" => "to disk",
-            "on-empty-db" if !is_empty => "to disk",
+        let databases = usize::from(config.databases());
+        let is_empty = (0..databases).all(|db| self.instance.metrics.keys(db).0 == 0);
+        let to = match config.repl_diskless_load() {
+            DisklessLoad::Disabled => "to disk",
+            DisklessLoad::OnEmptyDb if !is_empty => "to disk",
             _ => "to parser",
         };
         match total {
@@ -435,7 +483,7 @@ impl ShardLoop {
         let Some(following) = self.following() else { return };
         match &mut following.stage {
             Stage::ToFile(file) => {
-                file.writing.offer(Bytes::copy_from_slice(data));
+                file.writing.add(Bytes::copy_from_slice(data));
                 file.check.push(data);
                 let fault = loop {
                     match file.check.next() {
@@ -563,6 +611,7 @@ impl ShardLoop {
         let Some((id, offset)) = state.incoming.take() else { return };
         // Who has lost its link meanwhile has the data all the same.
         state.replace_history(id, offset);
+        (state.stream_db, state.discards) = (state.loaded_db, false);
         let Some(following) = &mut state.following else { return };
         (following.applied, following.dispatched) = (offset, offset);
         if let Stage::Loading(_) = following.stage {
@@ -663,7 +712,9 @@ impl ShardLoop {
         let Some(following) = self.following().filter(|one| one.is_streaming()) else { return };
         let (applied, at, client) = (following.applied, following.at, following.client);
         if self.connections[at as usize].is_sending {
-            following.owes_ack = Some(0);
+            if let Some(following) = self.following() {
+                following.owes_ack = Some(0);
+            }
             return;
         }
         let mut said = Vec::new();

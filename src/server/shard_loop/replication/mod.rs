@@ -1,0 +1,511 @@
+//! Replication, on the first shard: whom this server follows ([`following`]), and who follows it
+//! ([`primary`]).
+//!
+//! **The stream.** While there are replicas, or may be again, every shard keeps a journal, and the first
+//! makes one stream of them ([`crate::route::stream`]); its end is kept in the [`Backlog`], of which
+//! every replica gets what it lacks. A replica has no journal: what its primary sends it goes on to its
+//! own replicas as it came.
+//!
+//! **What concerns all shards** (a cut, emptying, the journal's end) is run on all of them at one moment,
+//! one thing at a time: see [`ShardLoop::run_on_all`].
+//!
+//! **A change of role** is made here, and the others hear of it as of a change of the configuration.
+//! A server that begins to follow another ends its stream first: what was written is in it, and nothing
+//! more will be.
+
+mod following;
+mod primary;
+
+use super::ShardLoop;
+use crate::base::error::Error;
+use crate::command::Command;
+use crate::command::persistence::{JOURNAL_OFF, JOURNAL_ON, Request, Wait};
+use crate::command::replication::FOLLOWED_ALREADY;
+use crate::instance::Instance;
+use crate::instance::replication as shown;
+use crate::replica::backlog::Backlog;
+use crate::replica::history::History;
+use crate::persist::loader::Said;
+use crate::route::message::{self, Asker};
+use crate::route::node::Node;
+use bytes::Bytes;
+use following::Following;
+use primary::Primary;
+use std::sync::atomic::Ordering;
+
+/// Milliseconds between two looks at what is due in its time.
+const LOOK_MS: i64 = 1_000;
+
+/// What the first shard knows of replication.
+pub(super) struct Replication {
+    history: History,
+    /// The end of the stream, as far as it is kept: while there are replicas, or may be again.
+    backlog: Option<Backlog>,
+    /// The database that the stream of the primary is in.
+    stream_db: usize,
+    primary: Primary,
+    following: Option<Following>,
+    /// The database that the stream is in whose data has been loaded last.
+    loaded_db: usize,
+    /// The history of the data that is being received, and its offset.
+    incoming: Option<(String, u64)>,
+    /// Whether what there is of data is worth nothing: a load has been given up in its middle.
+    discards: bool,
+    /// Whether shards keep journals.
+    is_journaling: bool,
+    /// Barriers that are on their way in the stream.
+    barriers: usize,
+    /// What is being run on all shards.
+    inner: Option<Inner>,
+    /// Where in the stream the snapshot under way was cut, once that is known.
+    position: Option<Position>,
+    /// Another role that is being taken.
+    change: Option<Change>,
+    looked_ms: i64,
+}
+
+/// Something that is run on all shards at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inner {
+    /// All data goes.
+    Empty,
+    /// Journals begin.
+    JournalOn,
+    /// Journals end.
+    JournalOff,
+}
+
+/// Where in a stream a snapshot was cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    /// The history's id.
+    pub(super) id: String,
+    /// The offset.
+    pub(super) offset: u64,
+    /// The database that the stream goes on in.
+    pub(super) db: usize,
+}
+
+/// Another role.
+enum Change {
+    /// To follow a server, when the stream has ended.
+    Follow(String, u16),
+    /// To follow nobody, when what has been received has run. Who waits for that.
+    Lead(Vec<Option<Asker>>),
+    /// To lead nobody for good: nobody has followed for long.
+    EndStream,
+}
+
+/// This turn's time, milliseconds since the Unix epoch.
+fn now_ms(node: &Node) -> i64 {
+    node.now().unix_ms
+}
+
+/// A history's id that no other has.
+fn random_id() -> String {
+    let mut random = [0; 20];
+    if getrandom::fill(&mut random).is_err() {
+        // Not secret, only to be different from all others.
+        random[..8].copy_from_slice(&crate::base::clock::unix_us().to_le_bytes());
+    }
+    random.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Replication {
+    /// Of a server that has just been started.
+    pub(super) fn new(instance: &Instance) -> Replication {
+        Replication {
+            history: History::new(instance.replication().state().id),
+            backlog: None,
+            stream_db: 0,
+            primary: Primary::default(),
+            following: None,
+            loaded_db: 0,
+            incoming: None,
+            discards: false,
+            is_journaling: false,
+            barriers: 0,
+            inner: None,
+            position: None,
+            change: None,
+            looked_ms: 0,
+        }
+    }
+
+    /// The primary's stream has come so far.
+    fn forward(&mut self, bytes: Bytes) {
+        self.history.offset += bytes.len() as u64;
+        if let Some(backlog) = &mut self.backlog {
+            backlog.push(bytes);
+        }
+    }
+
+    /// The data is that of another history, at an offset.
+    fn replace_history(&mut self, id: String, offset: u64) {
+        self.history.replace(id, offset);
+        self.backlog = Some(Backlog::new(offset));
+        self.stream_db = 0;
+    }
+
+    /// Tells everybody what the history is called and how far it is.
+    fn show_history(&self, instance: &Instance) {
+        let (id, second) = (self.history.id.clone(), self.history.second.clone());
+        let backlog = self.backlog.as_ref().map(|one| (one.start() + 1, one.len()));
+        instance.tell_replication(|state| {
+            (state.id, state.second, state.backlog) = (id, second, backlog);
+        });
+    }
+
+    fn show_offset(&self, instance: &Instance) {
+        let offset = &instance.replication().progress.offset;
+        offset.store(self.history.offset, Ordering::Relaxed);
+        self.show_history(instance);
+    }
+}
+
+impl ShardLoop {
+    /// What a turn does about replication, after its end has been published. Returns whether there is
+    /// more to do at once.
+    pub(super) fn replicate(&mut self) -> bool {
+        if self.replication.is_none() {
+            return false;
+        }
+        self.take_stream();
+        let mut is_busy = self.follow_primary();
+        is_busy |= self.lead_replicas();
+        is_busy |= self.change_role();
+        let now_ms = now_ms(&self.node);
+        if let Some(state) = &mut self.replication
+            && now_ms - state.looked_ms >= LOOK_MS
+        {
+            state.looked_ms = now_ms;
+            self.attend_to_primary();
+            self.attend_to_replicas();
+            if let Some(state) = &self.replication {
+                state.show_history(&self.instance);
+            }
+        }
+        is_busy
+    }
+
+    /// Whether something is under way of which no completion tells.
+    pub(super) fn is_replicating(&self) -> bool {
+        self.node.is_merging()
+            || self.replication.as_ref().is_some_and(|state| {
+                state.inner.is_some() || state.change.is_some() || state.primary.is_syncing()
+            })
+    }
+
+    /// Runs a command of the server's own on all shards, unless something else is run there: asked
+    /// again every turn, it says once that it has run.
+    fn run_on_all(&mut self, what: Inner, command: &'static Command) -> bool {
+        let is_free = !self.saves.runs_on_all();
+        let Some(state) = &mut self.replication else { return false };
+        match state.inner {
+            Some(running) if running == what => {
+                let has_run = self.node.take_concluded().is_some();
+                if has_run {
+                    state.inner = None;
+                }
+                has_run
+            }
+            None if is_free => {
+                state.inner = Some(what);
+                self.node.begin_inner(command);
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether nothing but what one is about to begin would be run on all shards.
+    pub(super) fn may_run_on_all(&self) -> bool {
+        self.replication.as_ref().is_none_or(|state| state.inner.is_none() && state.barriers == 0)
+    }
+
+    // ---- the stream --------------------------------------------------------------------------
+
+    /// Takes what the shards' journals have come to.
+    fn take_stream(&mut self) {
+        let Some(state) = &mut self.replication else { return };
+        if !state.is_journaling {
+            return;
+        }
+        let mut barriers = Vec::new();
+        let Replication { history, backlog, .. } = state;
+        self.node.take_merged(|merged| match merged {
+            crate::route::stream::Merged::Bytes(bytes) => {
+                history.offset += bytes.len() as u64;
+                if let Some(backlog) = backlog {
+                    backlog.push(bytes);
+                }
+            }
+            crate::route::stream::Merged::Barrier => barriers.push(history.offset),
+        });
+        for offset in barriers {
+            state.barriers = state.barriers.saturating_sub(1);
+            state.position = Some(Position { id: state.history.id.clone(), offset, db: 0 });
+        }
+        let offset = &self.instance.replication().progress.offset;
+        offset.store(state.history.offset, Ordering::Relaxed);
+    }
+
+    /// Says something in the stream that is no effect: it is there for those who listen.
+    fn say_in_stream(&mut self, words: &[&[u8]]) {
+        let mut said = Vec::new();
+        crate::replica::link::say(&mut said, words);
+        if let Some(state) = &mut self.replication {
+            state.forward(Bytes::from(said));
+        }
+    }
+
+    // ---- where snapshots are cut -------------------------------------------------------------
+
+    /// Whether the shards may cut now. On a replica the stream is held between two commands, and all
+    /// before it has run.
+    pub(super) fn may_cut(&mut self) -> bool {
+        if !self.may_run_on_all() {
+            return false;
+        }
+        let Some(state) = &mut self.replication else { return true };
+        state.position = None;
+        let Some(following) = &state.following else { return true };
+        if !following.is_streaming() {
+            return true;
+        }
+        let (client, is_quiet) = (following.client(), following.is_quiet());
+        self.node.halt(client);
+        is_quiet
+    }
+
+    /// The shards are about to cut: with a mark in the stream, where there is one.
+    pub(super) fn cuts_with_mark(&mut self, is_for_replicas: bool) -> bool {
+        let Some(state) = &mut self.replication else { return false };
+        if state.following.is_some() || !(state.is_journaling || is_for_replicas) {
+            return false;
+        }
+        state.barriers += 1;
+        if !state.is_journaling {
+            state.is_journaling = true;
+            let offset = state.history.offset;
+            state.backlog.get_or_insert_with(|| Backlog::new(offset));
+        }
+        true
+    }
+
+    /// Where the cut that has been made is in the stream: `None` as long as that is not known,
+    /// `Some(None)` where there is no stream.
+    pub(super) fn take_position(&mut self) -> Option<Option<Position>> {
+        let Some(state) = &mut self.replication else { return Some(None) };
+        if let Some(following) = &state.following {
+            let (client, is_streaming) = (following.client(), following.is_streaming());
+            let (id, db) = (state.history.id.clone(), state.stream_db);
+            let position = Position { id, offset: following.applied(), db };
+            self.node.go_on(client);
+            return Some(is_streaming.then_some(position));
+        }
+        if state.barriers > 0 {
+            return None;
+        }
+        Some(state.position.take())
+    }
+
+    /// There will be no cut.
+    pub(super) fn give_up_cut(&mut self) {
+        let client = self.replication.as_ref().and_then(|state| state.following.as_ref());
+        if let Some(client) = client.map(Following::client) {
+            self.node.go_on(client);
+        }
+    }
+
+    // ---- roles -------------------------------------------------------------------------------
+
+    /// What has been asked about replication.
+    pub(super) fn hear_replication(&mut self, request: Request, asker: Option<Asker>) {
+        match request {
+            Request::Follow { host, port } => self.follow_server(host, port, asker),
+            Request::Lead => self.lead(asker),
+            Request::Wait(wait) => self.wait_for_replicas(wait, asker),
+            Request::Failover { .. } | Request::AbortFailover => {
+                self.answer(asker, Err(Error::text("ERR FAILOVER is not supported yet")));
+            }
+            _ => {}
+        }
+    }
+
+    /// What was loaded at the start is of a history that replicas may know; or what a primary has sent says
+    /// which database its stream is in.
+    pub(super) fn follow_loaded_history(&mut self, is_start: bool, said: &Said) {
+        let Some(state) = &mut self.replication else { return };
+        let db = said.stream_db.filter(|db| *db < usize::from(self.instance.config().databases()));
+        if !is_start {
+            return state.loaded_db = db.unwrap_or(0);
+        }
+        let (Some(id), Some(offset)) = (&said.history, said.offset) else { return };
+        if !crate::replica::link::is_id(id) {
+            return;
+        }
+        // Who has followed up to here can go on here, if nothing has been lost.
+        state.history.replace(id.clone(), offset);
+        state.stream_db = db.unwrap_or(0);
+        state.backlog = Some(Backlog::new(offset));
+    }
+
+    /// Follows whom the configuration says to follow, when there is data or none to be had.
+    pub(super) fn follow_as_configured(&mut self) {
+        let config = self.instance.config();
+        if let Some((host, port)) = config.replicaof() {
+            return self.follow_server(host.to_owned(), port, None);
+        }
+        let Some(state) = &mut self.replication else { return };
+        if state.backlog.is_some() {
+            // Its own history begins where the old one ends.
+            let id = self.instance.replication().state().id;
+            state.history.branch(id);
+            state.change = Some(Change::Lead(Vec::new()));
+            state.show_offset(&self.instance);
+        }
+    }
+
+    /// Follows a server from now on.
+    pub(super) fn follow_server(&mut self, host: String, port: u16, asker: Option<Asker>) {
+        if self.instance.replication().state().follows(&host, port) {
+            return self.answer(asker, Ok(FOLLOWED_ALREADY));
+        }
+        tracing::info!("REPLICAOF {host}:{port} enabled");
+        let down_since_ms = None;
+        let primary = shown::Primary {
+            host: host.clone(),
+            port,
+            link: shown::Link::Connect,
+            down_since_ms,
+            transfer_total: None,
+        };
+        self.instance.tell_replication(|state| state.primary = Some(primary));
+        self.part_with_replicas("Another server is followed from now on");
+        self.end_waits();
+        self.part_with_primary();
+        self.give_up_cut();
+        if let Some(state) = &mut self.replication {
+            state.change = Some(Change::Follow(host, port));
+        }
+        self.answer(asker, Ok("OK"));
+        self.change_role();
+    }
+
+    /// Follows nobody any more.
+    fn lead(&mut self, asker: Option<Asker>) {
+        let Some(state) = &mut self.replication else { return };
+        if let Some(Change::Lead(askers)) = &mut state.change {
+            return askers.push(asker);
+        }
+        if state.following.is_none() && state.change.is_none() {
+            return self.answer(asker, Ok("OK"));
+        }
+        state.change = Some(Change::Lead(vec![asker]));
+        self.change_role();
+    }
+
+    /// Goes on with another role that is being taken. Returns whether there is more to do at once.
+    fn change_role(&mut self) -> bool {
+        let Some(state) = &mut self.replication else { return false };
+        match &mut state.change {
+            None => false,
+            Some(Change::Follow(..)) => self.begin_to_follow(),
+            Some(Change::Lead(_)) => self.begin_to_lead(),
+            Some(Change::EndStream) => self.begin_to_be_alone(),
+        }
+    }
+
+    fn begin_to_follow(&mut self) -> bool {
+        let now_ms = now_ms(&self.node);
+        let Some(state) = &mut self.replication else { return false };
+        if state.is_journaling {
+            if !self.run_on_all(Inner::JournalOff, &JOURNAL_OFF) {
+                return false;
+            }
+            // What they had said before is here, and the rest of the stream with it.
+            self.take_stream();
+            let Some(state) = &mut self.replication else { return false };
+            state.is_journaling = false;
+        }
+        let Some(state) = &mut self.replication else { return false };
+        let Some(Change::Follow(host, port)) = state.change.take() else { return false };
+        let offset = state.history.offset;
+        state.following = Some(Following::new(host, port, offset, now_ms));
+        true
+    }
+
+    fn begin_to_lead(&mut self) -> bool {
+        // What has come runs; what has not come whole never will.
+        if self.is_streaming() && self.has_more_of_stream() {
+            return false;
+        }
+        self.part_with_primary();
+        // From its first write on, what this server does is in the stream that it has had so far.
+        let Some(state) = &mut self.replication else { return false };
+        if state.backlog.is_some() && !state.is_journaling {
+            if state.inner.is_none() && !self.saves.runs_on_all() {
+                state.barriers += 1;
+            }
+            if !self.run_on_all(Inner::JournalOn, &JOURNAL_ON) {
+                return false;
+            }
+            if let Some(state) = &mut self.replication {
+                state.is_journaling = true;
+            }
+        }
+        let Some(state) = &mut self.replication else { return false };
+        let Some(Change::Lead(askers)) = state.change.take() else { return false };
+        state.history.branch(random_id());
+        state.show_offset(&self.instance);
+        tracing::info!("MASTER MODE enabled");
+        self.instance.tell_replication(|state| state.primary = None);
+        self.part_with_replicas("The history has another name");
+        for asker in askers {
+            self.answer(asker, Ok("OK"));
+        }
+        true
+    }
+
+    /// The stream ends, since nobody has followed for long: who comes back gets all data.
+    fn end_stream(&mut self) {
+        if let Some(state) = &mut self.replication {
+            state.change.get_or_insert(Change::EndStream);
+        }
+    }
+
+    fn begin_to_be_alone(&mut self) -> bool {
+        if !self.run_on_all(Inner::JournalOff, &JOURNAL_OFF) {
+            return false;
+        }
+        let Some(state) = &mut self.replication else { return false };
+        (state.is_journaling, state.backlog, state.change) = (false, None, None);
+        // A write that nobody has heard of is none of the history's that others know.
+        state.history = History { offset: state.history.offset, ..History::new(random_id()) };
+        state.show_offset(&self.instance);
+        tracing::info!("Replication backlog freed: there have been no replicas for long");
+        true
+    }
+
+    // ---- waiting for replicas ----------------------------------------------------------------
+
+    fn wait_for_replicas(&mut self, wait: Wait, asker: Option<Asker>) {
+        let Some(asker) = asker else { return };
+        let bound_ns = self.node.now().monotonic_ns + 1;
+        let now_ms = now_ms(&self.node);
+        if let Some(state) = &mut self.replication {
+            state.primary.wait(asker, wait, bound_ns, now_ms);
+        }
+        self.serve_waits();
+    }
+
+    fn answer_wait(&mut self, asker: Asker, wait: &Wait, offset: u64, replicas: i64) {
+        // Nobody's replicas say what lies on their disks.
+        let (replicas, logs) = match wait.of_logs {
+            true => (0, Some(0)),
+            false => (replicas, None),
+        };
+        self.node.answer(asker, Ok(message::Said::Waited { offset, replicas, logs }));
+    }
+}
