@@ -61,6 +61,13 @@ impl<'a> Db<'a> {
         self.shard.now.unix_ms
     }
 
+    /// Whether a time that a key is given has come already, so that the key goes at once. To a primary's
+    /// stream no time has: it says itself when keys go.
+    #[inline]
+    pub fn has_passed(&self, at_ms: i64) -> bool {
+        !self.sees_expired && at_ms <= self.now_ms()
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> &Settings {
         &self.shard.settings

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A kind of server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,6 +212,8 @@ pub fn content(client: &mut Client, databases: usize) -> BTreeMap<(usize, Vec<u8
 /// Waits until a replica has all of its primary's stream, and compares what they hold, key by key.
 #[track_caller]
 pub fn assert_equal(primary: &Node, replica: &Node) {
+    // What is about to expire does, and who is told is told.
+    std::thread::sleep(Duration::from_millis(60));
     wait_for_offset(primary, replica);
     let (theirs, ours) = (content(&mut primary.client(), 16), content(&mut replica.client(), 16));
     assert_eq!(theirs.len(), ours.len(), "the number of keys; {}", differences(&theirs, &ours));

@@ -42,7 +42,7 @@ pub fn restore(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         _ => Ttl::At(now_ms.saturating_add(ttl_ms)),
     };
     if let Ttl::At(at_ms) = ttl
-        && at_ms <= now_ms
+        && db.has_passed(at_ms)
     {
         if !db.remove(key, Event::Del) {
             return Ok(Effect::Read);

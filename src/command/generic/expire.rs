@@ -46,7 +46,7 @@ fn set_expiry(
         .checked_mul(unit_ms)
         .and_then(|ms| ms.checked_add(base_ms))
         .ok_or(Error::InvalidExpire(command))?;
-    let (key, now_ms) = (args.key(0), db.now_ms());
+    let (key, has_passed) = (args.key(0), db.has_passed(at_ms));
     let mut opened = db.edit(key);
     let before = opened.entry().map(|entry| entry.expiry());
     if !before.is_some_and(|before| condition.holds(before, at_ms)) {
@@ -54,7 +54,7 @@ fn set_expiry(
         return Ok(Effect::Read);
     }
     reply.integer(1);
-    if at_ms <= now_ms {
+    if has_passed {
         opened.remove(Event::Expired);
         db.effect_of_expiry(key);
     } else {

@@ -37,6 +37,7 @@ fn set_with_options(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let (key, value) = (args.key(0), args.at(1));
     let now_ms = db.now_ms();
     let expiry = options.expiry.resolve(now_ms, "set")?;
+    let has_passed = has_passed(db, expiry);
     let mut opened = db.edit(key);
     if options.get {
         reply_old(&mut opened, reply)?;
@@ -50,7 +51,7 @@ fn set_with_options(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     if !options.get {
         reply.ok();
     }
-    let effect = put(&mut opened, value, expiry, now_ms);
+    let effect = put(&mut opened, value, expiry, has_passed);
     if effect == Effect::Wrote {
         journal(db, key, value, expiry);
     }
@@ -128,7 +129,7 @@ pub fn getex(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
             db.edit(key).set_expiry(None);
             db.effect(&[b"PERSIST", key.bytes()]);
         }
-        (Expiry::At(_), Ttl::At(at_ms)) if at_ms <= now_ms => {
+        (Expiry::At(_), Ttl::At(at_ms)) if db.has_passed(at_ms) => {
             db.remove(key, Event::Expired);
             db.effect_of_expiry(key);
         }
@@ -143,22 +144,27 @@ pub fn getex(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
 
 /// Stores a value and tells the journal.
 fn store(db: &mut Db, key: Key, value: &[u8], expiry: Ttl) -> Effect {
-    let now_ms = db.now_ms();
-    let effect = put(&mut db.edit(key), value, expiry, now_ms);
+    let has_passed = has_passed(db, expiry);
+    let effect = put(&mut db.edit(key), value, expiry, has_passed);
     if effect == Effect::Wrote {
         journal(db, key, value, expiry);
     }
     effect
 }
 
+/// Whether what is stored with an expiry has expired already.
+fn has_passed(db: &Db, expiry: Ttl) -> bool {
+    matches!(expiry, Ttl::At(at_ms) if db.has_passed(at_ms))
+}
+
 /// Stores a value. What has expired already is not stored; what was there goes.
-fn put(opened: &mut KeyMut, value: &[u8], expiry: Ttl, now_ms: i64) -> Effect {
-    match expiry {
-        Ttl::At(at_ms) if at_ms <= now_ms => match opened.remove(Event::Expired) {
+fn put(opened: &mut KeyMut, value: &[u8], expiry: Ttl, has_passed: bool) -> Effect {
+    match has_passed {
+        true => match opened.remove(Event::Expired) {
             true => Effect::Wrote,
             false => Effect::Read,
         },
-        _ => {
+        false => {
             opened.put(New::string(value), expiry, Event::Set);
             Effect::Wrote
         }
@@ -168,7 +174,7 @@ fn put(opened: &mut KeyMut, value: &[u8], expiry: Ttl, now_ms: i64) -> Effect {
 /// What [`put`] did, without the conditions and with the time it settled on.
 fn journal(db: &mut Db, key: Key, value: &[u8], expiry: Ttl) {
     match expiry {
-        Ttl::At(at_ms) if at_ms <= db.now_ms() => db.effect_of_expiry(key),
+        Ttl::At(at_ms) if db.has_passed(at_ms) => db.effect_of_expiry(key),
         Ttl::At(at_ms) => {
             db.effect(&[
                 b"SET",
