@@ -3,7 +3,7 @@
 
 use crate::cluster::{Kind, Node, assert_equal, field, peers};
 use crate::proxy::Proxy;
-use crate::seed;
+use crate::{Over, seed};
 use crate::support::{Client, PATIENCE, Value, wait_until};
 use redshard::base::hash::Random;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,6 +41,7 @@ fn survives_cuts(primary: &Kind, replica: &Kind, seed: u64, rounds: usize) {
     let mut random = Random::new(seed);
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let over = Over(&is_over);
         for writer in 0..2 {
             let (is_over, port) = (&is_over, primary.port());
             scope.spawn(move || write_until(port, &format!("w{writer}"), is_over));
@@ -63,7 +64,7 @@ fn survives_cuts(primary: &Kind, replica: &Kind, seed: u64, rounds: usize) {
             std::thread::sleep(Duration::from_millis(random.below(80)));
         }
         proxy.cut();
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
     });
     replica.wait_for_link();
     assert_equal(&primary, &replica);

@@ -22,3 +22,12 @@ fn seed() -> u64 {
     eprintln!("REDSHARD_SEED={seed}");
     seed
 }
+
+/// Says that something is over when it goes, be it because a check has failed: those who wait for that end.
+struct Over<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}

@@ -1,7 +1,7 @@
 //! Everybody follows everybody, through all that a stream can say.
 
 use crate::cluster::{Kind, Node, assert_equal, peers};
-use crate::seed;
+use crate::{Over, seed};
 use crate::support::client::encode;
 use crate::support::{Client, Value};
 use redshard::base::hash::Random;
@@ -84,6 +84,7 @@ fn follows(replica: &Kind, primary: &Kind, seed: u64) {
     }
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let over = Over(&is_over);
         for writer in 0..3 {
             let (is_over, primary) = (&is_over, &primary);
             scope.spawn(move || {
@@ -97,7 +98,7 @@ fn follows(replica: &Kind, primary: &Kind, seed: u64) {
             });
         }
         replica.follow(&primary);
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
     });
     assert_equal(&primary, &replica);
     // A stream alone, without a snapshot before it.

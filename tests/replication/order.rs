@@ -1,5 +1,6 @@
 //! What a reader sees on a replica: no effect before its cause, and nothing half done.
 
+use crate::Over;
 use crate::cluster::{Kind, Node, wait_for_offset};
 use crate::support::{Client, Value};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,13 +89,14 @@ fn a_reader_of_a_replica_sees_no_effect_before_its_cause() {
         replica.follow(&primary);
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let over = Over(&is_over);
             scope.spawn(|| write(primary.port(), &is_over));
             let port = replica.port();
             let until = Instant::now() + Duration::from_secs(3);
             let readers: Vec<_> =
                 (0..4).map(|_| scope.spawn(move || read(port, until))).collect();
             let rounds: u64 = readers.into_iter().map(|reader| reader.join().expect("a reader")).sum();
-            is_over.store(true, Ordering::Relaxed);
+            drop(over);
             assert!(rounds > 10, "{rounds} rounds");
         });
         wait_for_offset(&primary, &replica);

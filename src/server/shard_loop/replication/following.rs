@@ -754,8 +754,8 @@ impl ShardLoop {
 
     /// A connection has been closed: if it was the link's, there will be another.
     pub(in super::super) fn link_closed(&mut self, at: u32) {
-        if self.following().is_some_and(|following| following.at == at) {
-            self.lose_link("the connection was closed");
-        }
+        let Some(following) = self.following().filter(|following| following.at == at) else { return };
+        following.at = u32::MAX;
+        self.lose_link("the connection was closed");
     }
 }
