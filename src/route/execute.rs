@@ -345,11 +345,24 @@ pub fn wants(command: &Command, args: &Args, db: usize) -> Result<Wants, Error> 
     }
     let mode = mode(command);
     let places = command.key_places(args)?;
-    Ok(locks::of_keys(places.iter().enumerate().map(|(i, place)| {
-        // COPY … DB, MOVE: a key in another database. A wrong index fails in the handler.
-        let db = db_of_key(command, args, i, db).unwrap_or(db);
-        (locks::fingerprint(db, args.key(*place)), mode)
-    })))
+    let moved = moves_to(command, args).map(|to| (locks::fingerprint(to, args.key(0)), mode));
+    Ok(locks::of_keys(
+        places
+            .iter()
+            .enumerate()
+            .map(|(i, place)| {
+                // COPY … DB: a key in another database. A wrong index fails in the handler.
+                let db = db_of_key(command, args, i, db).unwrap_or(db);
+                (locks::fingerprint(db, args.key(*place)), mode)
+            })
+            .chain(moved),
+    ))
+}
+
+/// The database that MOVE moves its key to, where it is locked too. A wrong index fails in the handler.
+pub fn moves_to(command: &Command, args: &Args) -> Option<usize> {
+    let is_move = command.name == "MOVE";
+    is_move.then(|| crate::base::number::parse_usize(args.get(1)?)).flatten()
 }
 
 /// Whether a command's locks are shared or exclusive.

@@ -324,6 +324,12 @@ impl Journal {
         }
     }
 
+    /// What this turn has recorded so far, in no order, with the turn's stamp.
+    #[cfg(test)]
+    pub(crate) fn recorded(&self) -> (u64, Vec<u8>) {
+        (self.stamp, [&self.bytes[..], &self.part_bytes].concat())
+    }
+
     /// Takes what has been recorded since this was called last, if there is any.
     pub fn take(&mut self) -> Option<Chunk> {
         self.close_unit();
@@ -477,7 +483,7 @@ mod tests {
         say(&mut journal, 0, "DEL k");
         journal.command(0, [&b"GETDEL"[..], b"k"].into_iter());
         let chunk = journal.take().expect("something");
-        assert_eq!(lines(&chunk.bytes), "MULTI; DEL k; SET k v; EXEC; DEL k");
+        assert_eq!(lines(&chunk.bytes), "MULTI; UNLINK k; SET k v; EXEC; DEL k");
     }
 
     #[test]

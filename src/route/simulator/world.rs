@@ -5,12 +5,12 @@ use super::super::client::{ClientKey, Outlet};
 use super::super::feed::Fed;
 use super::super::gate::{self, Exit};
 use super::super::mailbox;
+use super::super::mailbox::Waiting;
 use super::super::node::Node;
 use super::super::rules::{self, Rule};
+use super::super::stream::Merged;
 use crate::base::clock::Now;
 use crate::base::hash::Random;
-use super::super::mailbox::Waiting;
-use super::super::stream::Merged;
 use crate::command::persistence::CUT_AND_JOURNAL;
 use crate::config::Config;
 use crate::instance::{Identity, Instance};
@@ -114,6 +114,8 @@ struct Actor {
     /// When the turn began, and its stamp.
     began: u64,
     stamp: u64,
+    /// What it has journaled, turn by turn, where it matters what is safe of that.
+    log: Vec<(u64, Vec<u8>)>,
     /// Whether others see it waiting.
     is_waiting: bool,
 }
@@ -201,6 +203,7 @@ impl World {
                     dirty: Vec::new(),
                     began: 0,
                     stamp: 0,
+                    log: Vec::new(),
                     is_waiting: false,
                 }
             })
@@ -248,21 +251,23 @@ impl World {
         self.actors.iter_mut().for_each(|actor| actor.node.gate().ask_for_safety());
     }
 
-    /// Everything that can be is safe now: what has left for the replicas.
+    /// Everything that can be is safe now: what no shard can still add to.
     fn make_safe(&mut self) {
-        if self.safe.is_some() {
-            self.safe = Some(self.actors[0].node.merged_to());
-        }
+        let Some(safe) = &mut self.safe else { return };
+        let clock = self.clock;
+        let bounds = self.actors.iter().map(|actor| match actor.at {
+            At::Sleep | At::Input | At::Begin => clock,
+            _ => actor.began - 1,
+        });
+        *safe = bounds.min().unwrap_or(clock);
     }
 
-    /// How many keys have a value that is safe.
+    /// How many keys have a value that is safe, as the journals tell.
     pub fn safe_copies(&self, value: &str) -> usize {
-        let word = format!("\r\n{value}\r\n");
-        let texts = self.stream.iter().map(|merged| match merged {
-            Merged::Bytes(bytes) => memchr::memmem::find_iter(bytes, &word).count(),
-            Merged::Barrier => 0,
-        });
-        texts.sum()
+        let (safe, word) = (self.safe.unwrap_or(u64::MAX), format!("\r\n{value}\r\n"));
+        let logs = self.actors.iter().flat_map(|actor| &actor.log);
+        let safe = logs.filter(|(stamp, _)| *stamp <= safe);
+        safe.map(|(_, text)| memchr::memmem::find_iter(text, &word).count()).sum()
     }
 
     /// What has left for the replicas.
@@ -499,7 +504,11 @@ impl World {
             }
             At::Stamp => {
                 let clock = self.read_clock();
-                self.actors[shard].stamp = self.actors[shard].node.close_journal(clock);
+                let actor = &mut self.actors[shard];
+                if self.safe.is_some() {
+                    actor.log.push(actor.node.shard().journal().recorded());
+                }
+                actor.stamp = actor.node.close_journal(clock);
                 self.shuffle_peers(shard);
                 if self.actors[shard].node.mail().has_outgoing() {
                     At::Post
