@@ -63,7 +63,7 @@ use super::message::Message;
 use super::node::Node;
 use super::requests::LEADER;
 use super::rules::{Rule, broken};
-use crate::shard::journal::{self, Chunk, Mark, Part, Piece, Scope};
+use crate::shard::journal::{self, Chunk, Mark, Part, Piece};
 use crate::shard::locks::TxnId;
 use bytes::{Bytes, BytesMut};
 use std::collections::{HashMap, VecDeque};
@@ -132,6 +132,7 @@ impl Merger {
 
     /// Takes in what a shard has journaled in a turn, in the order of its turns.
     pub fn feed(&mut self, shard: usize, chunk: Chunk) {
+        debug_assert!(chunk.stamp > self.lanes[shard].known, "all of that was said to be here");
         self.held += chunk.len();
         for Part { txn, call, db, command } in &chunk.parts {
             let effect = (*call, *db, chunk.part_bytes.slice(command.clone()));
@@ -342,7 +343,8 @@ impl Node {
     /// Journals a command of a client here that changes no data and is to be heard all the same
     /// (PUBLISH), in the place where it is said.
     pub fn journal_command(&mut self, db: usize, words: &[&[u8]]) {
-        self.participant.shard.journal().also(Scope::Unit, db, words);
+        self.coordinate(|_, cx| cx.journal_command(db, words));
+        self.hear_local();
     }
 
     /// The first step of [`Node::end_turn`], with a reading of the clock: what was journaled is said to
@@ -428,5 +430,120 @@ impl Node {
     /// What the merge has to show, on the shard that leads.
     pub fn merger(&self) -> Option<&Merger> {
         self.merger.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::Shard;
+    use crate::shard::journal::{Journal, Scope};
+
+    /// Two shards' journals and their merge.
+    struct Both {
+        shards: [Shard; 2],
+        merger: Merger,
+    }
+
+    impl Both {
+        fn new() -> Both {
+            let mut shards = [Shard::new(0, 2, 4), Shard::new(1, 2, 4)];
+            shards.iter_mut().for_each(|shard| shard.set_journal_on(true));
+            Both { shards, merger: Merger::new(2) }
+        }
+
+        /// A turn of a shard, after which all is known up to its stamp.
+        fn turn(&mut self, shard: usize, stamp: u64, work: impl FnOnce(&mut Journal)) {
+            let journal = self.shards[shard].journal();
+            journal.set_stamp(stamp);
+            work(journal);
+            if let Some(chunk) = journal.take() {
+                self.merger.feed(shard, chunk);
+            }
+            self.merger.knows(shard, stamp);
+        }
+
+        /// What can go out, a word for each command's name and first argument.
+        fn out(&mut self) -> String {
+            let mut out = Vec::new();
+            self.merger.take(7, |merged| match merged {
+                Merged::Barrier => out.push("|".to_owned()),
+                Merged::Bytes(bytes) => {
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    let words = text.split("\r\n").filter(|word| !word.starts_with(['*', '$']));
+                    out.extend(words.filter(|word| !word.is_empty()).map(str::to_owned));
+                }
+            });
+            out.join(" ")
+        }
+    }
+
+    fn say(journal: &mut Journal, scope: Scope, db: usize, word: &str) {
+        journal.begin(scope);
+        journal.effect(db, &[word.as_bytes()]);
+    }
+
+    #[test]
+    fn what_came_first_goes_first() {
+        let mut both = Both::new();
+        both.turn(0, 10, |journal| say(journal, Scope::Unit, 0, "a"));
+        assert_eq!((both.out().as_str(), both.merger.out_to()), ("", 0));
+        assert!(both.merger.is_waiting() && both.merger.stalled_since() == Some(7));
+        both.turn(1, 5, |journal| say(journal, Scope::Unit, 1, "b"));
+        // Whether shard 1 has something of 6 to 10 is not known.
+        assert_eq!((both.out().as_str(), both.merger.out_to()), ("SELECT 1 b", 5));
+        both.turn(1, 20, |_| {});
+        assert_eq!((both.out().as_str(), both.merger.out_to()), ("SELECT 0 a", 10));
+        assert!(!both.merger.is_waiting() && both.merger.stalled_since().is_none());
+        assert_eq!(both.merger.held(), 0);
+    }
+
+    #[test]
+    fn a_group_stands_where_it_was_announced() {
+        let mut both = Both::new();
+        let part = |call| Scope::Part { txn: 9, call };
+        both.turn(0, 10, |journal| {
+            say(journal, Scope::Unit, 0, "before");
+            journal.announce(9, 2);
+            say(journal, part(1), 2, "second");
+            journal.end_part(9);
+            say(journal, Scope::Unit, 0, "after");
+        });
+        both.turn(1, 12, |_| {});
+        assert_eq!((both.out().as_str(), both.merger.out_to()), ("SELECT 0 before", 9));
+        both.turn(1, 14, |journal| {
+            say(journal, Scope::Unit, 3, "later");
+            say(journal, part(0), 0, "first");
+            say(journal, part(2), 2, "third");
+            journal.end_part(9);
+        });
+        both.turn(0, 20, |_| {});
+        let group = "MULTI first SELECT 2 second third EXEC";
+        assert_eq!(both.out(), format!("{group} SELECT 0 after SELECT 3 later"));
+        // One command needs no MULTI, and none is nothing.
+        both.turn(0, 30, |journal| {
+            journal.announce(10, 1);
+            journal.announce(11, 1);
+            say(journal, Scope::Part { txn: 11, call: 0 }, 3, "alone");
+            journal.end_part(10);
+            journal.end_part(11);
+        });
+        both.turn(1, 30, |_| {});
+        assert_eq!((both.out().as_str(), both.merger.held()), ("alone", 0));
+    }
+
+    #[test]
+    fn a_barrier_parts_what_was_before_from_what_came_after() {
+        let mut both = Both::new();
+        both.turn(0, 10, |journal| {
+            say(journal, Scope::Unit, 0, "a");
+            journal.barrier();
+            say(journal, Scope::Unit, 0, "c");
+        });
+        both.turn(1, 20, |journal| say(journal, Scope::Unit, 0, "b"));
+        both.turn(0, 30, |_| {});
+        assert_eq!(both.out(), "SELECT 0 a b");
+        both.turn(1, 31, |journal| journal.barrier());
+        assert_eq!(both.out(), "| SELECT 0 c");
     }
 }

@@ -262,7 +262,7 @@ impl Journal {
     }
 
     /// A snapshot of all shards is cut here.
-    pub(super) fn barrier(&mut self) {
+    pub(crate) fn barrier(&mut self) {
         self.mark(Mark::Barrier);
     }
 

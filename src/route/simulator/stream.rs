@@ -73,8 +73,8 @@ fn ask(world: &mut World, writer: &mut Writer, names: &[String], written: &mut V
     let name = |further: usize| &names[(at + further) % KEYS];
     let further = 1 + world.random.below(KEYS as u64 - 1) as usize;
     let (one, other, third) = (name(0), name(further), name(further + 1));
-    // Not to be mistaken for a time.
-    let value = (5_000_000 + written.len()).to_string();
+    // Not to be mistaken for a time, nor for another's that was increased.
+    let value = (5_000_000 + 1_000 * written.len()).to_string();
     let db = world.random.below(DATABASES);
     let other_db = (db + 1) % DATABASES;
     let ttl = 1 + world.random.below(400);
