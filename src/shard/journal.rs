@@ -26,8 +26,7 @@ use std::ops::Range;
 /// Effects of one turn.
 #[derive(Clone, Debug, Default)]
 pub struct Chunk {
-    /// The turn's stamp: monotonic nanoseconds, later than everything that the turn could be an
-    /// effect of.
+    /// The turn's time in monotonic nanoseconds.
     pub stamp: u64,
     /// Commands in the order they ran, as RESP arrays of bulks.
     pub bytes: Bytes,
@@ -177,14 +176,9 @@ impl Journal {
         self.on
     }
 
-    /// Sets the stamp of the turn that begins.
+    /// Sets the time of the turn that begins.
     pub fn set_stamp(&mut self, stamp: u64) {
         self.stamp = stamp;
-    }
-
-    /// The stamp of this turn's effects.
-    pub fn stamp(&self) -> u64 {
-        self.stamp
     }
 
     /// Says what the effects from here on belong to.

@@ -501,8 +501,8 @@ fn every_rule_is_needed() {
         (Break::Router(Rule::OneSpeaker), streams),
         (Break::Router(Rule::LockedExpiry), streams),
         (Break::Router(Rule::Barrier), streams),
-        (Break::Router(Rule::Watermark), streams),
-        (Break::WakeAfterClock, streams),
+        (Break::Router(Rule::Cut), streams),
+        (Break::Router(Rule::StampOrder), streams),
         (Break::AsidesApart, streams),
     ];
     let quiet = std::panic::take_hook();

@@ -34,6 +34,7 @@ struct Writer {
 
 pub fn streams(seed: u64, broken: Option<Break>) -> Result<Counts, String> {
     let mut world = World::new(SHARDS, seed, broken);
+    world.let_time_pass();
     let first = world.random.below(SHARDS as u64) as usize;
     let names = names("w", KEYS, first, SHARDS);
     let mut writers: Vec<Writer> = (0..WRITERS)
