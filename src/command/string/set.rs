@@ -102,6 +102,7 @@ pub fn getset(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
         None => reply.null(),
     }
     opened.put(New::string(args.at(1)), Ttl::Clear, Event::Set);
+    db.effect(&[b"SET", args.at(0), args.at(1)]);
     Ok(Effect::Wrote)
 }
 
