@@ -197,17 +197,27 @@ fn every_pipeline_is_causal() {
                         let mut line = Line::to(server);
                         let mut random = Random::new(reader as u64 + 1);
                         while !over.load(Ordering::Relaxed) {
-                            let place = random.below(KEYS as u64) as usize;
-                            let least = told[place].load(Ordering::SeqCst);
-                            let seen = match line.ask(&["GET", &names[place]]) {
-                                Answer::Text(seen) => seen,
-                                _ => 0,
+                            // Readers pipeline too: what is asked for in one go need not be as new as
+                            // what is told before it.
+                            let asked: Vec<(usize, i64)> = (0..=random.below(3))
+                                .map(|_| random.below(KEYS as u64) as usize)
+                                .map(|place| (place, told[place].load(Ordering::SeqCst)))
+                                .collect();
+                            let get = |(place, _): &(usize, i64)| {
+                                vec!["GET".to_owned(), names[*place].clone()]
                             };
-                            assert!(seen >= least, "{}: {seen} after {least}", names[place]);
-                            for earlier in &told[..=place] {
-                                earlier.fetch_max(seen, Ordering::SeqCst);
+                            line.send(&asked.iter().map(get).collect::<Vec<_>>());
+                            for (place, least) in asked {
+                                let seen = match line.receive() {
+                                    Answer::Text(seen) => seen,
+                                    _ => 0,
+                                };
+                                assert!(seen >= least, "{}: {seen} after {least}", names[place]);
+                                for earlier in &told[..=place] {
+                                    earlier.fetch_max(seen, Ordering::SeqCst);
+                                }
+                                reads.fetch_add(1, Ordering::Relaxed);
                             }
-                            reads.fetch_add(1, Ordering::Relaxed);
                         }
                     })
                 })

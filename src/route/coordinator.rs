@@ -565,7 +565,9 @@ mod tests {
         assert_eq!((alone.replies(client).as_str(), coordinator.len()), ("+OK\r\n", 0));
         assert_eq!(alone.clients.take_resumed(), [client]);
         let releases = |said: Vec<Message>| matches!(&said[..], [Message::Do(order)] if order.release && !order.answer);
-        assert!(releases(alone.said_here()) && releases(alone.said_to(1)));
+        let mut said = alone.said_here();
+        assert!(matches!(said.remove(0), Message::Announce(announced, 2) if announced == txn));
+        assert!(releases(said) && releases(alone.said_to(1)));
     }
 
     #[test]

@@ -18,9 +18,6 @@
 //! first. Running what was taken in the order of stamps runs `a` before `b`. Where so much waits in
 //! one queue that some of it has to stay for the next turn, nothing stamped later than that may run
 //! either, from whichever queue: it is kept, and so is the input of the shard's own clients.
-//!
-//! **The mark** ([`Exchange::said`]), while the shard journals, says how much of its journal has been
-//! said to the shard that leads: [`super::stream`] has the proof.
 
 use super::batch::Batch;
 use super::rules::{Rule, broken};
@@ -47,21 +44,6 @@ struct Board {
     published: AtomicU64,
     /// Whether the shard is waiting for something to happen, or about to: a [`Waiting`].
     waiting: AtomicU8,
-    /// While it journals: the stamp of its last turn that is visible as a whole, with [`RESTS`] while
-    /// it waits; otherwise 0.
-    mark: AtomicU64,
-}
-
-/// In a mark: the shard waits, and has nothing more to say before it has read the clock again.
-const RESTS: u64 = 1 << 63;
-
-/// How much of its journal a shard has said, as of some moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Said {
-    /// The stamp of the last of its turns that are visible as a whole.
-    pub stamp: u64,
-    /// Whether it was waiting, and had had no turn since.
-    pub rests: bool,
 }
 
 /// How a shard waits.
@@ -77,31 +59,11 @@ pub enum Waiting {
 }
 
 impl Exchange {
-    /// Says that a shard is about to wait, or that it does not wait any more. It must look into its
-    /// mailbox once more after the first, and read the clock after the second. Nobody but that shard
-    /// calls this.
+    /// Says that a shard is about to wait. It must look into its mailbox once more afterwards.
     pub fn set_waiting(&self, shard: usize, waiting: Waiting) {
-        let mark = &self.shards[shard].mark;
-        match (mark.load(Ordering::Relaxed), waiting) {
-            (0, _) => {}
-            (before, Waiting::No) => mark.store(before & !RESTS, Ordering::Release),
-            (before, _) => mark.store(before | RESTS, Ordering::Release),
-        }
         self.shards[shard].waiting.store(waiting as u8, Ordering::SeqCst);
         // Orders the store before the look that follows; the other half is in `claim_wake`.
         fence(Ordering::SeqCst);
-    }
-
-    /// Says that all that a shard has journaled up to a stamp has been said, and can be heard; 0 says
-    /// that it does not journal. Nobody but that shard calls this.
-    pub fn set_said(&self, shard: usize, stamp: u64) {
-        self.shards[shard].mark.store(stamp, Ordering::Release);
-    }
-
-    /// How much of its journal a shard has said.
-    pub fn said(&self, shard: usize) -> Said {
-        let mark = self.shards[shard].mark.load(Ordering::Acquire);
-        Said { stamp: mark & !RESTS, rests: mark & RESTS != 0 }
     }
 
     /// Whether a shard has to be woken for what was just published; true for one caller only.

@@ -27,8 +27,9 @@
 //! with the locks in [`crate::shard::locks`]. Single-shard commands take no number and no lock; while nobody holds
 //! a lock on their shard, one branch is all they pay; one that meets a lock waits in its queue.
 //!
-//! **Pipelines stay causal**: whoever has seen the effect of a later command of a pipeline sees
-//! every earlier command of it, though the two ran on different shards at the same time.
+//! **Pipelines stay causal**: who has *received* a reply that shows the effect of a later command of a
+//! pipeline, and asks then, sees every earlier command of it, though the two ran on different shards at
+//! the same time; and so does whoever hears of it from there.
 //! 1. A shard publishes all batches of a turn together, and before any reply of that turn is sent
 //!    ([`mailbox`]).
 //! 2. A receiver takes what is stamped up to its cut and runs it in the order of stamps, before its
@@ -38,8 +39,11 @@
 //! 4. A multi-shard command holds back the later commands of its own pipeline until it has been
 //!    answered.
 //!
-//! It is causality, not a total order: two pipelines that cross each other may interleave
-//! differently on two shards, which no client can observe as an effect without its cause.
+//! It is causality, not a total order. Commands of one pipeline that run on different shards are not
+//! ordered among each other, except in MULTI: beside a client that pipelines `SET x`, `SET y`, `SET z`,
+//! one that pipelines `GET z`, `GET y`, `GET x` may see the new z and an old x, since it asked for x
+//! before it had been told of z. In the stream that replicas get ([`stream`]) they are not ordered
+//! either.
 
 #[cfg(test)]
 mod alone;

@@ -181,8 +181,6 @@ impl Node {
 
     /// Takes the mail of one shard, for [`Node::run_mail`].
     pub fn collect_from(&mut self, from: usize) {
-        // Before what it has said is taken.
-        self.look_at_journal_of(from);
         self.post.collect_from(from, self.now.monotonic_ns);
     }
 
@@ -195,15 +193,9 @@ impl Node {
 
     /// Runs the mail that has been taken. Returns whether some of it has to wait for the next turn.
     pub fn run_mail(&mut self) -> bool {
-        let is_behind = self.post.is_behind();
-        let is_left = self.post.has_taken() && self.run_taken();
-        if !is_behind && !is_left {
-            self.all_journals_heard();
+        if !self.post.has_taken() {
+            return false;
         }
-        is_left
-    }
-
-    fn run_taken(&mut self) -> bool {
         let (mut taken, runs) = self.post.take();
         for batch in taken.drain(..runs) {
             if batch.is_answer { self.take_answer(batch) } else { self.run_batch(batch) }
@@ -257,7 +249,7 @@ impl Node {
         if self.is_listening {
             self.hear_local();
         }
-        let stamp = self.close_journal(stamp);
+        self.close_journal();
         let mut is_visible = true;
         if self.post.shards() > 1 && self.post.mail.has_outgoing() {
             for to in 0..self.post.shards() {
@@ -265,17 +257,8 @@ impl Node {
             }
             is_visible = self.post.mail.publish();
         }
-        self.turn_ended(stamp, is_visible);
-        is_visible
-    }
-
-    /// The last step of [`Node::end_turn`]: what was posted has been published, and all of it is visible
-    /// or not.
-    pub fn turn_ended(&mut self, stamp: u64, is_visible: bool) {
         self.gate.turn_ended(stamp, is_visible);
-        if is_visible {
-            self.journal_said(stamp);
-        }
+        is_visible
     }
 
     /// One step of [`Node::end_turn`]: posts, without publishing, what one shard will get.
@@ -525,9 +508,9 @@ impl Node {
         let mut items = std::mem::take(&mut batch.items);
         // It goes, so that what is left may depart.
         if let Some(chunk) = items.pop_if(|item| matches!(item, Message::Journal(_)))
-            && let (Message::Journal(chunk), Some(merger)) = (chunk, &mut self.merger)
+            && let Message::Journal(chunk) = chunk
         {
-            merger.feed(from, *chunk);
+            self.hear_journal(from, *chunk);
         }
         self.observer.batch_max = self.observer.batch_max.max(items.len() as u64);
         // Commands stay in the batch, which goes back with them; all else has been said.

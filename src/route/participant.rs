@@ -477,6 +477,19 @@ mod tests {
     }
 
     #[test]
+    fn who_moves_a_key_waits_for_it_in_both_databases() {
+        let (mut alone, mut participant) = (Alone::new(1), participant());
+        participant.asked(0, ask(1, "SET k 1", false), &mut alone.cx());
+        let there = call("MOVE k 0");
+        let args = Args::new(&there.bytes, &there.spans);
+        let caller = Caller::default().in_db(1);
+        assert!(participant.blocks(&Job { command: there.command, args, caller }).is_some());
+        let elsewhere = call("MOVE k 2");
+        let args = Args::new(&elsewhere.bytes, &elsewhere.spans);
+        assert!(participant.blocks(&Job { command: elsewhere.command, args, caller }).is_none());
+    }
+
+    #[test]
     fn while_data_is_loaded_only_what_does_without_it_may_run() {
         let reasons = Reasons { loading: true, ..Reasons::default() };
         judged(reasons, flag::DENYOOM, Err(Error::Loading));

@@ -179,6 +179,9 @@ impl<'a> Planner<'a> {
                     }
                     return Site::Parts(handler, gather, owners);
                 }
+                if let Some(to) = execute::moves_to(command, &args) {
+                    self.lock(args.at(0), to, mode);
+                }
                 let places = places.iter().enumerate().map(|(i, place)| {
                     // A database that is none fails where the command runs.
                     let db = execute::db_of_key(command, &args, i, db).unwrap_or(db);

@@ -20,8 +20,6 @@ pub(super) struct Post {
     kept: usize,
     /// The oldest mail of this turn that could not be taken: nothing later runs.
     untaken: u64,
-    /// Whether the board has a mark of this shard's journal.
-    pub(super) has_said: bool,
     /// Parts of transactions that have been sent out, to be run ([`Message::Do`]).
     pub(super) parts_sent: u64,
     /// Whether nobody's input goes on this turn: some shard is asked for so much already, or not all
@@ -39,7 +37,6 @@ impl Post {
             taken: Vec::new(),
             kept: 0,
             untaken: u64::MAX,
-            has_said: false,
             parts_sent: 0,
             input_waits: false,
         }
@@ -64,11 +61,6 @@ impl Post {
     /// Says something to this shard.
     pub(super) fn say_here(&mut self, message: Message) {
         self.local.push_back(message);
-    }
-
-    /// Whether some mail of this turn could not be taken.
-    pub(super) fn is_behind(&self) -> bool {
-        self.untaken != u64::MAX
     }
 
     /// Lets nobody's input go on this turn if a shard is asked for as much as it can take in one.

@@ -34,8 +34,6 @@ pub enum Rule {
     LockedExpiry,
     /// All that came before a snapshot's cut stands before it in the stream, and all else after.
     Barrier,
-    /// The stream waits for the shard that is behind.
-    Watermark,
     /// Where replies wait for safety, none is given before its command has run everywhere.
     SafeAnswers,
     /// Where replies wait for safety, none leaves from another shard.

@@ -17,37 +17,19 @@
 //!
 //! # How
 //!
-//! **Stamps.** A turn's effects carry one stamp, which is later than every batch that the turn may have
-//! taken: those are stamped up to the turn's reading of the clock, and the journal's stamp is that
-//! reading plus one. A turn's end is stamped no earlier than its effects ([`Node::close_journal`]). So if
-//! an effect is caused by another, on another shard, its stamp is larger: the cause's turn ended at its
-//! stamp or later, whoever acted upon it read the clock after that, and added one. (Between turns of one
-//! shard the clock has gone on by more than the one, or they are in the journal's own order anyhow.)
-//! Merging by stamp keeps promises 1 and 2; of equal stamps, which cannot be cause and effect, the lower
-//! shard's goes first.
-//!
-//! **How far a shard has said all.** A shard that has journaled something in a turn says it to the
-//! leading shard in that turn's batch. Others say nothing: a message per turn and shard would wake the
-//! leader for nothing. Instead each shard has a word on the mailbox's board ([`Said`]): the stamp of its
-//! last turn that is visible as a whole, and whether it waits since. The leader reads the clock (its
-//! *cut*), then the words, then takes the mail that is stamped up to the cut, and runs it. If all of
-//! it has run, then for a shard whose word is stamped *w*:
-//! - *w* ≤ cut: all that it has journaled up to *w* is here. It was published before the word was
-//!   written, in batches stamped up to *w*, so it was taken.
-//! - it waits, and *w* ≤ cut: all that it has journaled up to the *cut* is here. It has had no turn
-//!   since *w* when the word was read, and before it has one it takes the word back and then reads the
-//!   clock: later than the leader's reading, and the journal's stamp is one more.
-//! - *w* > cut: what it has said may not have been taken; what was known before stays.
-//!
-//! At the end of its turn the leader looks once more, since its own effects are later than its cut: a
-//! shard whose word is the same as before the mail was taken, and who waits, has had no turn up to the
-//! stamp of the leader's end. So on an idle server what the leader journals goes out in the same turn.
+//! **Order.** A shard that has journaled something in a turn says it to the leading shard in that turn's
+//! batch, and the leader hears batches in the order in which it runs them, its own turn last. That order
+//! is causal already ([`super::mailbox`]): if one effect is the cause of another, its batch was published
+//! before the other's was stamped, so who takes the other takes it too, and runs it first. The leader's
+//! own effects come behind all that it had taken, and nothing that it had taken is an effect of them.
+//! So chunks go out in the order in which they are heard: no stamps are compared, nobody has to say
+//! that he has nothing to say, and what one shard journals need not wait for what others do.
 //!
 //! **Groups.** What a transaction does on several shards stands where it was announced: by its
 //! coordinator's shard, in the turn in which it had all locks and before anything was sent out
-//! ([`super::coordinator`]). Whatever was done before to what it locks was done before the grants, so it
-//! is stamped before that turn; whatever is done afterwards, and whatever its client sends when it has
-//! been answered, is an effect of that turn, so it is stamped later. In between nothing else is done to
+//! ([`super::coordinator`]). Whatever was done before to what it locks was done before the grants, which
+//! are a cause of that turn; whatever is done afterwards, and whatever its client sends when it has
+//! been answered, is an effect of it. In between nothing else is done to
 //! what is locked: no key expires there by itself ([`crate::shard::Shard::housekeep`]), and what expires
 //! on its way belongs to the group. (The place of its first part would not do: MSET is answered before
 //! any part runs, and what its client sends then may run on a third shard before that.) The stream waits
@@ -55,15 +37,16 @@
 //! as the transaction takes. Parts stand in the order of the transaction's calls.
 //!
 //! **Barriers.** The cut of a snapshot holds every shard whole, so no group is on both sides of it, but
-//! shards cut one after another: what one journals after its cut may be stamped before another's. All
-//! that shards have before their barriers goes first, then the barrier, then all else.
+//! shards cut one after another: what one journals after its cut may be heard before another's. All
+//! that shards have before their barriers goes first, then the barrier, then all else, in the order in
+//! which it was heard. (What comes after a barrier is no cause of what is before one: whoever could act
+//! upon it has heard of the cut first.)
 
-use super::mailbox::{Exchange, Said};
 use super::message::Message;
 use super::node::Node;
 use super::requests::LEADER;
 use super::rules::{Rule, broken};
-use crate::shard::journal::{self, Chunk, Mark, Part, Piece, Scope};
+use crate::shard::journal::{self, Chunk, Mark, Part, Piece};
 use crate::shard::locks::TxnId;
 use bytes::{Bytes, BytesMut};
 use std::collections::{HashMap, VecDeque};
@@ -86,8 +69,8 @@ pub struct Merger {
     db: Option<usize>,
     /// Bytes of commands that are here and not out.
     held: usize,
-    /// Whether all mail of this turn has been heard.
-    has_heard_all: bool,
+    /// How many chunks have been heard.
+    heard: u64,
     /// The time at which something was here that could not go out, and nothing has gone since.
     stalled_since: Option<u64>,
 }
@@ -95,17 +78,13 @@ pub struct Merger {
 /// One shard's journal.
 #[derive(Debug, Default)]
 struct Lane {
-    /// What is not out.
-    chunks: VecDeque<Chunk>,
+    /// What is not out, each with its number among all.
+    chunks: VecDeque<(u64, Chunk)>,
     /// How many cuts of the first chunk are done with, and whether what comes before the next is out.
     cuts: usize,
     is_given: bool,
     /// Whether it stands at a barrier.
     is_at_barrier: bool,
-    /// All that it has journaled up to this stamp is here.
-    known: u64,
-    /// Its word, as of the look before its mail was taken.
-    looked: Said,
 }
 
 /// A transaction whose parts are gathered.
@@ -125,7 +104,7 @@ impl Merger {
             groups: HashMap::with_hasher(crate::base::hash::state().clone()),
             db: None,
             held: 0,
-            has_heard_all: false,
+            heard: 0,
             stalled_since: None,
         }
     }
@@ -142,23 +121,20 @@ impl Merger {
         }
         // What it did for others is with them.
         if !chunk.bytes.is_empty() || !chunk.cuts.is_empty() {
-            self.lanes[shard].chunks.push_back(chunk);
+            self.heard += 1;
+            self.lanes[shard].chunks.push_back((self.heard, chunk));
         }
     }
 
-    /// All that a shard has journaled up to a stamp has been fed.
-    pub fn knows(&mut self, shard: usize, stamp: u64) {
-        let known = &mut self.lanes[shard].known;
-        *known = stamp.max(*known);
+    /// How many chunks have been heard.
+    pub fn heard(&self) -> u64 {
+        self.heard
     }
 
-    /// Everything stamped up to here is out.
+    /// How many of those are out, up to the first that is not.
     pub fn out_to(&self) -> u64 {
-        let lanes = self.lanes.iter().map(|lane| match lane.chunks.front() {
-            Some(chunk) => chunk.stamp - 1,
-            None => lane.known,
-        });
-        lanes.min().unwrap_or(0)
+        let first = self.lanes.iter().filter_map(Lane::head).min();
+        first.map_or(self.heard, |number| number - 1)
     }
 
     /// Whether something is here that is not out.
@@ -181,7 +157,7 @@ impl Merger {
         let mut has_moved = false;
         while let Some(shard) = self.next_lane() {
             let lane = &mut self.lanes[shard];
-            let chunk = lane.chunks.front().expect("chosen by it");
+            let (_, chunk) = lane.chunks.front().expect("chosen by it");
             let (piece, mark) = match chunk.cuts.get(lane.cuts) {
                 Some(cut) => (cut.piece, Some(cut.mark)),
                 None => (chunk.tail, None),
@@ -213,14 +189,11 @@ impl Merger {
         };
     }
 
-    /// The shard whose turn it is: nothing can come that belongs before what it has.
+    /// The shard whose first chunk is next.
     fn next_lane(&self) -> Option<usize> {
         let ahead = self.lanes.iter().enumerate().filter(|(_, lane)| !lane.is_at_barrier);
-        let heads = ahead.clone().filter_map(|(shard, lane)| Some((lane.head()?, shard)));
-        let (stamp, shard) = heads.min()?;
-        let is_known = |lane: &Lane| !lane.chunks.is_empty() || lane.known >= stamp;
-        let may = ahead.clone().all(|(_, lane)| is_known(lane)) || broken(Rule::Watermark);
-        may.then_some(shard)
+        let heads = ahead.filter_map(|(shard, lane)| Some((lane.head()?, shard)));
+        heads.min().map(|(_, shard)| shard)
     }
 
     /// A piece of a shard's first chunk is done with, which is the last of it or not.
@@ -289,43 +262,12 @@ impl Merger {
             out(Merged::Barrier);
         }
     }
-
-    // ---- how far shards have said all --------------------------------------------------------
-
-    /// Looks at a shard's word, before its mail is taken.
-    fn look(&mut self, shard: usize, exchange: &Exchange) {
-        self.lanes[shard].looked = exchange.said(shard);
-    }
-
-    /// All mail stamped up to the cut has been heard.
-    fn has_heard_all(&mut self, cut: u64) {
-        self.has_heard_all = true;
-        for lane in &mut self.lanes {
-            let Said { stamp, rests } = lane.looked;
-            if stamp <= cut {
-                lane.known = lane.known.max(if rests { cut } else { stamp });
-            }
-        }
-    }
-
-    /// The leader's turn has ended at a stamp: looks once more.
-    fn look_again(&mut self, (cut, end): (u64, u64), exchange: &Exchange) {
-        if !std::mem::take(&mut self.has_heard_all) {
-            return;
-        }
-        for (shard, lane) in self.lanes.iter_mut().enumerate().filter(|(shard, _)| *shard != LEADER)
-        {
-            let now = exchange.said(shard);
-            if now.rests && now.stamp == lane.looked.stamp && now.stamp <= cut && now.stamp > 0 {
-                lane.known = lane.known.max(end);
-            }
-        }
-    }
 }
 
 impl Lane {
+    /// The number of its first chunk.
     fn head(&self) -> Option<u64> {
-        self.chunks.front().map(|chunk| chunk.stamp)
+        self.chunks.front().map(|(number, _)| *number)
     }
 }
 
@@ -342,65 +284,38 @@ impl Node {
     /// Journals a command of a client here that changes no data and is to be heard all the same
     /// (PUBLISH), in the place where it is said.
     pub fn journal_command(&mut self, db: usize, words: &[&[u8]]) {
-        self.participant.shard.journal().also(Scope::Unit, db, words);
+        self.coordinate(|_, cx| cx.journal_command(db, words));
+        self.hear_local();
     }
 
-    /// The first step of [`Node::end_turn`], with a reading of the clock: what was journaled is said to
-    /// the shard that leads. Returns the stamp that the turn ends with, which is no earlier than what it
-    /// has journaled.
+    /// The first step of [`Node::end_turn`]: what was journaled is said to the shard that leads.
     #[inline]
-    pub fn close_journal(&mut self, clock: u64) -> u64 {
+    pub fn close_journal(&mut self) {
         let journal = self.participant.shard.journal();
-        let stamp = journal.stamp().max(clock);
         if journal.is_on() {
-            self.say_journal(clock, stamp);
+            self.say_journal();
         } else if let Some(merger) = &mut self.merger
-            && merger.lanes[LEADER].known > 0
+            && merger.heard > 0
         {
-            // It is over. What others had said before is here: this was heard after that.
+            // It is over. What others may still say was journaled before.
             **merger = Merger::new(merger.lanes.len());
         }
-        stamp
     }
 
-    fn say_journal(&mut self, clock: u64, stamp: u64) {
-        let chunk = self.participant.shard.journal().take();
-        let Some(merger) = &mut self.merger else {
-            if let Some(chunk) = chunk {
-                self.post.say(LEADER, Message::Journal(Box::new(chunk)));
-            }
-            return;
-        };
-        if let Some(chunk) = chunk {
-            merger.feed(LEADER, chunk);
-        }
-        merger.knows(LEADER, stamp);
-        merger.look_again((self.now.monotonic_ns, clock), self.post.mail.exchange());
-    }
-
-    /// All of a turn is visible: what it has journaled can be heard.
-    pub(super) fn journal_said(&mut self, stamp: u64) {
-        if self.number == LEADER {
-            return;
-        }
-        let is_on = self.participant.shard.journal().is_on();
-        if is_on || self.post.has_said {
-            self.post.has_said = is_on;
-            self.post.mail.exchange().set_said(self.number, if is_on { stamp } else { 0 });
+    fn say_journal(&mut self) {
+        let Some(chunk) = self.participant.shard.journal().take() else { return };
+        match &mut self.merger {
+            Some(merger) => merger.feed(LEADER, chunk),
+            None => self.post.say(LEADER, Message::Journal(Box::new(chunk))),
         }
     }
 
-    /// Before a shard's mail is taken.
-    pub(super) fn look_at_journal_of(&mut self, shard: usize) {
-        if let Some(merger) = &mut self.merger {
-            merger.look(shard, self.post.mail.exchange());
-        }
-    }
-
-    /// All mail of this turn has run.
-    pub(super) fn all_journals_heard(&mut self) {
-        if let Some(merger) = &mut self.merger {
-            merger.has_heard_all(self.now.monotonic_ns);
+    /// Another shard has said what it has journaled.
+    pub(super) fn hear_journal(&mut self, from: usize, chunk: Chunk) {
+        if self.is_journaled()
+            && let Some(merger) = &mut self.merger
+        {
+            merger.feed(from, chunk);
         }
     }
 
@@ -412,15 +327,21 @@ impl Node {
         }
     }
 
-    /// Every effect that is stamped up to here has been given by [`Node::take_merged`]. All that a
-    /// client of a shard has been told of is stamped no later than [`journal::Journal::stamp`] of that
-    /// shard's turn, so WAIT compares with that.
+    /// How much has been heard of journals, on the shard that leads, between two turns. All that a
+    /// client has been told of by then, on whatever shard, is in it: a message that is sent for the
+    /// client afterwards is heard behind it. So WAIT asks this at the end of the leader's turn in which
+    /// it is heard, and waits until [`Node::merged_to`] says as much.
+    pub fn journaled_to(&self) -> u64 {
+        self.merger.as_ref().map_or(0, |merger| merger.heard())
+    }
+
+    /// How much of [`Node::journaled_to`] has been given by [`Node::take_merged`].
     pub fn merged_to(&self) -> u64 {
         self.merger.as_ref().map_or(0, |merger| merger.out_to())
     }
 
-    /// Whether something has been journaled that is not out, because a shard or a transaction is
-    /// behind. Nobody tells when it can go: whoever leads looks again soon.
+    /// Whether something has been journaled that is not out, because a transaction or a cut over
+    /// several shards is not done yet. Its end is a message to this shard.
     pub fn is_merging(&self) -> bool {
         self.merger.as_ref().is_some_and(|merger| merger.is_waiting())
     }
@@ -428,5 +349,112 @@ impl Node {
     /// What the merge has to show, on the shard that leads.
     pub fn merger(&self) -> Option<&Merger> {
         self.merger.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::Shard;
+    use crate::shard::journal::{Journal, Scope};
+
+    /// Two shards' journals and their merge.
+    struct Both {
+        shards: [Shard; 2],
+        merger: Merger,
+    }
+
+    impl Both {
+        fn new() -> Both {
+            let mut shards = [Shard::new(0, 2, 4), Shard::new(1, 2, 4)];
+            shards.iter_mut().for_each(|shard| shard.set_journal_on(true));
+            Both { shards, merger: Merger::new(2) }
+        }
+
+        /// A turn of a shard.
+        fn turn(&mut self, shard: usize, work: impl FnOnce(&mut Journal)) {
+            let journal = self.shards[shard].journal();
+            work(journal);
+            if let Some(chunk) = journal.take() {
+                self.merger.feed(shard, chunk);
+            }
+        }
+
+        /// What can go out, a word for each command's name and first argument.
+        fn out(&mut self) -> String {
+            let mut out = Vec::new();
+            self.merger.take(7, |merged| match merged {
+                Merged::Barrier => out.push("|".to_owned()),
+                Merged::Bytes(bytes) => {
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    let words = text.split("\r\n").filter(|word| !word.starts_with(['*', '$']));
+                    out.extend(words.filter(|word| !word.is_empty()).map(str::to_owned));
+                }
+            });
+            out.join(" ")
+        }
+    }
+
+    fn say(journal: &mut Journal, scope: Scope, db: usize, word: &str) {
+        journal.begin(scope);
+        journal.effect(db, &[word.as_bytes()]);
+    }
+
+    #[test]
+    fn what_is_heard_goes_on_as_it_is() {
+        let mut both = Both::new();
+        both.turn(0, |journal| say(journal, Scope::Unit, 0, "a"));
+        both.turn(1, |journal| say(journal, Scope::Unit, 1, "b"));
+        both.turn(1, |journal| say(journal, Scope::Unit, 1, "c"));
+        assert_eq!((both.merger.heard(), both.merger.out_to()), (3, 0));
+        assert_eq!(both.out(), "SELECT 0 a SELECT 1 b c");
+        assert!(!both.merger.is_waiting() && both.merger.stalled_since().is_none());
+        assert_eq!((both.merger.held(), both.merger.out_to()), (0, 3));
+    }
+
+    #[test]
+    fn a_group_stands_where_it_was_announced() {
+        let mut both = Both::new();
+        let part = |call| Scope::Part { txn: 9, call };
+        both.turn(0, |journal| {
+            say(journal, Scope::Unit, 0, "before");
+            journal.announce(9, 2);
+            say(journal, part(1), 2, "second");
+            journal.end_part(9);
+            say(journal, Scope::Unit, 0, "after");
+        });
+        assert_eq!((both.out().as_str(), both.merger.out_to()), ("SELECT 0 before", 0));
+        assert!(both.merger.is_waiting() && both.merger.stalled_since() == Some(7));
+        both.turn(1, |journal| {
+            say(journal, Scope::Unit, 3, "later");
+            say(journal, part(0), 0, "first");
+            say(journal, part(2), 2, "third");
+            journal.end_part(9);
+        });
+        let group = "MULTI first SELECT 2 second third EXEC";
+        assert_eq!(both.out(), format!("{group} SELECT 0 after SELECT 3 later"));
+        // One command needs no MULTI, and none is nothing.
+        both.turn(0, |journal| {
+            journal.announce(10, 1);
+            journal.announce(11, 1);
+            say(journal, Scope::Part { txn: 11, call: 0 }, 3, "alone");
+            journal.end_part(10);
+            journal.end_part(11);
+        });
+        assert_eq!((both.out().as_str(), both.merger.held()), ("alone", 0));
+    }
+
+    #[test]
+    fn a_barrier_parts_what_was_before_from_what_came_after() {
+        let mut both = Both::new();
+        both.turn(0, |journal| {
+            say(journal, Scope::Unit, 0, "a");
+            journal.barrier();
+            say(journal, Scope::Unit, 0, "c");
+        });
+        both.turn(1, |journal| say(journal, Scope::Unit, 0, "b"));
+        assert_eq!(both.out(), "SELECT 0 a b");
+        both.turn(1, |journal| journal.barrier());
+        assert_eq!(both.out(), "| SELECT 0 c");
     }
 }

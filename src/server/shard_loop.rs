@@ -248,13 +248,12 @@ impl ShardLoop {
             true => Wait::ForNews,
         };
         self.ring.turn(wait, &mut self.events)?;
-        if waits && self.neighbours.count() > 1 {
-            // Before the clock is read: while a shard is seen to wait, all that it will journal is
-            // taken to be stamped later than that look (`route/stream.rs`).
-            self.node.mail().exchange().set_waiting(self.number, Waiting::No);
-        }
         let now = Now::read();
         if waits {
+            let exchange = self.node.mail().exchange();
+            if self.neighbours.count() > 1 {
+                exchange.set_waiting(self.number, Waiting::No);
+            }
             let metrics = self.instance.metrics.shard(self.number);
             metrics.waited_ns.add(now.monotonic_ns.saturating_sub(began));
         }

@@ -26,8 +26,7 @@ use std::ops::Range;
 /// Effects of one turn.
 #[derive(Clone, Debug, Default)]
 pub struct Chunk {
-    /// The turn's stamp: monotonic nanoseconds, later than everything that the turn could be an
-    /// effect of.
+    /// The turn's time in monotonic nanoseconds.
     pub stamp: u64,
     /// Commands in the order they ran, as RESP arrays of bulks.
     pub bytes: Bytes,
@@ -177,14 +176,9 @@ impl Journal {
         self.on
     }
 
-    /// Sets the stamp of the turn that begins.
+    /// Sets the time of the turn that begins.
     pub fn set_stamp(&mut self, stamp: u64) {
         self.stamp = stamp;
-    }
-
-    /// The stamp of this turn's effects.
-    pub fn stamp(&self) -> u64 {
-        self.stamp
     }
 
     /// Says what the effects from here on belong to.
@@ -262,7 +256,7 @@ impl Journal {
     }
 
     /// A snapshot of all shards is cut here.
-    pub(super) fn barrier(&mut self) {
+    pub(crate) fn barrier(&mut self) {
         self.mark(Mark::Barrier);
     }
 
@@ -322,6 +316,12 @@ impl Journal {
         if std::mem::take(&mut self.unit.1) > 1 {
             self.bytes.extend_from_slice(EXEC);
         }
+    }
+
+    /// What this turn has recorded so far, in no order, with the turn's stamp.
+    #[cfg(test)]
+    pub(crate) fn recorded(&self) -> (u64, Vec<u8>) {
+        (self.stamp, [&self.bytes[..], &self.part_bytes].concat())
     }
 
     /// Takes what has been recorded since this was called last, if there is any.
@@ -477,7 +477,7 @@ mod tests {
         say(&mut journal, 0, "DEL k");
         journal.command(0, [&b"GETDEL"[..], b"k"].into_iter());
         let chunk = journal.take().expect("something");
-        assert_eq!(lines(&chunk.bytes), "MULTI; DEL k; SET k v; EXEC; DEL k");
+        assert_eq!(lines(&chunk.bytes), "MULTI; UNLINK k; SET k v; EXEC; DEL k");
     }
 
     #[test]

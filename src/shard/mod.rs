@@ -128,9 +128,7 @@ impl Shard {
     /// Sets the time this turn works with.
     pub fn set_now(&mut self, now: Now) {
         self.now = now;
-        // Later than every batch of which this turn could be an effect: those are stamped up to the
-        // reading (`route/mailbox.rs`).
-        self.journal().set_stamp(now.monotonic_ns + 1);
+        self.journal().set_stamp(now.monotonic_ns);
     }
 
     /// The time this turn works with.

@@ -97,6 +97,7 @@ pub fn getset(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let mut opened = db.edit(args.key(0));
     reply_old(&mut opened, reply)?;
     opened.put(New::string(args.at(1)), Ttl::Clear, Event::Set);
+    db.effect(&[b"SET", args.at(0), args.at(1)]);
     Ok(Effect::Wrote)
 }
 

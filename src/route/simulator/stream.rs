@@ -34,6 +34,7 @@ struct Writer {
 
 pub fn streams(seed: u64, broken: Option<Break>) -> Result<Counts, String> {
     let mut world = World::new(SHARDS, seed, broken);
+    world.let_time_pass();
     let first = world.random.below(SHARDS as u64) as usize;
     let names = names("w", KEYS, first, SHARDS);
     let mut writers: Vec<Writer> = (0..WRITERS)
@@ -73,7 +74,8 @@ fn ask(world: &mut World, writer: &mut Writer, names: &[String], written: &mut V
     let name = |further: usize| &names[(at + further) % KEYS];
     let further = 1 + world.random.below(KEYS as u64 - 1) as usize;
     let (one, other, third) = (name(0), name(further), name(further + 1));
-    let value = (1_000_000 + written.len()).to_string();
+    // Not to be mistaken for a time, nor for another's that was increased.
+    let value = (5_000_000 + 1_000 * written.len()).to_string();
     let db = world.random.below(DATABASES);
     let other_db = (db + 1) % DATABASES;
     let ttl = 1 + world.random.below(400);

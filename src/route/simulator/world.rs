@@ -7,10 +7,9 @@ use super::super::gate::{self, Exit};
 use super::super::mailbox;
 use super::super::node::Node;
 use super::super::rules::{self, Rule};
+use super::super::stream::Merged;
 use crate::base::clock::Now;
 use crate::base::hash::Random;
-use super::super::mailbox::Waiting;
-use super::super::stream::Merged;
 use crate::command::persistence::CUT_AND_JOURNAL;
 use crate::config::Config;
 use crate::instance::{Identity, Instance};
@@ -36,8 +35,6 @@ pub enum Break {
     OwnAtOnce,
     /// Replies go out before what they tell of is safe, though that has been promised.
     Gate,
-    /// A shard that wakes reads the clock before it says that it does not wait any more.
-    WakeAfterClock,
     /// What expires on the way of a transaction over several shards stands outside its group.
     AsidesApart,
 }
@@ -59,8 +56,6 @@ pub struct Counts {
     pub departed: u64,
     /// Snapshots.
     pub snapshots: u64,
-    /// Waits.
-    pub sleeps: u64,
     /// Times that something journaled had to wait in the merge.
     pub merges_held: u64,
 }
@@ -75,7 +70,6 @@ impl Counts {
         self.commands += other.commands;
         self.departed += other.departed;
         self.snapshots += other.snapshots;
-        self.sleeps += other.sleeps;
         self.merges_held += other.merges_held;
     }
 }
@@ -83,10 +77,8 @@ impl Counts {
 /// The next step of a shard's turn, in the order of `server::shard_loop`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    Sleep,
     Input,
     Begin,
-    Wake,
     Collect,
     Mail,
     Feed,
@@ -114,8 +106,8 @@ struct Actor {
     /// When the turn began, and its stamp.
     began: u64,
     stamp: u64,
-    /// Whether others see it waiting.
-    is_waiting: bool,
+    /// What it has journaled, turn by turn, where it matters what is safe of that.
+    log: Vec<(u64, Vec<u8>)>,
 }
 
 /// A client's connection, with the bytes under way in both directions.
@@ -151,7 +143,7 @@ pub struct World {
     actors: Vec<Actor>,
     connections: Vec<Connection>,
     clock: u64,
-    /// How many milliseconds a reading of the clock takes.
+    /// How many milliseconds pass between two readings of the clock.
     ms_per_reading: i64,
     /// What is to be sent to replicas.
     stream: Vec<Merged>,
@@ -201,12 +193,11 @@ impl World {
                     dirty: Vec::new(),
                     began: 0,
                     stamp: 0,
-                    is_waiting: false,
+                    log: Vec::new(),
                 }
             })
             .collect();
         // From many short pauses to a few that outlast several turns of everybody else.
-        let ms_per_reading = random.below(8) as i64;
         let (stall_one_in, stall_most) = (3 + random.below(120), 10 + random.below(1_000));
         World {
             random,
@@ -215,7 +206,7 @@ impl World {
             actors,
             connections: Vec::new(),
             clock: 1,
-            ms_per_reading,
+            ms_per_reading: 0,
             stream: Vec::new(),
             safe: None,
             broken,
@@ -234,6 +225,11 @@ impl World {
         &mut self.actors[shard].node
     }
 
+    /// Lets time pass, and keys expire, by commands and by housekeeping.
+    pub fn let_time_pass(&mut self) {
+        self.ms_per_reading = 1 + self.random.below(8) as i64;
+    }
+
     /// A reading of the clock: larger than every earlier one.
     fn read_clock(&mut self) -> u64 {
         self.clock += 1;
@@ -248,21 +244,23 @@ impl World {
         self.actors.iter_mut().for_each(|actor| actor.node.gate().ask_for_safety());
     }
 
-    /// Everything that can be is safe now: what has left for the replicas.
+    /// Everything that can be is safe now: what no shard can still add to.
     fn make_safe(&mut self) {
-        if self.safe.is_some() {
-            self.safe = Some(self.actors[0].node.merged_to());
-        }
+        let Some(safe) = &mut self.safe else { return };
+        let clock = self.clock;
+        let bounds = self.actors.iter().map(|actor| match actor.at {
+            At::Input | At::Begin => clock,
+            _ => actor.began - 1,
+        });
+        *safe = bounds.min().unwrap_or(clock);
     }
 
-    /// How many keys have a value that is safe.
+    /// How many keys have a value that is safe, as the journals tell.
     pub fn safe_copies(&self, value: &str) -> usize {
-        let word = format!("\r\n{value}\r\n");
-        let texts = self.stream.iter().map(|merged| match merged {
-            Merged::Bytes(bytes) => memchr::memmem::find_iter(bytes, &word).count(),
-            Merged::Barrier => 0,
-        });
-        texts.sum()
+        let (safe, word) = (self.safe.unwrap_or(u64::MAX), format!("\r\n{value}\r\n"));
+        let logs = self.actors.iter().flat_map(|actor| &actor.log);
+        let safe = logs.filter(|(stamp, _)| *stamp <= safe);
+        safe.map(|(_, text)| memchr::memmem::find_iter(text, &word).count()).sum()
     }
 
     /// What has left for the replicas.
@@ -401,7 +399,7 @@ impl World {
         self.make_safe();
         loop {
             self.advance(shard);
-            if matches!(self.actors[shard].at, At::Input | At::Sleep) {
+            if self.actors[shard].at == At::Input {
                 return;
             }
         }
@@ -418,7 +416,7 @@ impl World {
         });
         let actor = &mut self.actors[shard];
         received
-            || !matches!(actor.at, At::Input | At::Sleep)
+            || actor.at != At::Input
             || !actor.node.gate().is_published()
             || !actor.ready.is_empty()
             || actor.node.mail().has_mail()
@@ -427,24 +425,10 @@ impl World {
     fn advance(&mut self, shard: usize) {
         self.counts.steps += 1;
         self.time += 1;
-        let at = self.actors[shard].at;
-        let next = match at {
-            At::Sleep if !self.is_busy(shard) && self.random.below(20) > 0 => At::Sleep,
-            At::Sleep => {
-                if self.broken != Some(Break::WakeAfterClock) {
-                    self.set_waiting(shard, false);
-                }
-                self.take_input(shard);
-                At::Begin
-            }
-            At::Input if self.falls_asleep(shard) => At::Sleep,
+        let next = match self.actors[shard].at {
             At::Input => {
                 self.take_input(shard);
                 At::Begin
-            }
-            At::Wake => {
-                self.set_waiting(shard, false);
-                At::Collect
             }
             At::Begin => {
                 self.counts.turns += 1;
@@ -453,7 +437,7 @@ impl World {
                 self.actors[shard].node.begin_turn(now);
                 self.actors[shard].began = monotonic_ns;
                 self.shuffle_peers(shard);
-                if self.actors[shard].is_waiting { At::Wake } else { At::Collect }
+                At::Collect
             }
             At::Collect => match self.actors[shard].peers.pop() {
                 Some(from) => {
@@ -487,7 +471,7 @@ impl World {
                 for connection in self.resumed(shard) {
                     self.feed(shard, connection);
                 }
-                if self.random.below(4) == 0 {
+                if self.ms_per_reading > 0 && self.random.below(4) == 0 {
                     self.actors[shard].node.housekeep(&mut false);
                 }
                 if self.broken == Some(Break::PublishBeforeReplies) {
@@ -499,7 +483,12 @@ impl World {
             }
             At::Stamp => {
                 let clock = self.read_clock();
-                self.actors[shard].stamp = self.actors[shard].node.close_journal(clock);
+                let actor = &mut self.actors[shard];
+                if self.safe.is_some() {
+                    actor.log.push(actor.node.shard().journal().recorded());
+                }
+                actor.stamp = clock;
+                actor.node.close_journal();
                 self.shuffle_peers(shard);
                 if self.actors[shard].node.mail().has_outgoing() {
                     At::Post
@@ -538,32 +527,11 @@ impl World {
         self.actors[shard].at = next;
     }
 
-    /// Whether a shard that has nothing to do goes to sleep.
-    fn falls_asleep(&mut self, shard: usize) -> bool {
-        if self.is_busy(shard) || self.random.below(2) == 0 {
-            return false;
-        }
-        self.set_waiting(shard, true);
-        if self.actors[shard].node.mail().has_mail() {
-            self.set_waiting(shard, false);
-            return false;
-        }
-        self.counts.sleeps += 1;
-        true
-    }
-
-    fn set_waiting(&mut self, shard: usize, is_waiting: bool) {
-        let waiting = if is_waiting { Waiting::Eagerly } else { Waiting::No };
-        let actor = &mut self.actors[shard];
-        actor.is_waiting = is_waiting;
-        actor.node.mail().exchange().set_waiting(shard, waiting);
-    }
-
     fn published(&mut self, shard: usize, visible: bool) -> At {
         // Whom to wake is the ring's business; here everybody looks for himself.
         self.actors[shard].node.mail().wakes().for_each(drop);
         let actor = &mut self.actors[shard];
-        actor.node.turn_ended(actor.stamp, visible);
+        actor.node.gate().turn_ended(actor.stamp, visible);
         if shard == 0 {
             actor.node.take_merged(|merged| self.stream.push(merged));
             self.counts.merges_held += u64::from(actor.node.is_merging());

@@ -53,6 +53,8 @@ pub(super) struct Replication {
     discards: bool,
     /// Whether shards keep journals.
     is_journaling: bool,
+    /// Whether the mark is on its way after which they keep none.
+    is_ending: bool,
     /// Barriers that are on their way in the stream.
     barriers: usize,
     /// What is being run on all shards.
@@ -69,7 +71,7 @@ pub(super) struct Replication {
 enum Inner {
     /// All data goes.
     Empty,
-    /// Journals begin.
+    /// Journals begin, or have a mark.
     JournalOn,
     /// Journals end.
     JournalOff,
@@ -124,6 +126,7 @@ impl Replication {
             incoming: None,
             discards: false,
             is_journaling: false,
+            is_ending: false,
             barriers: 0,
             inner: None,
             position: None,
@@ -190,9 +193,8 @@ impl ShardLoop {
 
     /// Whether something is under way of which no completion tells.
     pub(super) fn is_replicating(&self) -> bool {
-        self.node.is_merging()
-            || self.replication.as_ref().is_some_and(|state| {
-                state.inner.is_some() || state.change.is_some() || state.primary.is_syncing()
+        self.replication.as_ref().is_some_and(|state| {
+            state.inner.is_some() || state.change.is_some() || state.primary.is_syncing()
             })
     }
 
@@ -421,13 +423,21 @@ impl ShardLoop {
         let now_ms = now_ms(&self.node);
         let Some(state) = &mut self.replication else { return false };
         if state.is_journaling {
-            if !self.run_on_all(Inner::JournalOff, &JOURNAL_OFF) {
+            // Nothing is written any more. The stream is over when the mark is in it.
+            if !state.is_ending {
+                if !self.begin_journal() {
+                    return false;
+                }
+                if let Some(state) = &mut self.replication {
+                    state.is_ending = true;
+                }
+                return true;
+            }
+            if state.barriers > 0 || !self.run_on_all(Inner::JournalOff, &JOURNAL_OFF) {
                 return false;
             }
-            // What they had said before is here, and the rest of the stream with it.
-            self.take_stream();
             let Some(state) = &mut self.replication else { return false };
-            state.is_journaling = false;
+            (state.is_journaling, state.is_ending) = (false, false);
         }
         let Some(state) = &mut self.replication else { return false };
         let Some(Change::Follow(host, port)) = state.change.take() else { return false };
@@ -444,15 +454,10 @@ impl ShardLoop {
         self.part_with_primary();
         // From its first write on, what this server does is in the stream that it has had so far.
         let Some(state) = &mut self.replication else { return false };
-        if state.backlog.is_some() && !state.is_journaling {
-            if state.inner.is_none() && !self.saves.runs_on_all() {
-                state.barriers += 1;
-            }
-            if !self.run_on_all(Inner::JournalOn, &JOURNAL_ON) {
+        let is_begun = state.inner == Some(Inner::JournalOn);
+        if state.backlog.is_some() && (is_begun || !state.is_journaling) {
+            if !self.begin_journal() {
                 return false;
-            }
-            if let Some(state) = &mut self.replication {
-                state.is_journaling = true;
             }
         }
         let Some(state) = &mut self.replication else { return false };
@@ -466,6 +471,18 @@ impl ShardLoop {
             self.answer(asker, Ok("OK"));
         }
         true
+    }
+
+    /// Lets all shards begin their journals, or set a mark; asked again every turn, says when they have.
+    fn begin_journal(&mut self) -> bool {
+        let is_free = !self.saves.runs_on_all();
+        let Some(state) = &mut self.replication else { return false };
+        if is_free && state.inner.is_none() {
+            // It is on its way before anybody can wait for it.
+            state.barriers += 1;
+            state.is_journaling = true;
+        }
+        self.run_on_all(Inner::JournalOn, &JOURNAL_ON)
     }
 
     /// The stream ends, since nobody has followed for long: who comes back gets all data.
@@ -492,12 +509,10 @@ impl ShardLoop {
 
     fn wait_for_replicas(&mut self, wait: Wait, asker: Option<Asker>) {
         let Some(asker) = asker else { return };
-        let bound_ns = self.node.now().monotonic_ns + 1;
         let now_ms = now_ms(&self.node);
         if let Some(state) = &mut self.replication {
-            state.primary.wait(asker, wait, bound_ns, now_ms);
+            state.primary.wait(asker, wait, now_ms);
         }
-        self.serve_waits();
     }
 
     fn answer_wait(&mut self, asker: Asker, wait: &Wait, offset: u64, replicas: i64) {

@@ -92,8 +92,8 @@ enum Stage {
 struct Waiting {
     asker: Asker,
     wait: Wait,
-    /// What it has written is stamped up to here.
-    bound_ns: u64,
+    /// How much of the shards' journals has to be in the stream for all that it has written to be.
+    bound: Option<u64>,
     offset: Option<u64>,
     until_ms: i64,
 }
@@ -141,12 +141,12 @@ impl Primary {
     }
 
     /// A client waits.
-    pub(super) fn wait(&mut self, asker: Asker, wait: Wait, bound_ns: u64, now_ms: i64) {
+    pub(super) fn wait(&mut self, asker: Asker, wait: Wait, now_ms: i64) {
         let until_ms = match wait.timeout_ms {
             0 => i64::MAX,
             ms => now_ms.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX)),
         };
-        self.waits.push(Waiting { asker, wait, bound_ns, offset: wait.offset, until_ms });
+        self.waits.push(Waiting { asker, wait, bound: None, offset: wait.offset, until_ms });
     }
 }
 
@@ -585,14 +585,15 @@ impl ShardLoop {
     /// Answers those whose replicas have acknowledged enough, or whose time is over.
     pub(super) fn serve_waits(&mut self) {
         let now_ms = now_ms(&self.node);
-        let merged_to = self.node.merged_to();
+        let (journaled_to, merged_to) = (self.node.journaled_to(), self.node.merged_to());
         let Some(state) = &mut self.replication else { return };
         if state.primary.waits.is_empty() {
             return;
         }
         let mut asks = false;
         for wait in &mut state.primary.waits {
-            if wait.offset.is_none() && (!state.is_journaling || merged_to >= wait.bound_ns) {
+            let bound = *wait.bound.get_or_insert(journaled_to);
+            if wait.offset.is_none() && (!state.is_journaling || merged_to >= bound) {
                 wait.offset = Some(state.history.offset);
                 asks = true;
             }
