@@ -183,7 +183,7 @@ fn whom_it_follows_is_in_the_configuration() {
     let place = TempDir::new();
     let path = place.path().join("redshard.conf");
     fs::write(&path, "# ours\n").expect("a file");
-    let server = Launch::new(1).args(&[path.to_str().expect("a path")]).start();
+    let server = Launch::new(1).file(&path).start();
     let mut c = server.client();
     c.check("CONFIG GET replicaof", bulks(&["replicaof", ""]));
     c.check("MULTI", ok());
