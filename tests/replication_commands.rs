@@ -44,6 +44,7 @@ fn what_replicaof_refuses() {
         }
         c.check(&format!("{command} no one"), ok());
     }
+    c.check("SLAVEOF NO ONE", ok());
     assert_eq!(info(&mut c, "role"), "master");
 }
 
