@@ -24,6 +24,7 @@
 //! | 4 | [`exposition`] | the server for those who watch it: metrics, health, a page |
 //! | 5 | [`route`] | who runs what where, and in which order |
 //! | 6 | [`persist`] | what lasts: snapshots of all shards, and loading them again |
+//! | 6 | [`replica`] | replication as state machines: the stream that is kept, replicas, the link to a primary |
 //! | 7 | [`server`] | io_uring, sockets, threads: the world |
 //!
 //! # The journey of one request

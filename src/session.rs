@@ -191,8 +191,10 @@ pub enum Sync {
     Partial {
         /// The history that it knows; `?` if none.
         id: Vec<u8>,
-        /// The first byte that it lacks.
+        /// The number of the first byte that it lacks, counted from 1.
         offset: i64,
+        /// Whether it was this server's primary, and hands its place over (FAILOVER).
+        hands_over: bool,
     },
 }
 

@@ -10,7 +10,7 @@ use crate::base::error::Error;
 use crate::base::number::{parse_i64, parse_u64};
 use crate::base::{limits, words};
 use crate::config::typed::ClientClass;
-use crate::instance::replication::{Failover, Link, ReplicaState};
+use crate::instance::replication::{Failover, LinkState, ReplicaState};
 use crate::resp::{Args, Reply};
 use crate::session::{Env, Introduction, LeavesOut, Session, Sync};
 use std::sync::atomic::Ordering;
@@ -24,11 +24,8 @@ pub const FAMILY: Family = Family {
             .with(flag::ADMIN | flag::NOSCRIPT | flag::STALE)
             .since("6.2.0")
             .summary("Lets a replica lead in this server's place."),
-        Command::new("PSYNC", Run::Control(Control::Sync))
-            .usage("replicationid offset:integer [FAILOVER]")
-            .with(TO_REPLICATE)
-            .since("2.8.0")
-            .summary("Asks for the stream of changes, from an offset on."),
+        // A primary that hands its place over says so in one more.
+        Command { arity: -3, ..PSYNC },
         // Any number of options, none included.
         Command { arity: -1, ..REPLCONF },
         Command::new("REPLICAOF", Run::Server(replicaof))
@@ -77,6 +74,12 @@ const FOLLOWS: u32 = flag::ADMIN | flag::NOSCRIPT | flag::STALE | flag::NO_ASYNC
 
 /// Every shard has a number, of which the least counts.
 const LEAST: &[&str] = &["request_policy:all_shards", "response_policy:agg_min"];
+
+const PSYNC: Command = Command::new("PSYNC", Run::Control(Control::Sync))
+    .usage("replicationid offset:integer")
+    .with(TO_REPLICATE)
+    .since("2.8.0")
+    .summary("Asks for the stream of changes, from an offset on.");
 
 const REPLCONF: Command = Command::new("REPLCONF", Run::Session(replconf))
     .usage("")
@@ -184,7 +187,7 @@ fn role(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
         reply.bulk(primary.host.as_bytes());
         reply.integer(primary.port.into());
         reply.bulk(primary.link.word().as_bytes());
-        reply.integer(if primary.link == Link::Connected { offset as i64 } else { -1 });
+        reply.integer(if primary.link == LinkState::Connected { offset as i64 } else { -1 });
         return Ok(Effect::Read);
     }
     let online = state.replicas.iter().filter(|one| one.state == ReplicaState::Online);
@@ -355,7 +358,14 @@ pub fn sync_request(
     if state.failover != Failover::None {
         return Err(Error::text("NOMASTERLINK Can't SYNC while failing over"));
     }
-    if state.link().is_some_and(|link| link != Link::Connected) {
+    let hands_over = command.name == "PSYNC" && args.is(2, "FAILOVER");
+    if hands_over && state.primary.is_none() {
+        return Err(Error::text("ERR PSYNC FAILOVER can't be sent to a master."));
+    }
+    if hands_over && !args.at(0).eq_ignore_ascii_case(state.id.as_bytes()) {
+        return Err(Error::text("ERR PSYNC FAILOVER replid must match my replid."));
+    }
+    if !hands_over && state.link().is_some_and(|link| link != LinkState::Connected) {
         let text = "NOMASTERLINK Can't SYNC while not connected with my master";
         return Err(Error::text(text));
     }
@@ -372,5 +382,5 @@ pub fn sync_request(
         return Ok(Sync::Full);
     }
     let offset = parse_i64(args.at(1)).ok_or(Error::NotInteger)?;
-    Ok(Sync::Partial { id: args.at(0).to_vec(), offset })
+    Ok(Sync::Partial { id: args.at(0).to_vec(), offset, hands_over })
 }

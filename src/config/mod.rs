@@ -667,11 +667,11 @@ mod tests {
     #[test]
     fn setting_changes_a_copy_and_says_what_differs() {
         let config = Config::default();
-        let pairs = [("maxmemory", "4gb"), ("Timeout", "0"), ("slave-priority", "7")];
+        let pairs = [("maxmemory", "4gb"), ("Timeout", "0"), ("acllog-max-len", "7")];
         let (changed, names) = set(&config, &pairs).unwrap();
-        assert_eq!(names, ["maxmemory", "replica-priority"]);
+        assert_eq!(names, ["acllog-max-len", "maxmemory"]);
         assert_eq!((config.maxmemory(), changed.maxmemory()), (0, 4 << 30));
-        assert_eq!(changed.inert(), ["replica-priority"]);
+        assert_eq!(changed.inert(), ["acllog-max-len"]);
 
         let (changed, _) = set(&changed, &[("save", ""), ("hz", "9999")]).unwrap();
         assert_eq!((changed.save(), changed.hz()), (&[][..], 500));

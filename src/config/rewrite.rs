@@ -41,7 +41,7 @@ pub fn rewritten(text: &[u8], path: &Path, config: &Config, extent: Extent) -> V
         let of_option = lines.iter().zip(&places).filter(|(_, place)| **place == Some(at));
         if say(of_option.map(|(line, _)| *line), &defaults.values[at], at, config) {
             new.push(line.to_vec());
-        } else if !done[at] {
+        } else if !done[at] && !follows_nobody(at, config) {
             new.push(directive(&TABLE[at], &value(at, config)));
         }
         done[at] = true;
@@ -50,7 +50,7 @@ pub fn rewritten(text: &[u8], path: &Path, config: &Config, extent: Extent) -> V
     // somebody has edited it meanwhile, and what is missing has to be told from the defaults.
     let read = parse::from_text(&joined(&new), path);
     let missing = |at: &usize| match extent {
-        Extent::Everything => !done[*at],
+        Extent::Everything => !done[*at] && !follows_nobody(*at, config),
         // The default directory is the one the process is in by now: that says nothing about where
         // it will be started again.
         Extent::Needed if matches!(TABLE[*at].kind, Kind::Directory) => {
@@ -84,6 +84,12 @@ fn joined(lines: &[Vec<u8>]) -> Vec<u8> {
 
 fn value(at: usize, config: &Config) -> Vec<u8> {
     TABLE[at].kind.write(&config.values[at])
+}
+
+/// Whether an option names a server to follow, and names none: where no other file names one, that is
+/// said best by no line at all, as the peers do.
+fn follows_nobody(at: usize, config: &Config) -> bool {
+    matches!(config.values[at], Value::Leader(None))
 }
 
 /// Whether lines by themselves make an option what it is.
@@ -140,6 +146,24 @@ mod tests {
         let path = Path::new("/nowhere/redshard.conf");
         let new = rewritten(text.as_bytes(), path, &with(pairs), Extent::Needed);
         assert_eq!(String::from_utf8(new).expect("text"), expected);
+    }
+
+    #[test]
+    fn whom_the_server_follows_is_written_and_removed() {
+        let path = Path::new("/nowhere/redshard.conf");
+        let mut config = Config::default();
+        config.set_replicaof(Some(("10.0.0.1".to_owned(), 7)));
+        let mut rewrite = |text: &str, leader: Option<(&str, u16)>| {
+            config.set_replicaof(leader.map(|(host, port)| (host.to_owned(), port)));
+            let new = rewritten(text.as_bytes(), path, &config, Extent::Needed);
+            String::from_utf8(new).expect("text")
+        };
+        let added = rewrite("port 6379\n", Some(("10.0.0.1", 7)));
+        assert!(added.ends_with("\nreplicaof 10.0.0.1 7\n"), "{added}");
+        let old = "slaveof a 1\nport 6379\n";
+        assert_eq!(rewrite(old, Some(("b", 2))), "replicaof b 2\nport 6379\n");
+        assert_eq!(rewrite(old, Some(("a", 1))), old);
+        assert_eq!(rewrite(old, None), "port 6379\n");
     }
 
     #[test]

@@ -122,6 +122,17 @@ const FIELDS: &[Metric] = metrics! {
     "slowlog_length" => Gauge "redis_slowlog_length": "Entries of the slow log.";
     "connected_slaves" => Gauge "redis_connected_slaves": "Replicas connected.";
     "master_repl_offset" => Gauge "redis_master_repl_offset": "Offset of the replication stream.";
+    "min_slaves_good_slaves" => Gauge "redis_min_slaves_good_slaves": "Replicas that count for min-replicas-to-write.";
+    "replication_failed_commands" => Counter "redshard_replication_failed_commands_total": "Commands of a primary that have failed here.";
+    "master_last_io_seconds_ago" => Gauge "redis_master_last_io_seconds_ago": "Seconds since the primary was last heard of.";
+    "master_sync_in_progress" => Gauge "redis_master_sync_in_progress": "Whether all data is being received.";
+    "master_sync_total_bytes" => Gauge "redis_master_sync_total_bytes": "Bytes of it; 0 if that is not known.";
+    "master_sync_read_bytes" => Gauge "redis_master_sync_read_bytes": "Bytes of it that have come.";
+    "master_link_down_since_seconds" => Gauge "redis_master_link_down_since_seconds": "Seconds for which the primary's stream has not been received.";
+    "slave_read_repl_offset" => Gauge "redis_slave_read_repl_offset": "Offset up to which the primary's stream has been received.";
+    "slave_repl_offset" => Gauge "redis_slave_repl_offset": "Offset up to which it has run.";
+    "slave_priority" => Gauge "redis_slave_priority": "Which replica Sentinel lets lead.";
+    "slave_read_only" => Gauge "redis_slave_read_only": "Whether clients may not write.";
     "second_repl_offset" => Gauge "redis_second_repl_offset": "Offset up to which the former stream is accepted.";
     "repl_backlog_active" => Gauge "redis_repl_backlog_is_active": "Whether there is a replication backlog.";
     "repl_backlog_size" => Gauge "redis_replication_backlog_bytes": "Bytes the backlog can hold.";
@@ -131,12 +142,15 @@ const FIELDS: &[Metric] = metrics! {
     "cluster_enabled" => Gauge "redis_cluster_enabled": "Whether this is part of a cluster.";
 };
 
-/// Fields that are `ok` or not: 1 or 0.
-const STATUSES: &[(&str, &str, &str)] = &[(
-    "rdb_last_bgsave_status",
-    "redis_rdb_last_bgsave_status",
-    "Whether the last snapshot in the background was written.",
-)];
+/// Fields that are `ok` or `up`, or not: 1 or 0.
+const STATUSES: &[(&str, &str, &str)] = &[
+    (
+        "rdb_last_bgsave_status",
+        "redis_rdb_last_bgsave_status",
+        "Whether the last snapshot in the background was written.",
+    ),
+    ("master_link_status", "redis_master_link_up", "Whether the primary's stream is received."),
+];
 
 /// What a shard's line holds: `shard0:busy_ns=…,waited_ns=…`. A field that is not here becomes
 /// `redshard_shard_<field>`, of no type.
@@ -181,6 +195,12 @@ const DATABASE_FIELDS: &[Metric] = metrics! {
     "avg_ttl" => Gauge "redis_db_avg_ttl_seconds" in MILLI: "Seconds that keys which will expire have left, on average.";
 };
 
+/// What a replica's line holds: `slave0:ip=…,offset=…`.
+const REPLICA_FIELDS: &[Metric] = metrics! {
+    "offset" => Gauge "redis_connected_slave_offset_bytes": "Offset that a replica has acknowledged.";
+    "lag" => Gauge "redis_connected_slave_lag_seconds": "Seconds since a replica was last heard of.";
+};
+
 /// Fields that are text, and stand as labels of one metric that is always 1.
 const LABELS: &[(&str, &str)] = &[
     ("role", "role"),
@@ -194,6 +214,8 @@ const LABELS: &[(&str, &str)] = &[
     ("tcp_port", "tcp_port"),
     ("maxmemory_policy", "maxmemory_policy"),
     ("master_replid", "master_replid"),
+    ("master_host", "master_host"),
+    ("master_port", "master_port"),
     ("process_supervised", "process_supervised"),
 ];
 
@@ -219,6 +241,7 @@ const GROUPS: &[Group] = &[
     },
     Group { kind: "cmdstat_", label: "cmd", fields: COMMAND_FIELDS, others: None, whole: false },
     Group { kind: "errorstat_", label: "err", fields: ERROR_FIELDS, others: None, whole: false },
+    Group { kind: "slave", label: "slave", fields: REPLICA_FIELDS, others: None, whole: false },
     Group { kind: "db", label: "db", fields: DATABASE_FIELDS, others: None, whole: true },
 ];
 
@@ -254,7 +277,7 @@ pub fn render(fields: &[Field]) -> String {
     for (field, name, help) in STATUSES {
         if let Some(Value::Text(text)) = single(field) {
             out.head(name, "gauge", help);
-            out.sample(name, &[], &u64::from(text == "ok").into(), 0);
+            out.sample(name, &[], &u64::from(text == "ok" || text == "up").into(), 0);
         }
     }
     for group in GROUPS {
@@ -404,6 +427,7 @@ mod tests {
     use crate::command::info::field::list;
     use crate::config::Config;
     use crate::instance::persistence::Loading;
+    use crate::instance::replication::{LinkState, Primary, Replica};
     use crate::instance::{Identity, Instance};
     use crate::session::Env;
 
@@ -521,6 +545,21 @@ mod tests {
             metrics.command(0, 0).track(1000);
             metrics.count_error(0, crate::metrics::error_code(b"ERR x"));
             instance.tell_persistence(|state| state.loading = Some(Loading::default()));
+            instance.tell_replication(|state| {
+                state.replicas = vec![Replica::default()];
+                state.primary = Some(Primary {
+                    host: "example.org".to_owned(),
+                    port: 7,
+                    link: LinkState::Sync,
+                    down_since_ms: None,
+                    transfer_total: None,
+                });
+            });
+            let change = |config: &mut Config| {
+                *config = config.set(&[(b"min-slaves-to-write", b"1")], true).expect("fine").0;
+                Ok(())
+            };
+            instance.reconfigure(change).expect("nobody applies it");
         });
         let text = render(&fields);
         let mut heads = std::collections::HashSet::new();
@@ -536,7 +575,8 @@ mod tests {
             }
         }
         let mut names = std::collections::HashSet::new();
-        let lists = [FIELDS, SHARD_FIELDS, COMMAND_FIELDS, ERROR_FIELDS, DATABASE_FIELDS];
+        let lists =
+            [FIELDS, SHARD_FIELDS, COMMAND_FIELDS, ERROR_FIELDS, REPLICA_FIELDS, DATABASE_FIELDS];
         for metric in lists.into_iter().flatten() {
             assert!(names.insert(metric.name), "{} is declared twice", metric.name);
             assert!(heads.contains(metric.name), "no field {}", metric.field);

@@ -67,7 +67,7 @@ pub struct Primary {
     /// Its port.
     pub port: u16,
     /// How far the link to it is.
-    pub link: Link,
+    pub link: LinkState,
     /// Since when the link has been down, milliseconds since the Unix epoch; `None` if it never was up.
     pub down_since_ms: Option<i64>,
     /// Bytes of the file that is being received, if its maker has said how many they are.
@@ -76,7 +76,7 @@ pub struct Primary {
 
 /// How far a link to a primary is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Link {
+pub enum LinkState {
     /// It is to be made.
     #[default]
     Connect,
@@ -90,15 +90,15 @@ pub enum Link {
     Connected,
 }
 
-impl Link {
+impl LinkState {
     /// As ROLE says it.
     pub const fn word(self) -> &'static str {
         match self {
-            Link::Connect => "connect",
-            Link::Connecting => "connecting",
-            Link::Handshake => "handshake",
-            Link::Sync => "sync",
-            Link::Connected => "connected",
+            LinkState::Connect => "connect",
+            LinkState::Connecting => "connecting",
+            LinkState::Handshake => "handshake",
+            LinkState::Sync => "sync",
+            LinkState::Connected => "connected",
         }
     }
 }
@@ -184,7 +184,7 @@ impl State {
     }
 
     /// How far the link to the primary is, if one is followed.
-    pub fn link(&self) -> Option<Link> {
+    pub fn link(&self) -> Option<LinkState> {
         self.primary.as_ref().map(|primary| primary.link)
     }
 
@@ -255,7 +255,7 @@ impl Instance {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         let result = tell(&mut state);
         let replica = state.primary.is_some();
-        let linked = state.link() == Some(Link::Connected);
+        let linked = state.link() == Some(LinkState::Connected);
         let good = state.good_replicas;
         let mut changed = is_replica.swap(replica, Ordering::AcqRel) != replica;
         changed |= is_linked.swap(linked, Ordering::AcqRel) != linked;
@@ -273,7 +273,7 @@ mod tests {
     use crate::config::Config;
     use crate::instance::Identity;
 
-    fn primary(link: Link) -> Option<Primary> {
+    fn primary(link: LinkState) -> Option<Primary> {
         let host = "Example.org".to_owned();
         Some(Primary { host, port: 7, link, down_since_ms: None, transfer_total: None })
     }
@@ -288,9 +288,9 @@ mod tests {
             std::mem::replace(&mut generation, instance.generation()) != instance.generation()
         };
         assert!(!notice(|state| state.syncs.full += 1));
-        assert!(notice(|state| state.primary = primary(Link::Connect)));
-        assert!(!notice(|state| state.primary = primary(Link::Sync)));
-        assert!(notice(|state| state.primary = primary(Link::Connected)));
+        assert!(notice(|state| state.primary = primary(LinkState::Connect)));
+        assert!(!notice(|state| state.primary = primary(LinkState::Sync)));
+        assert!(notice(|state| state.primary = primary(LinkState::Connected)));
         assert!(notice(|state| state.primary = None));
         assert!(notice(|state| state.good_replicas = 1));
         let replication = instance.replication();
@@ -303,7 +303,7 @@ mod tests {
         let instance = Replication::new("0".repeat(40));
         let mut state = instance.state();
         assert!(!state.follows("example.org", 7));
-        state.primary = primary(Link::Connect);
+        state.primary = primary(LinkState::Connect);
         assert!(state.follows("example.org", 7) && !state.follows("example.org", 8));
     }
 

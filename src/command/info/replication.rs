@@ -1,7 +1,7 @@
 //! Section replication: who is followed, who follows, and where the stream is.
 
 use super::field::{Field, Value, fields, list};
-use crate::instance::replication::{Link, Primary, ReplicaState};
+use crate::instance::replication::{LinkState, Primary, ReplicaState};
 use crate::session::Env;
 use std::sync::atomic::Ordering;
 
@@ -59,8 +59,8 @@ fn of_primary(env: &Env, primary: &Primary, out: &mut Vec<Field>) {
     let read = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
     let seconds_since = |ms: i64| (env.now.unix_ms - ms).max(0) / 1000;
     let heard_s = seconds_since(progress.heard_ms.load(Ordering::Relaxed));
-    let is_up = primary.link == Link::Connected;
-    let syncs = primary.link == Link::Sync;
+    let is_up = primary.link == LinkState::Connected;
+    let syncs = primary.link == LinkState::Sync;
     fields! { out:
         "master_host" = primary.host.clone();
         "master_port" = primary.port;
