@@ -98,11 +98,8 @@ pub fn report(bench: &Bench) -> Outcome<()> {
 
 /// Ours with one shard, with as many as asked for, and the peers.
 fn contenders(bench: &Bench, max_clients: usize) -> Vec<Contender<'_>> {
-    let alone = Launch {
-        cores: vec![bench.cores.server],
-        threads: 1,
-        max_clients: Some(max_clients),
-    };
+    let alone =
+        Launch { cores: vec![bench.cores.server], threads: 1, max_clients: Some(max_clients) };
     let ours = &bench.field.ours;
     let mut all =
         vec![Contender { label: ours.label.clone(), product: ours, launch: alone.clone() }];
@@ -136,10 +133,7 @@ fn measure(
     let delivered = crowd.run(Duration::from_secs_f64(seconds))? as f64;
     let elapsed = began.elapsed().as_secs_f64();
     let used = CpuSample::take(server.pid())?.since(&before);
-    Ok(Figures {
-        cpu_ns: used.ran.as_nanos() as f64 / delivered,
-        per_second: delivered / elapsed,
-    })
+    Ok(Figures { cpu_ns: used.ran.as_nanos() as f64 / delivered, per_second: delivered / elapsed })
 }
 
 /// A publisher and its subscribers.

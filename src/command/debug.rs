@@ -229,7 +229,8 @@ fn serialized_len(entry: &Entry) -> usize {
 
 /// DEBUG DIGEST-VALUE, one key.
 fn digest_value(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
-    let digest = db.inspect(args.key(0)).map_or(Digest::default(), |entry| Digest::of_value(&entry));
+    let digest =
+        db.inspect(args.key(0)).map_or(Digest::default(), |entry| Digest::of_value(&entry));
     reply.simple(&digest.to_string());
     Ok(Effect::Read)
 }

@@ -37,6 +37,9 @@ impl Kind {
 /// The shards that have subscribers to a name, and how many.
 type Holders = SmallVec<[(u32, u32); 2]>;
 
+/// Names with their holders, under one lock.
+type Stripe = RwLock<HashMap<Arc<[u8]>, Holders, ahash::RandomState>>;
+
 /// Names are spread over so many locks, so that publishers on different shards seldom meet. Patterns,
 /// all of which every publisher looks at, are under one.
 const STRIPES: usize = 16;
@@ -53,7 +56,7 @@ pub struct Subscriptions {
 struct Names {
     /// How many there are: whoever publishes what nobody wants takes no lock.
     len: AtomicUsize,
-    stripes: Vec<RwLock<HashMap<Arc<[u8]>, Holders, ahash::RandomState>>>,
+    stripes: Vec<Stripe>,
 }
 
 /// Bytes of messages to a shard's clients that have not been handed over to be sent.
@@ -67,7 +70,7 @@ impl Names {
         Names { len: AtomicUsize::new(0), stripes: (0..stripes).map(|_| stripe()).collect() }
     }
 
-    fn stripe(&self, name: &[u8]) -> &RwLock<HashMap<Arc<[u8]>, Holders, ahash::RandomState>> {
+    fn stripe(&self, name: &[u8]) -> &Stripe {
         // The low bits choose the place within a stripe.
         &self.stripes[(hash::of(name) >> 32) as usize % self.stripes.len()]
     }

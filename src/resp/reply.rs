@@ -42,6 +42,11 @@ impl ReplyBuf {
         self.bytes.capacity()
     }
 
+    /// Makes room for so many bytes more.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
     /// The bytes written so far, without the attached strings. A mark into a buffer is a length of
     /// this slice.
     #[inline]

@@ -1,7 +1,7 @@
 //! One client as its shard sees it: its session, its parser, and the order of its replies.
 
-use crate::base::limits;
 use super::pubsub::Own;
+use crate::base::limits;
 use crate::command::{Call, Queue};
 use crate::resp::{Parser, ReplyBuf};
 use crate::session::{Close, ReplyMode, Session};

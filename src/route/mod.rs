@@ -11,6 +11,7 @@
 //! | [`participant`] | the data, the locks, and the judgement whether a command may run |
 //! | [`coordinator`] | commands of clients here that take several shards or several steps, each a [`transaction`]; [`plan`] says where their parts run, [`gather`] makes one reply of theirs |
 //! | [`clients`] | the clients: what is due to them, whose input goes on |
+//! | [`pubsub`] | what they have subscribed to, and messages on their way to them |
 //! | [`post`] | what is said to others and to itself, in one language ([`message`]) |
 //! | [`observer`] | what is counted and timed, and what is worth a second look |
 //! | [`requests`] | what is asked of the server as a whole, and what it does by itself |

@@ -60,7 +60,10 @@ impl Node {
             self.reject(key, mode, Some(command), &error);
             return false;
         }
-        if !matches!(command.run, Run::Session(_) | Run::Pubsub(_) | Run::Server(_) | Run::Control(_)) {
+        if !matches!(
+            command.run,
+            Run::Session(_) | Run::Pubsub(_) | Run::Server(_) | Run::Control(_)
+        ) {
             self.show_words(key, command, words);
         }
         true

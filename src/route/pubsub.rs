@@ -86,6 +86,9 @@ pub(super) struct Own([ByName<u32>; 3]);
 /// the subscribers.
 const SUBSCRIPTION_BYTES: usize = 48;
 
+/// Bytes of a client's buffer when its first message comes.
+const FIRST_ROOM: usize = 512;
+
 /// A message as clients get it, in RESP2 and RESP3, as far as it has been asked for. Where the payload
 /// is attached, what stands before it.
 #[derive(Debug, Default)]
@@ -145,6 +148,10 @@ impl Client {
     fn deliver(&mut self, text: &[u8], publication: &Publication) {
         let queues = self.is_lent;
         self.replies.push(queues, |out| {
+            // Where one comes, more often do: room for several is one allocation.
+            if out.capacity() == 0 {
+                out.reserve(FIRST_ROOM);
+            }
             out.extend(text);
             if publication.payload().len() >= limits::ATTACH_MIN {
                 out.attach(publication.text.slice(publication.split..));
@@ -342,8 +349,7 @@ pub(super) fn run(
         }
         Deed::Publish(kind) => {
             propagate_publish(key, kind, args, cx);
-            let (sum, is_ahead) =
-                publish(kind, args.at(0), args.at(1), cx.env.instance, cx.post);
+            let (sum, is_ahead) = publish(kind, args.at(0), args.at(1), cx.env.instance, cx.post);
             reply.integer(sum as i64);
             if is_ahead && let Some(client) = cx.clients.get_mut(key) {
                 client.is_ahead = true;
@@ -492,10 +498,9 @@ fn notify(
     post: &mut Post,
 ) {
     let name = event.name().as_bytes();
-    for (channel, of, payload) in [
-        (KeyspaceEvents::KEYSPACE, key, name),
-        (KeyspaceEvents::KEYEVENT, name, key),
-    ] {
+    for (channel, of, payload) in
+        [(KeyspaceEvents::KEYSPACE, key, name), (KeyspaceEvents::KEYEVENT, name, key)]
+    {
         if events.0 & channel != 0 {
             let space = if channel == KeyspaceEvents::KEYSPACE { "keyspace" } else { "keyevent" };
             let mut text = format!("__{space}@{db}__:").into_bytes();

@@ -339,7 +339,9 @@ impl ShardLoop {
             self.send_replies();
         }
         self.pulse.turned(&self.instance, &self.node, began);
-        busy || !self.node.gate().is_published() || !self.input.is_empty() || self.node.owes_pushes()
+        busy || !self.node.gate().is_published()
+            || !self.input.is_empty()
+            || self.node.owes_pushes()
     }
 
     /// Publishes what is said to other shards, and wakes those that wait for it.
