@@ -140,13 +140,13 @@ impl Following {
         self.applied == self.dispatched && self.unmarked.is_empty()
     }
 
-    fn shown_link(&self) -> shown::Link {
+    fn shown_link(&self) -> shown::LinkState {
         match &self.stage {
-            Stage::Waiting(_) => shown::Link::Connect,
-            Stage::Connecting => shown::Link::Connecting,
-            Stage::Talking => shown::Link::Handshake,
-            Stage::ToFile(_) | Stage::Emptying(_) | Stage::Loading(_) => shown::Link::Sync,
-            Stage::Streaming => shown::Link::Connected,
+            Stage::Waiting(_) => shown::LinkState::Connect,
+            Stage::Connecting => shown::LinkState::Connecting,
+            Stage::Talking => shown::LinkState::Handshake,
+            Stage::ToFile(_) | Stage::Emptying(_) | Stage::Loading(_) => shown::LinkState::Sync,
+            Stage::Streaming => shown::LinkState::Connected,
         }
     }
 }

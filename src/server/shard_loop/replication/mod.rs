@@ -379,7 +379,7 @@ impl ShardLoop {
         let primary = shown::Primary {
             host: host.clone(),
             port,
-            link: shown::Link::Connect,
+            link: shown::LinkState::Connect,
             down_since_ms,
             transfer_total: None,
         };

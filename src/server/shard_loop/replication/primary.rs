@@ -209,7 +209,7 @@ impl ShardLoop {
         let Some(state) = &mut self.replication else { return };
         let answer = match sync {
             Sync::Full => Answer::UnknownHistory,
-            Sync::Partial { id, offset } => {
+            Sync::Partial { id, offset, .. } => {
                 // A stream that nobody writes on has no end to go on from.
                 let backlog = state.backlog.as_ref();
                 state.history.answer(id, *offset, backlog)
