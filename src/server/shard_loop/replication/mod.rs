@@ -183,7 +183,9 @@ impl ShardLoop {
         {
             state.looked_ms = now_ms;
             self.attend_to_primary();
-            self.attend_to_replicas();
+            if self.stop.is_none() {
+                self.attend_to_replicas();
+            }
             if let Some(state) = &self.replication {
                 state.show_history(&self.instance);
             }
@@ -308,6 +310,11 @@ impl ShardLoop {
         }
         if state.barriers > 0 {
             return None;
+        }
+        if self.stop.is_some() && state.is_journaling {
+            // Nothing is under way any more: all there will be of the stream is here.
+            let (id, offset) = (state.history.id.clone(), state.history.offset);
+            return Some(Some(Position { id, offset, db: 0 }));
         }
         Some(state.position.take())
     }
