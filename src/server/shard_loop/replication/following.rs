@@ -293,7 +293,8 @@ impl ShardLoop {
     /// What of the stream is known, for a primary to go on from.
     fn known(&self) -> Option<link::Known> {
         let state = self.replication.as_ref().filter(|state| !state.discards)?;
-        Some(link::Known { id: state.history.id.clone(), next: state.history.offset + 1 })
+        let (id, next) = (state.history.id.clone(), state.history.offset + 1);
+        Some(link::Known { id, next, hands_over: state.is_handing_over() })
     }
 
     /// Follows nobody any more, for now.
@@ -388,7 +389,10 @@ impl ShardLoop {
             connection.put_input(input, used);
         }
         match outcome {
-            Err(why) => self.lose_link(&why),
+            Err(why) => {
+                self.lose_link(&why);
+                self.handover_is_refused();
+            }
             Ok(()) => self.say_to_primary(),
         }
         if self.following().is_some_and(|following| following.at == at) {
@@ -418,6 +422,7 @@ impl ShardLoop {
         match heard {
             Heard::Nothing | Heard::Data(_) => {}
             Heard::Full { id, offset } => {
+                self.handover_is_accepted();
                 tracing::info!("Full resync from primary: {id}:{offset}");
                 if let Some(state) = &mut self.replication {
                     state.incoming = Some((id, offset));
@@ -426,6 +431,7 @@ impl ShardLoop {
             Heard::Begins(total) => self.begin_to_receive(total),
             Heard::Whole => self.data_is_whole(),
             Heard::Continues(id) => {
+                self.handover_is_accepted();
                 tracing::info!("Successful partial resynchronization with primary.");
                 if let (Some(state), Some(id)) = (&mut self.replication, id) {
                     if id != state.history.id {
@@ -459,7 +465,9 @@ impl ShardLoop {
         };
         match total {
             Some(total) => {
-                tracing::info!("PRIMARY <-> REPLICA sync: receiving {total} bytes from primary {to}");
+                tracing::info!(
+                    "PRIMARY <-> REPLICA sync: receiving {total} bytes from primary {to}"
+                );
             }
             None => tracing::info!(
                 "PRIMARY <-> REPLICA sync: receiving streamed RDB from primary with EOF {to}"
@@ -687,10 +695,9 @@ impl ShardLoop {
         }
         let progress = &self.instance.replication().progress;
         progress.offset.store(following.applied, Ordering::Relaxed);
-        progress.received.store(
-            following.dispatched + self.connections[at].waiting() as u64,
-            Ordering::Relaxed,
-        );
+        progress
+            .received
+            .store(following.dispatched + self.connections[at].waiting() as u64, Ordering::Relaxed);
         // What is not being sent is what has failed.
         if !client.replies.out.is_empty() && !self.connections[at].is_sending {
             let failed = String::from_utf8_lossy(client.replies.out.bytes()).into_owned();
@@ -728,7 +735,8 @@ impl ShardLoop {
     /// What is due once a second: an acknowledgement, or a sign of life, or an end of patience.
     pub(super) fn attend_to_primary(&mut self) {
         let (now_ms, config) = (now_ms(&self.node), self.instance.config());
-        let silent_ms = now_ms - self.instance.replication().progress.heard_ms.load(Ordering::Relaxed);
+        let silent_ms =
+            now_ms - self.instance.replication().progress.heard_ms.load(Ordering::Relaxed);
         let patience_ms = i64::from(config.repl_timeout()) * 1000;
         let Some(following) = self.following() else { return };
         match &following.stage {
@@ -754,7 +762,9 @@ impl ShardLoop {
 
     /// A connection has been closed: if it was the link's, there will be another.
     pub(in super::super) fn link_closed(&mut self, at: u32) {
-        let Some(following) = self.following().filter(|following| following.at == at) else { return };
+        let Some(following) = self.following().filter(|following| following.at == at) else {
+            return;
+        };
         following.at = u32::MAX;
         self.lose_link("the connection was closed");
     }
