@@ -56,8 +56,7 @@ pub struct Instance {
     drill: Drill,
     persistence: Persistence,
     replication: Replication,
-    /// CLIENT PAUSE.
-    pause: Mutex<Pause>,
+    pauses: pause::Pauses,
     /// Who brings sockets and files in line with the configuration.
     applier: OnceLock<Box<dyn ApplyConfig>>,
     /// What commands may ask of the world.
@@ -94,7 +93,7 @@ impl Instance {
             drill: Drill::default(),
             persistence: Persistence::new(identity.started_us / 1_000_000),
             replication: Replication::new(identity.run_id.clone()),
-            pause: Mutex::default(),
+            pauses: pause::Pauses::default(),
             applier: OnceLock::new(),
             host: OnceLock::new(),
             identity,

@@ -302,7 +302,8 @@ impl ShardLoop {
     /// What of the stream is known, for a primary to go on from.
     pub(super) fn known(&self) -> Option<link::Known> {
         let state = self.replication.as_ref()?;
-        Some(link::Known { id: state.history.id.clone(), next: state.history.offset + 1 })
+        let (id, next) = (state.history.id.clone(), state.history.offset + 1);
+        Some(link::Known { id, next, hands_over: state.is_handing_over() })
     }
 
     /// Follows nobody any more, for now.
@@ -397,7 +398,10 @@ impl ShardLoop {
             connection.put_input(input, used);
         }
         match outcome {
-            Err(why) => self.lose_link(&why),
+            Err(why) => {
+                self.lose_link(&why);
+                self.handover_is_refused();
+            }
             Ok(()) => self.say_to_primary(),
         }
         if self.following().is_some_and(|following| following.at == at) {
@@ -432,6 +436,7 @@ impl ShardLoop {
         match heard {
             Heard::Nothing | Heard::Data(_) => {}
             Heard::Full { id, offset } => {
+                self.handover_is_accepted();
                 tracing::info!("Full resync from primary: {id}:{offset}");
                 if let Some(state) = &mut self.replication {
                     state.incoming = Some((id, offset));
@@ -440,6 +445,7 @@ impl ShardLoop {
             Heard::Begins(total) => self.begin_to_receive(total),
             Heard::Whole => self.data_is_whole(),
             Heard::Continues(id) => {
+                self.handover_is_accepted();
                 tracing::info!("Successful partial resynchronization with primary.");
                 if let (Some(state), Some(id)) = (&mut self.replication, id) {
                     if id != state.history.id {
