@@ -50,10 +50,6 @@ impl Proxy {
         self.port
     }
 
-    /// New connections go to this port from now on.
-    pub fn aim(&self, target: u16) {
-        self.shared.target.store(target, Ordering::SeqCst);
-    }
 
     /// Cuts all connections; new ones are let through.
     pub fn cut(&self) {
@@ -122,11 +118,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, shared: &Shared, is_down: bool)
                 piece => piece.min(rest.len()),
             };
             let left = shared.left.load(Ordering::SeqCst);
-            let now = if is_down {
-                piece.min(usize::try_from(left).unwrap_or(usize::MAX))
-            } else {
-                piece
-            };
+            let now = if is_down { piece.min(usize::try_from(left).unwrap_or(usize::MAX)) } else { piece };
             if to.write_all(&rest[..now]).is_err() {
                 break;
             }

@@ -272,6 +272,11 @@ impl ShardLoop {
         if was_up {
             following.down_since_ms = Some(now_ms);
         }
+        if let Stage::Emptying(Input::File(_)) | Stage::Loading(None) = following.stage {
+            // All of the data is here: it is loaded, whoever else has gone.
+            tracing::warn!("Connection with primary lost while its data is loaded: {why}");
+            return self.close_lost(lost);
+        }
         let stage = std::mem::replace(&mut following.stage, Stage::Waiting(now_ms + retry_ms));
         match stage {
             Stage::ToFile(file) => file.writing.end(true),
@@ -285,8 +290,12 @@ impl ShardLoop {
             false => tracing::warn!("Failed to synchronize with the primary: {why}"),
         }
         self.show_link();
-        if self.connections.contains(lost as usize) {
-            self.close(lost);
+        self.close_lost(lost);
+    }
+
+    fn close_lost(&mut self, at: u32) {
+        if self.connections.contains(at as usize) {
+            self.close(at);
         }
     }
 
@@ -465,9 +474,7 @@ impl ShardLoop {
         };
         match total {
             Some(total) => {
-                tracing::info!(
-                    "PRIMARY <-> REPLICA sync: receiving {total} bytes from primary {to}"
-                );
+                tracing::info!("PRIMARY <-> REPLICA sync: receiving {total} bytes from primary {to}");
             }
             None => tracing::info!(
                 "PRIMARY <-> REPLICA sync: receiving streamed RDB from primary with EOF {to}"
@@ -622,10 +629,16 @@ impl ShardLoop {
         (state.stream_db, state.discards) = (state.loaded_db, false);
         let Some(following) = &mut state.following else { return };
         (following.applied, following.dispatched) = (offset, offset);
-        if let Stage::Loading(_) = following.stage {
-            tracing::info!("PRIMARY <-> REPLICA sync: Finished with success");
-            self.begin_stream();
+        if !matches!(following.stage, Stage::Loading(_)) {
+            return;
         }
+        tracing::info!("PRIMARY <-> REPLICA sync: Finished with success");
+        if following.at == u32::MAX {
+            // The link was lost meanwhile: what is missing is asked for.
+            following.stage = Stage::Waiting(0);
+            return self.show_link();
+        }
+        self.begin_stream();
     }
 
     // ---- the stream --------------------------------------------------------------------------
@@ -658,21 +671,22 @@ impl ShardLoop {
         progress.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let Some(state) = &mut self.replication else { return };
         let Some(following) = &mut state.following else { return };
-        following.unmarked.extend_from_slice(bytes);
+        // What a transaction without an end begins with has not happened yet.
+        let (whole, begun) = bytes.split_at(self.node.fed_whole().min(bytes.len()));
         let Some(client) = self.node.client_mut(following.client) else { return };
         if std::mem::take(&mut client.session.owes_ack) {
-            let end = following.dispatched + following.unmarked.len() as u64;
+            let end = following.dispatched + (following.unmarked.len() + bytes.len()) as u64;
             following.owes_ack = Some(end);
         }
-        if client.session.multi.is_some() || following.unmarked.is_empty() {
-            return;
+        if whole.is_empty() {
+            return following.unmarked.extend_from_slice(begun);
         }
+        let mut forwarded = std::mem::replace(&mut following.unmarked, begun.to_vec());
+        forwarded.extend_from_slice(whole);
         state.stream_db = client.session.db;
-        following.dispatched += following.unmarked.len() as u64;
+        following.dispatched += forwarded.len() as u64;
         following.marks.push_back((client.replies.progress().0, following.dispatched));
-        let forwarded = Bytes::copy_from_slice(&following.unmarked);
-        following.unmarked.clear();
-        state.forward(forwarded);
+        state.forward(Bytes::from(forwarded));
     }
 
     /// Looks how far the stream has run, what failed of it, and whether the primary is to be told.
@@ -695,9 +709,10 @@ impl ShardLoop {
         }
         let progress = &self.instance.replication().progress;
         progress.offset.store(following.applied, Ordering::Relaxed);
-        progress
-            .received
-            .store(following.dispatched + self.connections[at].waiting() as u64, Ordering::Relaxed);
+        progress.received.store(
+            following.dispatched + self.connections[at].waiting() as u64,
+            Ordering::Relaxed,
+        );
         // What is not being sent is what has failed.
         if !client.replies.out.is_empty() && !self.connections[at].is_sending {
             let failed = String::from_utf8_lossy(client.replies.out.bytes()).into_owned();
@@ -735,8 +750,7 @@ impl ShardLoop {
     /// What is due once a second: an acknowledgement, or a sign of life, or an end of patience.
     pub(super) fn attend_to_primary(&mut self) {
         let (now_ms, config) = (now_ms(&self.node), self.instance.config());
-        let silent_ms =
-            now_ms - self.instance.replication().progress.heard_ms.load(Ordering::Relaxed);
+        let silent_ms = now_ms - self.instance.replication().progress.heard_ms.load(Ordering::Relaxed);
         let patience_ms = i64::from(config.repl_timeout()) * 1000;
         let Some(following) = self.following() else { return };
         match &following.stage {
@@ -762,9 +776,7 @@ impl ShardLoop {
 
     /// A connection has been closed: if it was the link's, there will be another.
     pub(in super::super) fn link_closed(&mut self, at: u32) {
-        let Some(following) = self.following().filter(|following| following.at == at) else {
-            return;
-        };
+        let Some(following) = self.following().filter(|following| following.at == at) else { return };
         following.at = u32::MAX;
         self.lose_link("the connection was closed");
     }
