@@ -1,8 +1,6 @@
 //! Servers of any kind that follow each other, and what is asked of all of them.
 
-use crate::support::{
-    Client, Launch, PATIENCE, Server, TempDir, Value, free_port, tool, wait_until,
-};
+use crate::support::{Client, Launch, PATIENCE, Server, TempDir, Value, free_port, tool, wait_until};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -42,6 +40,7 @@ pub enum Node {
     Ours(Server),
     Theirs { child: Child, port: u16, dir: TempDir, path: PathBuf },
 }
+
 
 impl Node {
     /// Starts one that syncs without delay, with further arguments.
@@ -179,10 +178,7 @@ pub fn field(client: &mut Client, section: &str, name: &str) -> String {
 
 /// All keys of a server with their databases, values and when they expire.
 #[track_caller]
-pub fn content(
-    client: &mut Client,
-    databases: usize,
-) -> BTreeMap<(usize, Vec<u8>), (Vec<u8>, i64)> {
+pub fn content(client: &mut Client, databases: usize) -> BTreeMap<(usize, Vec<u8>), (Vec<u8>, i64)> {
     let mut content = BTreeMap::new();
     let is_old = client.run("PEXPIRETIME no-such-key").is_error();
     for db in 0..databases {

@@ -8,10 +8,12 @@
 mod support;
 
 mod cluster;
+mod failover;
 mod faults;
 mod hostile;
 mod matrix;
 mod order;
+mod primary;
 mod proxy;
 mod sentinel;
 

@@ -118,11 +118,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, shared: &Shared, is_down: bool)
                 piece => piece.min(rest.len()),
             };
             let left = shared.left.load(Ordering::SeqCst);
-            let now = if is_down {
-                piece.min(usize::try_from(left).unwrap_or(usize::MAX))
-            } else {
-                piece
-            };
+            let now = if is_down { piece.min(usize::try_from(left).unwrap_or(usize::MAX)) } else { piece };
             if to.write_all(&rest[..now]).is_err() {
                 break;
             }
