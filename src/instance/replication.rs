@@ -74,6 +74,14 @@ pub struct Primary {
     pub transfer_total: Option<u64>,
 }
 
+impl Primary {
+    /// One to whom there is no link yet.
+    pub fn new(host: String, port: u16) -> Primary {
+        let link = LinkState::Connect;
+        Primary { host, port, link, down_since_ms: None, transfer_total: None }
+    }
+}
+
 /// How far a link to a primary is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LinkState {

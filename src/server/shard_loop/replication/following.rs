@@ -120,6 +120,11 @@ impl Following {
         }
     }
 
+    /// Whether it is this one.
+    pub(super) fn is(&self, host: &str, port: u16) -> bool {
+        self.host.eq_ignore_ascii_case(host) && self.port == port
+    }
+
     /// The client that runs the stream.
     pub(super) fn client(&self) -> ClientKey {
         self.client
@@ -201,7 +206,7 @@ impl ShardLoop {
         let Some(following) = self.following() else { return };
         following.attempt += 1;
         let attempt = Attempt::new(following.attempt, &following.host, following.port, &config);
-        tracing::info!("Connecting to PRIMARY {}:{}", attempt.host, attempt.port);
+        tracing::info!("Connecting to MASTER {}:{}", attempt.host, attempt.port);
         self.set_stage(Stage::Connecting);
         if let Err(error) = connect::begin(attempt, &self.neighbours) {
             self.lose_link(&format!("no thread to connect: {error}"));
@@ -248,7 +253,7 @@ impl ShardLoop {
             (following.at, following.client) = (at, client);
             following.link = Some(Link::new(about, known));
         }
-        tracing::info!("PRIMARY <-> REPLICA sync started");
+        tracing::info!("MASTER <-> REPLICA sync started");
         self.set_stage(Stage::Talking);
         self.receive(at);
         self.say_to_primary();
@@ -281,7 +286,7 @@ impl ShardLoop {
             _ => {}
         }
         match was_up {
-            true => tracing::warn!("Connection with primary lost: {why}"),
+            true => tracing::warn!("Connection with master lost: {why}"),
             false => tracing::warn!("Failed to synchronize with the primary: {why}"),
         }
         self.show_link();
@@ -418,7 +423,7 @@ impl ShardLoop {
         match heard {
             Heard::Nothing | Heard::Data(_) => {}
             Heard::Full { id, offset } => {
-                tracing::info!("Full resync from primary: {id}:{offset}");
+                tracing::info!("Full resync from master: {id}:{offset}");
                 if let Some(state) = &mut self.replication {
                     state.incoming = Some((id, offset));
                 }
@@ -426,10 +431,10 @@ impl ShardLoop {
             Heard::Begins(total) => self.begin_to_receive(total),
             Heard::Whole => self.data_is_whole(),
             Heard::Continues(id) => {
-                tracing::info!("Successful partial resynchronization with primary.");
+                tracing::info!("Successful partial resynchronization with master.");
                 if let (Some(state), Some(id)) = (&mut self.replication, id) {
                     if id != state.history.id {
-                        tracing::info!("Primary replication ID changed to {id}");
+                        tracing::info!("Master replication ID changed to {id}");
                         state.history.rename(id);
                         self.part_with_replicas("The history of the primary has another name");
                     }
@@ -459,10 +464,10 @@ impl ShardLoop {
         };
         match total {
             Some(total) => {
-                tracing::info!("PRIMARY <-> REPLICA sync: receiving {total} bytes from primary {to}");
+                tracing::info!("MASTER <-> REPLICA sync: receiving {total} bytes from master {to}");
             }
             None => tracing::info!(
-                "PRIMARY <-> REPLICA sync: receiving streamed RDB from primary with EOF {to}"
+                "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF {to}"
             ),
         }
         if to == "to disk" {
@@ -558,7 +563,7 @@ impl ShardLoop {
     /// What is here goes as soon as nothing else is under way on all shards; nobody is served any of it
     /// from now on.
     fn begin_emptying(&mut self) {
-        tracing::info!("PRIMARY <-> REPLICA sync: Flushing old data");
+        tracing::info!("MASTER <-> REPLICA sync: Flushing old data");
         self.part_with_replicas("The data is about to be replaced");
         self.announce_loading();
     }
@@ -577,7 +582,7 @@ impl ShardLoop {
         else {
             return false;
         };
-        tracing::info!("PRIMARY <-> REPLICA sync: Loading DB in memory");
+        tracing::info!("MASTER <-> REPLICA sync: Loading DB in memory");
         self.instance.tell_persistence(|state| state.functions.clear());
         let verifies = self.instance.config().rdbchecksum();
         // The primary says when keys expire.
@@ -600,7 +605,7 @@ impl ShardLoop {
     /// The primary's data has been loaded, or cannot be.
     pub(in super::super) fn primary_loaded(&mut self, outcome: Result<Loaded, LoadError>) {
         if let Err(error) = outcome {
-            tracing::warn!("Failed trying to load the PRIMARY synchronization DB: {error}");
+            tracing::warn!("Failed trying to load the MASTER synchronization DB: {error}");
             // Nothing half loaded is ever served.
             if let Some(state) = &mut self.replication {
                 (state.incoming, state.discards) = (None, true);
@@ -615,7 +620,7 @@ impl ShardLoop {
         let Some(following) = &mut state.following else { return };
         (following.applied, following.dispatched) = (offset, offset);
         if let Stage::Loading(_) = following.stage {
-            tracing::info!("PRIMARY <-> REPLICA sync: Finished with success");
+            tracing::info!("MASTER <-> REPLICA sync: Finished with success");
             self.begin_stream();
         }
     }
@@ -731,10 +736,17 @@ impl ShardLoop {
         let silent_ms = now_ms - self.instance.replication().progress.heard_ms.load(Ordering::Relaxed);
         let patience_ms = i64::from(config.repl_timeout()) * 1000;
         let Some(following) = self.following() else { return };
+        let is_silent = silent_ms > patience_ms;
         match &following.stage {
             Stage::Waiting(_) | Stage::Connecting => {}
             Stage::Emptying(_) | Stage::Loading(_) => self.newline_to_primary(),
-            _ if silent_ms > patience_ms => self.lose_link("timeout: the primary is silent"),
+            Stage::Talking if is_silent => self.lose_link("Timeout connecting to the MASTER..."),
+            Stage::ToFile(_) if is_silent => {
+                self.lose_link("Timeout receiving bulk data from MASTER...");
+            }
+            Stage::Streaming if is_silent => {
+                self.lose_link("MASTER timeout: no data nor ping received...");
+            }
             Stage::Streaming => self.acknowledge(),
             Stage::Talking | Stage::ToFile(_) => {}
         }

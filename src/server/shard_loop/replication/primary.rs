@@ -106,8 +106,9 @@ impl Replica {
 
     fn state(&self) -> ReplicaState {
         match self.stage {
-            Stage::Waits => ReplicaState::WaitBgsave,
-            Stage::Gets(_) | Stage::Has => ReplicaState::SendBulk,
+            // What is made and sent at once is called waiting by the peers.
+            Stage::Waits | Stage::Gets(_) => ReplicaState::WaitBgsave,
+            Stage::Has => ReplicaState::SendBulk,
             Stage::Online => ReplicaState::Online,
         }
     }
@@ -199,6 +200,9 @@ impl ShardLoop {
             primary.snapshot_due_ms.get_or_insert(now_ms + delay_ms);
         }
         primary.alone_since_ms = None;
+        if primary.replicas.is_empty() {
+            primary.pinged_ms = now_ms;
+        }
         primary.is_shown = false;
         primary.replicas.push(replica);
         self.node.release(client);
@@ -420,18 +424,22 @@ impl ShardLoop {
         let Some(primary) = self.primary() else { return };
         primary.snapshot = None;
         primary.is_shown = false;
-        let mut lost = Vec::new();
+        let (mut lost, mut served) = (Vec::new(), 0);
         for replica in &mut primary.replicas {
             match replica.stage {
                 Stage::Gets(mark) if result.is_ok() => {
                     replica.put(Bytes::copy_from_slice(&mark));
                     replica.stage = Stage::Has;
+                    served += 1;
                 }
                 Stage::Gets(_) => lost.push(replica.client),
                 // Those who came meanwhile are next; after a failure, who still waits is.
                 Stage::Waits => _ = primary.snapshot_due_ms.get_or_insert(0),
                 Stage::Has | Stage::Online => {}
             }
+        }
+        if result.is_ok() {
+            tracing::info!("The snapshot has been made, {served} replicas still up");
         }
         for client in lost {
             self.close_client(client);
@@ -465,11 +473,14 @@ impl ShardLoop {
         if let Some(spread) = &primary.snapshot
             && !primary.replicas.iter().any(|one| gets(one) || one.stage == Stage::Waits)
         {
+            tracing::info!("The last replica has gone, its snapshot is given up");
             spread.abandon();
         }
-        primary.is_shown = false;
         tracing::info!("Connection with a replica lost");
-        self.show_replicas();
+        if let Some(state) = &mut self.replication {
+            // What was kept for it goes at once.
+            state.looked_ms = 0;
+        }
     }
 
     /// Lets go of all replicas: they will come again, and ask anew.
