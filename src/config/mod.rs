@@ -532,6 +532,8 @@ accessors! {
     bool rdbcompression -> bool = "rdbcompression";
     /// Whether snapshots carry a checksum.
     bool rdbchecksum -> bool = "rdbchecksum";
+    /// Whether a file that was written for replicas is removed again.
+    bool rdb_del_sync_files -> bool = "rdb-del-sync-files";
     /// Version of the snapshots that are written.
     choice rdb_version -> RdbVersion = "rdb-version";
     /// Microseconds that loading a key takes at least; negative for so many keys a microsecond.
@@ -569,6 +571,8 @@ accessors! {
     int repl_diskless_sync_delay -> u32 = "repl-diskless-sync-delay";
     /// Replicas with which it waits no longer; 0 for any number.
     int repl_diskless_sync_max_replicas -> u32 = "repl-diskless-sync-max-replicas";
+    /// Whether replicas are sent fewer and larger packets.
+    bool repl_disable_tcp_nodelay -> bool = "repl-disable-tcp-nodelay";
     /// When a replica loads what it receives without a file between.
     choice repl_diskless_load -> DisklessLoad = "repl-diskless-load";
     /// Whether data is served while the link to the primary is down.

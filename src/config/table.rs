@@ -329,7 +329,7 @@ pub const TABLE: &[Opt] = options! {
     "rdbchecksum", Bool, "yes", start: "write a checksum into snapshots, and check it when they are loaded";
     "rdb-version", Choice(RdbVersion::WORDS), "10", live: "version of the snapshots that are written; all known ones are read";
     "stop-writes-on-bgsave-error", Bool, "yes", live: "refuse writes after a snapshot has failed, until one succeeds";
-    "rdb-del-sync-files", Bool, "no", live inert;
+    "rdb-del-sync-files", Bool, "no", live: "remove the snapshots that were written for replicas, where nothing else is saved";
     "rdb-save-incremental-fsync", Bool, "yes", live inert;
     "rdb-version-check", Choice(&["strict", "relaxed"]), "strict", live inert;
     "sanitize-dump-payload", Choice(&["no", "yes", "clients"]), "no", live: "check what is restored and loaded in depth; here it always is";
@@ -364,7 +364,7 @@ pub const TABLE: &[Opt] = options! {
     "min-replicas-to-write" ["min-slaves-to-write"], Int(0, INT), "0", live: "refuse writes while fewer replicas follow";
     "repl-backlog-size", Memory(1, BYTES), "10mb", live: "bytes of the stream that are kept for replicas that come back";
     "repl-backlog-ttl", Int(0, LONG), "3600", live: "seconds that they are kept without any replica; 0 for ever";
-    "repl-disable-tcp-nodelay", Bool, "no", live inert;
+    "repl-disable-tcp-nodelay", Bool, "no", live: "send replicas fewer and larger packets, later";
     "repl-diskless-load", Choice(DisklessLoad::WORDS), "disabled", live fixed_while_loading: "when a replica loads what it receives without a file between";
     "repl-diskless-sync", Bool, "yes", live: "send a snapshot to replicas without a file between";
     "repl-diskless-sync-delay", Int(0, INT), "5", live: "seconds that it waits for more replicas to share it";

@@ -59,8 +59,7 @@ pub struct Instance {
     held_until_us: AtomicI64,
     persistence: Persistence,
     replication: Replication,
-    /// CLIENT PAUSE.
-    pause: Mutex<Pause>,
+    pauses: pause::Pauses,
     /// Who brings sockets and files in line with the configuration.
     applier: OnceLock<Box<dyn ApplyConfig>>,
     /// What commands may ask of the world.
@@ -98,7 +97,7 @@ impl Instance {
             held_until_us: AtomicI64::new(0),
             persistence: Persistence::new(identity.started_us / 1_000_000),
             replication: Replication::new(identity.run_id.clone()),
-            pause: Mutex::default(),
+            pauses: pause::Pauses::default(),
             applier: OnceLock::new(),
             host: OnceLock::new(),
             identity,

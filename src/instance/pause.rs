@@ -1,9 +1,11 @@
-//! CLIENT PAUSE: who has to wait, and until when. It concerns the whole server; every shard keeps a
-//! copy and follows when the configuration's generation says that something has changed.
+//! CLIENT PAUSE: who has to wait, and until when. And writes are held while replicas are to get the last
+//! of the stream, before another leads or the server ends: no client ends that. It concerns the whole
+//! server; every shard keeps a copy and follows when the configuration's generation says that something
+//! has changed.
 
 use super::Instance;
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// See the module's head. The default is that nobody waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,15 +39,37 @@ impl Pause {
     }
 }
 
+/// The pauses that there may be.
+#[derive(Debug, Default)]
+pub(super) struct Pauses {
+    of_clients: Mutex<Pause>,
+    holds_writes: AtomicBool,
+}
+
 impl Instance {
     /// Who has to wait.
     pub fn pause(&self) -> Pause {
-        *self.pause.lock().unwrap_or_else(PoisonError::into_inner)
+        let pause = *self.pauses.of_clients.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.holds_writes() {
+            true => Pause { until_ms: i64::MAX, ..pause },
+            false => pause,
+        }
+    }
+
+    /// Whether writes are held, whatever clients say.
+    pub fn holds_writes(&self) -> bool {
+        self.pauses.holds_writes.load(Ordering::Acquire)
+    }
+
+    /// Holds writes from now on, or no more; all shards will notice.
+    pub fn hold_writes(&self, holds: bool) {
+        self.pauses.holds_writes.store(holds, Ordering::Release);
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Changes who has to wait; all shards will notice.
     pub fn change_pause(&self, change: impl FnOnce(Pause) -> Pause) {
-        let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pause = self.pauses.of_clients.lock().unwrap_or_else(PoisonError::into_inner);
         *pause = change(*pause);
         self.generation.fetch_add(1, Ordering::Release);
     }

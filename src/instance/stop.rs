@@ -2,7 +2,7 @@
 //! the end and cannot be, the server goes on.
 
 use super::Instance;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// How the server is to end.
@@ -22,6 +22,8 @@ pub(super) struct Stop {
     /// The number of the request in force; 0 if there is none.
     current: AtomicU64,
     state: Mutex<State>,
+    /// Whether it has been wished, and who leads is yet to look whether somebody is to be waited for.
+    is_wished: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +31,7 @@ struct State {
     /// How many requests there have been.
     count: u64,
     how: Shutdown,
+    wish: Option<Shutdown>,
 }
 
 impl Stop {
@@ -52,6 +55,42 @@ impl Instance {
             tracing::info!("User requested shutdown...");
         }
         is_first
+    }
+
+    /// Asks the process to stop when replicas have got what they lack, unless nobody is to be waited for:
+    /// who leads will [see to it](Instance::take_stop_wish).
+    pub fn wish_stop(&self, how: Shutdown) {
+        if how.now || self.replication.state().replicas.is_empty() {
+            self.request_stop(how);
+            return;
+        }
+        let mut state = self.stop.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.wish = Some(how);
+        self.stop.is_wished.store(true, Ordering::Release);
+    }
+
+    /// Whether the process has been asked to stop, be it that it waits for replicas before.
+    pub fn is_stop_wished(&self) -> bool {
+        self.stopping() || self.stop.is_wished.load(Ordering::Acquire)
+    }
+
+    /// What has been wished and not been seen to.
+    pub fn take_stop_wish(&self) -> Option<Shutdown> {
+        if !self.stop.is_wished.load(Ordering::Acquire) {
+            return None;
+        }
+        self.stop.state.lock().unwrap_or_else(PoisonError::into_inner).wish.take()
+    }
+
+    /// The process is not to stop any more, or does.
+    pub fn end_stop_wish(&self) {
+        self.stop.is_wished.store(false, Ordering::Release);
+    }
+
+    /// Begins the stop that has been waited for, and announced.
+    pub fn begin_stop(&self, how: Shutdown) {
+        self.stop.begin(how);
+        self.end_stop_wish();
     }
 
     /// Ends the whole process, since a part of it cannot go on. Nothing is saved.

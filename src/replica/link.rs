@@ -42,6 +42,8 @@ pub struct Known {
     pub id: String,
     /// The offset of the next byte that is wanted.
     pub next: u64,
+    /// Whether this server led until now, and the other one is to (FAILOVER).
+    pub hands_over: bool,
 }
 
 /// What has been heard.
@@ -123,13 +125,8 @@ impl Link {
             to_ask.push_back(Asked::Ip);
         }
         to_ask.extend([Asked::Capa, Asked::Version, Asked::Psync]);
-        let mut link = Link {
-            about,
-            known,
-            state: State::Asking(Asked::Ping),
-            to_ask,
-            output: Vec::new(),
-        };
+        let mut link =
+            Link { about, known, state: State::Asking(Asked::Ping), to_ask, output: Vec::new() };
         link.say(&[b"PING"]);
         link
     }
@@ -206,7 +203,9 @@ impl Link {
             Asked::Ping if !line.starts_with(b"+") => {
                 let code = ["-NOAUTH", "-NOPERM", "-ERR operation not permitted"];
                 if !code.iter().any(|code| text.starts_with(code)) {
-                    return Err(Refusal::Never(format!("Error reply to PING from primary: '{text}'")));
+                    return Err(Refusal::Never(format!(
+                        "Error reply to PING from primary: '{text}'"
+                    )));
                 }
             }
             Asked::Auth if is_error => {
@@ -253,7 +252,9 @@ impl Link {
     fn announced(&mut self, line: &[u8]) -> Result<Heard, Refusal> {
         let text = String::from_utf8_lossy(line).into_owned();
         if line.starts_with(b"-") {
-            return Err(Refusal::NotNow(format!("MASTER aborted replication with an error: {text}")));
+            return Err(Refusal::NotNow(format!(
+                "MASTER aborted replication with an error: {text}"
+            )));
         }
         let Some(rest) = line.strip_prefix(b"$") else {
             let text = format!("Bad protocol from MASTER, the first byte is not '$': {text}");
@@ -291,9 +292,11 @@ impl Link {
             Asked::Capa => self.say(&[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"]),
             Asked::Version => self.say(&[b"REPLCONF", b"version", about.version.as_bytes()]),
             Asked::Psync => match self.known.clone() {
-                Some(Known { id, next }) => {
+                Some(Known { id, next, hands_over }) => {
                     let mut number = itoa::Buffer::new();
-                    self.say(&[b"PSYNC", id.as_bytes(), number.format(next).as_bytes()]);
+                    let words: [&[u8]; 4] =
+                        [b"PSYNC", id.as_bytes(), number.format(next).as_bytes(), b"FAILOVER"];
+                    self.say(&words[..3 + usize::from(hands_over)]);
                 }
                 None => self.say(&[b"PSYNC", b"?", b"-1"]),
             },
@@ -361,7 +364,7 @@ mod tests {
     }
 
     fn known() -> Option<Known> {
-        Some(Known { id: ID.to_owned(), next: 11 })
+        Some(Known { id: ID.to_owned(), next: 11, hands_over: false })
     }
 
     /// Says everything to a link in pieces of a size; returns what it heard with the data joined, how much
@@ -467,7 +470,14 @@ mod tests {
         const TIMES: u64 = if cfg!(miri) { 20 } else { 20_000 };
         let mut random = Random::new(9);
         let words: [&[u8]; 9] = [
-            b"+PONG\r\n", b"+OK\r\n", b"\n", b"$EOF:", MARK.as_bytes(), b"\r\n", b"$3\r\n", b"\xff\0",
+            b"+PONG\r\n",
+            b"+OK\r\n",
+            b"\n",
+            b"$EOF:",
+            MARK.as_bytes(),
+            b"\r\n",
+            b"$3\r\n",
+            b"\xff\0",
             b"+FULLRESYNC 0123456789abcdef0123456789abcdef01234567 3\r\n",
         ];
         for _ in 0..TIMES {

@@ -2,5 +2,8 @@
 //! has sockets and files drives it.
 
 pub mod backlog;
+pub mod failover;
 pub mod history;
 pub mod link;
+pub mod primary;
+pub mod waits;

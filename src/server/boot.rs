@@ -282,7 +282,7 @@ fn stop_on_signals(instance: &Arc<Instance>) -> Result<(), BootError> {
         for signal in signals.forever() {
             match signal {
                 SIGHUP | SIGXFSZ => continue,
-                SIGINT if instance.stopping() => {
+                SIGINT if instance.is_stop_wished() => {
                     tracing::warn!("You insist... exiting now.");
                     let config = instance.config();
                     files::remove_unfinished(&config.dir().join(config.dbfilename()));
@@ -296,7 +296,7 @@ fn stop_on_signals(instance: &Arc<Instance>) -> Result<(), BootError> {
                 SIGINT => config.shutdown_on_sigint(),
                 _ => config.shutdown_on_sigterm(),
             };
-            instance.request_stop(Shutdown { save, now, force });
+            instance.wish_stop(Shutdown { save, now, force });
         }
     };
     std::thread::Builder::new()

@@ -97,6 +97,12 @@ impl Connection {
         let _ = rustix::net::shutdown(&self.fd, rustix::net::Shutdown::Both);
     }
 
+    /// Lets the kernel wait a moment for more before it sends little.
+    pub fn delay_small_sends(&self) {
+        // What cannot be set is set for speed already.
+        let _ = rustix::net::sockopt::set_tcp_nodelay(&self.fd, false);
+    }
+
     /// Bytes waiting to be executed.
     pub fn waiting(&self) -> usize {
         self.input.len() - self.executed

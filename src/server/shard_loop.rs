@@ -392,6 +392,7 @@ impl ShardLoop {
         self.tell_save_progress();
         if !self.is_stopping() {
             self.look_at_save_points();
+            self.see_to_stop_wish();
         }
         if !self.is_stopping()
             && let Some(bytes) = self.instance.drill().take()

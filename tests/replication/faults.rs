@@ -94,7 +94,7 @@ fn a_full_sync_that_is_cut_begins_anew() {
     let seed = seed();
     for (primary, replica) in [(1, 1), (2, 2), (4, 2)] {
         let mut random = Random::new(seed);
-        let primary = Node::start(&Kind::Redshard(primary), &[]);
+        let primary = Node::start(&Kind::Redshard(primary), &["--enable-debug-command", "yes"]);
         let replica = Node::start(&Kind::Redshard(replica), &[]);
         primary.client().cmd(&["DEBUG", "POPULATE", "50000", "key", "100"]);
         replica.client().cmd(&["SET", "old", "data"]);

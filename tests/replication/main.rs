@@ -9,9 +9,11 @@
 mod support;
 
 mod cluster;
+mod failover;
 mod faults;
 mod matrix;
 mod order;
+mod primary;
 mod proxy;
 mod sentinel;
 

@@ -50,10 +50,6 @@ impl Proxy {
         self.port
     }
 
-    /// New connections go to this port from now on.
-    pub fn aim(&self, target: u16) {
-        self.shared.target.store(target, Ordering::SeqCst);
-    }
 
     /// Cuts all connections; new ones are let through.
     pub fn cut(&self) {

@@ -74,7 +74,7 @@ pub(super) struct Lead {
     /// A reload that has been begun.
     pub(super) reload: Option<Reload>,
     /// Who has asked for the end of the server.
-    stopper: Option<Asker>,
+    stoppers: Vec<Asker>,
     /// How the last save before the end has come out.
     last: Option<Result<(), ()>>,
     ticks: u32,
@@ -138,7 +138,7 @@ impl Saves {
             current: None,
             waiting: VecDeque::new(),
             reload: None,
-            stopper: None,
+            stoppers: Vec::new(),
             last: None,
             ticks: 0,
         });
@@ -288,13 +288,10 @@ impl ShardLoop {
             Request::BackgroundSave { .. } => self.begin_save(Purpose::Background(asker)),
             Request::CancelSave => self.cancel_save(asker),
             Request::Shutdown(how) => {
-                if self.instance.request_stop(how) {
-                    lead.stopper = asker;
-                }
+                lead.stoppers.extend(asker);
+                self.shut_down(how);
             }
-            Request::AbortShutdown => {
-                self.answer(asker, Err(Error::text("ERR No shutdown in progress.")));
-            }
+            Request::AbortShutdown => self.abort_shutdown(asker),
             Request::Reload { save, flush, merge } => {
                 if self.instance.persistence().is_loading() {
                     return self.answer(asker, Err(Error::Loading));
@@ -358,15 +355,25 @@ impl ShardLoop {
     fn begin_save(&mut self, purpose: Purpose) {
         let config = self.instance.config();
         let path = config.dir().join(config.dbfilename());
-        self.begin_save_to(purpose, Target::File(self.background.write(&path)), path);
+        let version = configured_version(&config);
+        self.begin_save_to(purpose, Target::File(self.background.write(&path)), path, version);
     }
 
     /// Begins a snapshot for replicas; returns where it can be taken from, piece by piece.
-    pub(super) fn begin_save_for_replicas(&mut self) -> Rc<Spread> {
+    pub(super) fn begin_save_to_replicas(&mut self, version: Version) -> Rc<Spread> {
         let spread: Rc<Spread> = Rc::default();
-        let target = Target::Replicas(Rc::clone(&spread));
-        self.begin_save_to(Purpose::Replicas, target, PathBuf::from("replicas' sockets"));
+        let (target, name) = (Target::Replicas(Rc::clone(&spread)), "replicas' sockets");
+        self.begin_save_to(Purpose::Replicas, target, PathBuf::from(name), version);
         spread
+    }
+
+    /// Begins a snapshot for replicas that get it as a file; returns that one's path.
+    pub(super) fn begin_save_to_file_for_replicas(&mut self, version: Version) -> PathBuf {
+        let config = self.instance.config();
+        let path = config.dir().join(config.dbfilename());
+        let target = Target::File(self.background.write(&path));
+        self.begin_save_to(Purpose::Replicas, target, path.clone(), version);
+        path
     }
 
     /// Whether another snapshot can begin now.
@@ -374,9 +381,9 @@ impl ShardLoop {
         self.saves.lead.as_ref().is_some_and(|lead| !lead.is_busy() && lead.waiting.is_empty())
     }
 
-    fn begin_save_to(&mut self, purpose: Purpose, target: Target, path: PathBuf) {
+    fn begin_save_to(&mut self, purpose: Purpose, target: Target, path: PathBuf, version: Version) {
         let config = self.instance.config();
-        let head = self.head(&config);
+        let head = self.head(&config, version);
         let began_us = clock::unix_us();
         let Some(lead) = &mut self.saves.lead else { return };
         lead.collector.begin(head, style(&config));
@@ -408,7 +415,9 @@ impl ShardLoop {
         if !self.may_cut() {
             return;
         }
-        let Some(save) = self.saves.lead.as_mut().and_then(|lead| lead.current.as_mut()) else { return };
+        let Some(save) = self.saves.lead.as_mut().and_then(|lead| lead.current.as_mut()) else {
+            return;
+        };
         save.stage = Stage::Cutting;
         let is_for_replicas = matches!(save.purpose, Purpose::Replicas);
         let cut = if self.cuts_with_mark(is_for_replicas) { &CUT_AND_JOURNAL } else { &CUT };
@@ -416,9 +425,7 @@ impl ShardLoop {
     }
 
     /// What the file says of itself.
-    fn head(&self, config: &Config) -> Head {
-        let number = |word: &str| word.parse().ok().and_then(Version::new);
-        let version = number(config.rdb_version().word()).unwrap_or(Version::V10);
+    fn head(&self, config: &Config, version: Version) -> Head {
         let aux = vec![
             ("redis-ver", COMPATIBLE_VERSION.to_owned()),
             ("redshard-ver", version::VERSION.to_owned()),
@@ -484,7 +491,7 @@ impl ShardLoop {
             lead.collector.add_aux("repl-id", position.id.clone());
             lead.collector.add_aux("repl-offset", position.offset.to_string());
             if matches!(save.purpose, Purpose::Replicas) {
-                self.snapshot_is_cut(&position);
+                self.snapshot_is_cut(position);
             }
         }
         true
@@ -569,7 +576,7 @@ impl ShardLoop {
             (Err(_), Some(why)) => Err(why),
             (Err(error), None) => Err(GivenUp::Failed(error)),
         };
-        let is_file = !matches!(save.purpose, Purpose::Replicas);
+        let is_file = matches!(save.target, Target::File(_));
         self.instance.tell_persistence(|state| {
             state.saving = None;
             state.last_cow_bytes = kept_bytes_max;
@@ -602,6 +609,9 @@ impl ShardLoop {
                 }
             }
         }
+        if is_file && !matches!(save.purpose, Purpose::Replicas) {
+            self.keep_sync_file();
+        }
         let answer = result.map_err(|why| match why {
             GivenUp::Cancelled => cancelled(),
             GivenUp::Failed(error) => {
@@ -614,7 +624,7 @@ impl ShardLoop {
             }
             Purpose::Last => self.saves.last_is_over(answer.is_ok()),
             Purpose::Reload => self.saved_for_reload(answer),
-            Purpose::Replicas => self.snapshot_is_over(answer),
+            Purpose::Replicas => self.snapshot_is_over(answer.map(|()| save.summary.bytes)),
         }
         self.go_on();
     }
@@ -691,10 +701,12 @@ impl ShardLoop {
     }
 
     /// The server goes on: whoever has asked for its end is told so.
-    pub(super) fn answer_stopper(&mut self) {
-        let stopper = self.saves.lead.as_mut().and_then(|lead| lead.stopper.take());
-        let error = Error::text("ERR Errors trying to SHUTDOWN. Check logs.");
-        self.answer(stopper, Err(error));
+    pub(super) fn answer_stoppers(&mut self) {
+        let Some(lead) = &mut self.saves.lead else { return };
+        for stopper in std::mem::take(&mut lead.stoppers) {
+            let error = Error::text("ERR Errors trying to SHUTDOWN. Check logs.");
+            self.answer(Some(stopper), Err(error));
+        }
     }
 }
 
@@ -714,6 +726,12 @@ impl Saves {
 
 fn cancelled() -> Error {
     Error::text("ERR The save has been cancelled")
+}
+
+/// Which version of the format files are written in, if nobody wants another.
+fn configured_version(config: &Config) -> Version {
+    let number = |word: &str| word.parse().ok().and_then(Version::new);
+    number(config.rdb_version().word()).unwrap_or(Version::V10)
 }
 
 /// How keys are written.

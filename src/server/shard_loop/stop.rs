@@ -222,8 +222,9 @@ impl ShardLoop {
             Some(Err(())) => {
                 tracing::warn!("Error trying to save the DB, can't exit.");
                 self.instance.take_back_stop();
+                self.instance.hold_writes(false);
                 supervise::goes_on();
-                self.answer_stopper();
+                self.answer_stoppers();
             }
         }
     }

@@ -277,6 +277,11 @@ impl ShardLoop {
         if was_up {
             following.down_since_ms = Some(now_ms);
         }
+        if let Stage::Emptying(Input::File(_)) | Stage::Loading(None) = following.stage {
+            // All of the data is here: it is loaded, whoever else has gone.
+            tracing::warn!("Connection with primary lost while its data is loaded: {why}");
+            return self.close_lost(lost);
+        }
         let stage = std::mem::replace(&mut following.stage, Stage::Waiting(now_ms + retry_ms));
         match stage {
             Stage::ToFile(file) => file.writing.end(true),
@@ -290,15 +295,20 @@ impl ShardLoop {
             false => tracing::warn!("Failed to synchronize with the primary: {why}"),
         }
         self.show_link();
-        if self.connections.contains(lost as usize) {
-            self.close(lost);
+        self.close_lost(lost);
+    }
+
+    fn close_lost(&mut self, at: u32) {
+        if self.connections.contains(at as usize) {
+            self.close(at);
         }
     }
 
     /// What of the stream is known, for a primary to go on from.
     fn known(&self) -> Option<link::Known> {
         let state = self.replication.as_ref().filter(|state| !state.discards)?;
-        Some(link::Known { id: state.history.id.clone(), next: state.history.offset + 1 })
+        let (id, next) = (state.history.id.clone(), state.history.offset + 1);
+        Some(link::Known { id, next, hands_over: state.is_handing_over() })
     }
 
     /// Follows nobody any more, for now.
@@ -393,7 +403,10 @@ impl ShardLoop {
             connection.put_input(input, used);
         }
         match outcome {
-            Err(why) => self.lose_link(&why),
+            Err(why) => {
+                self.lose_link(&why);
+                self.handover_is_refused();
+            }
             Ok(()) => self.say_to_primary(),
         }
         if self.following().is_some_and(|following| following.at == at) {
@@ -423,6 +436,7 @@ impl ShardLoop {
         match heard {
             Heard::Nothing | Heard::Data(_) => {}
             Heard::Full { id, offset } => {
+                self.handover_is_accepted();
                 tracing::info!("Full resync from master: {id}:{offset}");
                 if let Some(state) = &mut self.replication {
                     state.incoming = Some((id, offset));
@@ -431,6 +445,7 @@ impl ShardLoop {
             Heard::Begins(total) => self.begin_to_receive(total),
             Heard::Whole => self.data_is_whole(),
             Heard::Continues(id) => {
+                self.handover_is_accepted();
                 tracing::info!("Successful partial resynchronization with master.");
                 if let (Some(state), Some(id)) = (&mut self.replication, id) {
                     if id != state.history.id {
@@ -619,10 +634,16 @@ impl ShardLoop {
         (state.stream_db, state.discards) = (state.loaded_db, false);
         let Some(following) = &mut state.following else { return };
         (following.applied, following.dispatched) = (offset, offset);
-        if let Stage::Loading(_) = following.stage {
-            tracing::info!("MASTER <-> REPLICA sync: Finished with success");
-            self.begin_stream();
+        if !matches!(following.stage, Stage::Loading(_)) {
+            return;
         }
+        tracing::info!("MASTER <-> REPLICA sync: Finished with success");
+        if following.at == u32::MAX {
+            // The link was lost meanwhile: what is missing is asked for.
+            following.stage = Stage::Waiting(0);
+            return self.show_link();
+        }
+        self.begin_stream();
     }
 
     // ---- the stream --------------------------------------------------------------------------
@@ -655,21 +676,22 @@ impl ShardLoop {
         progress.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let Some(state) = &mut self.replication else { return };
         let Some(following) = &mut state.following else { return };
-        following.unmarked.extend_from_slice(bytes);
+        // What a transaction without an end begins with has not happened yet.
+        let (whole, begun) = bytes.split_at(self.node.fed_whole().min(bytes.len()));
         let Some(client) = self.node.client_mut(following.client) else { return };
         if std::mem::take(&mut client.session.owes_ack) {
-            let end = following.dispatched + following.unmarked.len() as u64;
+            let end = following.dispatched + (following.unmarked.len() + bytes.len()) as u64;
             following.owes_ack = Some(end);
         }
-        if client.session.multi.is_some() || following.unmarked.is_empty() {
-            return;
+        if whole.is_empty() {
+            return following.unmarked.extend_from_slice(begun);
         }
+        let mut forwarded = std::mem::replace(&mut following.unmarked, begun.to_vec());
+        forwarded.extend_from_slice(whole);
         state.stream_db = client.session.db;
-        following.dispatched += following.unmarked.len() as u64;
+        following.dispatched += forwarded.len() as u64;
         following.marks.push_back((client.replies.progress().0, following.dispatched));
-        let forwarded = Bytes::copy_from_slice(&following.unmarked);
-        following.unmarked.clear();
-        state.forward(forwarded);
+        state.forward(Bytes::from(forwarded));
     }
 
     /// Looks how far the stream has run, what failed of it, and whether the primary is to be told.

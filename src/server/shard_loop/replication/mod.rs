@@ -13,19 +13,21 @@
 //! A server that begins to follow another ends its stream first: what was written is in it, and nothing
 //! more will be.
 
+mod failover;
 mod following;
 mod primary;
+mod shutdown;
+mod snapshots;
 
 use super::ShardLoop;
-use crate::base::error::Error;
 use crate::command::Command;
 use crate::command::persistence::{JOURNAL_OFF, JOURNAL_ON, Request, Wait};
 use crate::command::replication::FOLLOWED_ALREADY;
 use crate::instance::Instance;
 use crate::instance::replication as shown;
+use crate::persist::loader::Said;
 use crate::replica::backlog::Backlog;
 use crate::replica::history::History;
-use crate::persist::loader::Said;
 use crate::route::message::{self, Asker};
 use crate::route::node::Node;
 use bytes::Bytes;
@@ -63,6 +65,10 @@ pub(super) struct Replication {
     position: Option<Position>,
     /// Another role that is being taken.
     change: Option<Change>,
+    /// A failover under way.
+    handover: Option<failover::Handover>,
+    /// The end of the server, for which replicas are waited.
+    farewell: Option<shutdown::Farewell>,
     looked_ms: i64,
 }
 
@@ -131,6 +137,8 @@ impl Replication {
             inner: None,
             position: None,
             change: None,
+            handover: None,
+            farewell: None,
             looked_ms: 0,
         }
     }
@@ -176,7 +184,9 @@ impl ShardLoop {
         self.take_stream();
         let mut is_busy = self.follow_primary();
         is_busy |= self.lead_replicas();
+        is_busy |= self.lead_failover();
         is_busy |= self.change_role();
+        self.await_replicas();
         let now_ms = now_ms(&self.node);
         if let Some(state) = &mut self.replication
             && now_ms - state.looked_ms >= LOOK_MS
@@ -194,8 +204,12 @@ impl ShardLoop {
     /// Whether something is under way of which no completion tells.
     pub(super) fn is_replicating(&self) -> bool {
         self.replication.as_ref().is_some_and(|state| {
-            state.inner.is_some() || state.change.is_some() || state.primary.is_syncing()
-            })
+            state.inner.is_some()
+                || state.change.is_some()
+                || state.handover.is_some()
+                || state.farewell.is_some()
+                || state.primary.is_syncing()
+        })
     }
 
     /// Runs a command of the server's own on all shards, unless something else is run there: asked
@@ -328,9 +342,10 @@ impl ShardLoop {
             Request::Follow { host, port } => self.follow_server(host, port, asker),
             Request::Lead => self.lead(asker),
             Request::Wait(wait) => self.wait_for_replicas(wait, asker),
-            Request::Failover { .. } | Request::AbortFailover => {
-                self.answer(asker, Err(Error::text("ERR FAILOVER is not supported yet")));
+            Request::Failover { to, force, timeout_ms } => {
+                self.begin_failover(to, force, timeout_ms, asker);
             }
+            Request::AbortFailover => self.abort_failover("Failover manually aborted", asker),
             _ => {}
         }
     }
@@ -451,6 +466,15 @@ impl ShardLoop {
             return false;
         }
         self.part_with_primary();
+        if self.replication.as_ref().is_some_and(|state| state.inner == Some(Inner::JournalOff)) {
+            // It was about to follow somebody.
+            if !self.run_on_all(Inner::JournalOff, &JOURNAL_OFF) {
+                return false;
+            }
+            if let Some(state) = &mut self.replication {
+                (state.is_journaling, state.is_ending) = (false, false);
+            }
+        }
         // From its first write on, what this server does is in the stream that it has had so far.
         let Some(state) = &mut self.replication else { return false };
         let is_begun = state.inner == Some(Inner::JournalOn);
@@ -461,6 +485,7 @@ impl ShardLoop {
         }
         let Some(state) = &mut self.replication else { return false };
         let Some(Change::Lead(askers)) = state.change.take() else { return false };
+        state.is_ending = false;
         state.history.branch(random_id());
         state.show_offset(&self.instance);
         tracing::info!("MASTER MODE enabled");
@@ -514,9 +539,9 @@ impl ShardLoop {
         }
     }
 
-    fn answer_wait(&mut self, asker: Asker, wait: &Wait, offset: u64, replicas: i64) {
+    fn answer_wait(&mut self, asker: Asker, of_logs: bool, offset: u64, replicas: i64) {
         // Nobody's replicas say what lies on their disks.
-        let (replicas, logs) = match wait.of_logs {
+        let (replicas, logs) = match of_logs {
             true => (0, Some(0)),
             false => (replicas, None),
         };
