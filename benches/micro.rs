@@ -21,8 +21,11 @@ use redshard::resp::{Limits, Parsed, Parser, Reply, ReplyBuf};
 use redshard::route::client::ClientKey;
 use redshard::route::mailbox;
 use redshard::route::node::Node;
+use redshard::route::stream::Merger;
 use redshard::session::About;
+use redshard::shard::Shard;
 use redshard::shard::entry::Entry;
+use redshard::shard::journal::Scope;
 use redshard::shard::table::{Mark, Table};
 use redshard::value::New;
 use redshard::value::string::Str;
@@ -58,6 +61,7 @@ fn main() {
     own_shard(&bench);
     crossing(&bench);
     replies(&bench);
+    journaling(&bench);
     observing(&bench);
     snapshots(&bench);
 }
@@ -294,6 +298,47 @@ fn crossing(bench: &Bench) {
             }
         }
     });
+}
+
+// ---- the stream ------------------------------------------------------------------------------
+
+/// What journaling costs the command, and what merging costs the shard that leads.
+fn journaling(bench: &Bench) {
+    let mut host = Host::new(1);
+    host.nodes[0].shard().set_journal_on(true);
+    let input = host.pipeline(0, 100_000, true);
+    bench.time("feed/64 sets, own shard, journaled", PIPELINE, || {
+        host.run(black_box(&input));
+        host.nodes[0].take_merged(|merged| _ = black_box(merged));
+    });
+
+    let mut shard = Shard::new(0, 1, 1);
+    shard.set_journal_on(true);
+    let journal = shard.journal();
+    for _ in 0..PIPELINE {
+        journal.begin(Scope::Unit);
+        journal.effect(0, &[b"SET", &key(1), &VALUE]);
+    }
+    let plain = journal.take().expect("recorded");
+    for txn in 0..PIPELINE as u64 {
+        journal.announce(txn, 1);
+        for call in 0..2 {
+            journal.begin(Scope::Part { txn, call });
+            journal.effect(0, &[b"SET", &key(1), &VALUE]);
+        }
+        journal.end_part(txn);
+    }
+    let groups = journal.take().expect("recorded");
+    for (name, chunk) in [
+        (format!("stream/64 sets, {} B", plain.len()), plain),
+        (format!("stream/64 groups of two sets, {} B", groups.len()), groups),
+    ] {
+        let mut merger = Merger::new(1);
+        bench.time(&name, PIPELINE, || {
+            merger.feed(0, black_box(chunk.clone()));
+            merger.take(0, |merged| _ = black_box(merged));
+        });
+    }
 }
 
 // ---- replies ---------------------------------------------------------------------------------

@@ -230,3 +230,30 @@ fn empty(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
     reply.ok();
     Ok(Effect::Read)
 }
+
+/// Every shard loads beside what it has from now on.
+pub static BEGIN_BESIDE: Command = inner(Run::All(begin_beside, Gather::Ok));
+
+fn begin_beside(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
+    db.begin_beside();
+    reply.ok();
+    Ok(Effect::Read)
+}
+
+/// Every shard has what it has loaded beside in place of what it had.
+pub static TAKE_BESIDE: Command = inner(Run::All(take_beside, Gather::Ok));
+
+fn take_beside(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
+    db.take_beside();
+    reply.ok();
+    Ok(Effect::Read)
+}
+
+/// Every shard forgets what it has loaded beside.
+pub static FORGET_BESIDE: Command = inner(Run::All(forget_beside, Gather::Ok));
+
+fn forget_beside(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
+    db.forget_beside();
+    reply.ok();
+    Ok(Effect::Read)
+}

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 pub struct Persistence {
     state: Mutex<State>,
     is_loading: AtomicBool,
+    is_filling: AtomicBool,
     has_failed: AtomicBool,
 }
 
@@ -70,6 +71,8 @@ impl Default for State {
 pub struct Loading {
     /// When it began, microseconds since the Unix epoch.
     pub began_us: i64,
+    /// Whether it is loaded beside the data that there is, which is served meanwhile.
+    pub is_beside: bool,
     /// Bytes of the whole, if that is known.
     pub total_bytes: Option<u64>,
     /// Bytes so far.
@@ -126,6 +129,12 @@ impl Persistence {
         self.is_loading.load(Ordering::Acquire)
     }
 
+    /// Whether data is being loaded, be it beside what there is.
+    #[inline]
+    pub fn is_filling(&self) -> bool {
+        self.is_filling.load(Ordering::Acquire)
+    }
+
     /// Whether the last save in the background failed.
     #[inline]
     pub fn has_failed(&self) -> bool {
@@ -141,10 +150,12 @@ impl Instance {
 
     /// Tells how a save or a load goes. All shards will notice if it means something for commands.
     pub fn tell_persistence<R>(&self, tell: impl FnOnce(&mut State) -> R) -> R {
-        let Persistence { state, is_loading, has_failed } = &self.persistence;
+        let Persistence { state, is_loading, is_filling, has_failed } = &self.persistence;
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         let result = tell(&mut state);
-        let (loading, failed) = (state.loading.is_some(), !state.is_last_fine);
+        let (filling, failed) = (state.loading.is_some(), !state.is_last_fine);
+        let loading = state.loading.is_some_and(|loading| !loading.is_beside);
+        is_filling.store(filling, Ordering::Release);
         let changed = is_loading.swap(loading, Ordering::AcqRel) != loading;
         if has_failed.swap(failed, Ordering::AcqRel) != failed || changed {
             self.generation.fetch_add(1, Ordering::Release);

@@ -49,7 +49,7 @@ impl Node {
         let mut window = std::mem::take(&mut self.window);
         let mut spans = std::mem::take(&mut self.spans);
         let before = self.observer.commands;
-        let mut used = 0;
+        let (mut used, mut whole) = (0, 0);
         self.crossed = None;
         let fed = loop {
             let Some(client) = self.clients.get(key) else {
@@ -81,8 +81,12 @@ impl Node {
                     break;
                 };
                 stopped = client.stops().or(waits.then_some(Fed::More));
+                let is_put_off = client.session.postponed || client.catches_up;
+                if client.queue.is_none() && !is_put_off {
+                    whole = used;
+                }
                 if stopped.is_some() {
-                    if client.session.postponed || client.catches_up {
+                    if is_put_off {
                         // It has not run: it will be the first when its turn comes.
                         used = start;
                     }
@@ -111,6 +115,7 @@ impl Node {
             }
         };
         (self.window, self.spans) = (window, spans);
+        self.fed_whole = whole;
         if fed == Fed::Held
             && let Some(client) = self.clients.get_mut(key)
         {
@@ -120,6 +125,12 @@ impl Node {
         self.lend_outlet(key);
         self.clients.mark_dirty(key);
         (used, fed)
+    }
+
+    /// How much of the input that has been fed last is commands that have run, or are on their way to where
+    /// they run: not what a transaction that has no end yet began with.
+    pub fn fed_whole(&self) -> usize {
+        self.fed_whole
     }
 
     /// Parses a window of commands, and asks for the memory they will touch. Returns why it ended

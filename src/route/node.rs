@@ -73,6 +73,8 @@ pub struct Node {
     pub(super) is_listening: bool,
     /// The shard that the last command of this feed crossed to.
     pub(super) crossed: Option<usize>,
+    /// Bytes of the last feed up to the last point outside a transaction.
+    pub(super) fed_whole: usize,
     /// Scratch of `feed`.
     pub(super) window: Vec<Ahead>,
     pub(super) spans: Vec<Span>,
@@ -116,6 +118,7 @@ impl Node {
             events: KeyspaceEvents::default(),
             is_listening: false,
             crossed: None,
+            fed_whole: 0,
             window: Vec::new(),
             spans: Vec::new(),
         };

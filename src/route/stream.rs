@@ -25,6 +25,10 @@
 //! So chunks go out in the order in which they are heard: no stamps are compared, nobody has to say
 //! that he has nothing to say, and what one shard journals need not wait for what others do.
 //!
+//! What it costs (`benches/micro.rs`, a busy machine of two cores): a SET of 64 B that is journaled takes
+//! 140 ns more, 110 ns a chunk to merge whatever its size, 155 ns a group of two such SETs, which are
+//! copied: 1.3 GB/s.
+//!
 //! **Groups.** What a transaction does on several shards stands where it was announced: by its
 //! coordinator's shard, in the turn in which it had all locks and before anything was sent out
 //! ([`super::coordinator`]). Whatever was done before to what it locks was done before the grants, which

@@ -320,7 +320,7 @@ impl ShardLoop {
             self.follow_listeners();
         }
         self.evict_clients();
-        if self.node.is_loading() && !self.is_stopping() {
+        if self.instance.persistence().is_filling() && !self.is_stopping() {
             busy |= self.load();
         }
         self.drill();

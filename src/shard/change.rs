@@ -267,7 +267,10 @@ impl Shard {
 
     /// An input says that it brings so many keys along. Whoever calls this knows that it may.
     pub fn expect(&mut self, db: usize, keys: usize) {
-        self.databases[db].table.expect(keys);
+        match self.beside.get_mut(db) {
+            Some(beside) => beside.table.expect(keys),
+            None => self.databases[db].table.expect(keys),
+        }
     }
 
     /// Puts a key that an input brings along. That is no change of a command: it is not counted, and
@@ -284,7 +287,10 @@ impl Shard {
     ) -> bool {
         self.note(db);
         let code = code_of(expiry, self.now.unix_ms);
-        let database = &mut self.databases[db];
+        let database = match self.beside.get_mut(db) {
+            Some(beside) => beside,
+            None => &mut self.databases[db],
+        };
         if let Some(place) = database.table.find(key.hash(), key.bytes()) {
             if !replaces {
                 return false;
@@ -448,6 +454,34 @@ impl Shard {
         let keys = self.clear(db);
         self.changes.count += 1;
         self.changes.dirty += keys as u64;
+    }
+
+    /// What is loaded from now on is loaded beside what there is.
+    pub(super) fn begin_beside(&mut self) {
+        self.forget_beside();
+        self.beside = (0..self.databases.len()).map(|_| Database::default()).collect();
+    }
+
+    /// What has been loaded beside what there was takes its place.
+    pub(super) fn take_beside(&mut self) {
+        for (db, beside) in std::mem::take(&mut self.beside).into_iter().enumerate() {
+            self.clear(db);
+            let is_noted = self.databases[db].is_noted;
+            self.databases[db] = Database { is_noted, ..beside };
+            // A watched key that is there now was not, or was another one.
+            let now_ms = self.now.unix_ms;
+            let Shard { databases, changes, .. } = self;
+            if changes.interest & WATCHED != 0 {
+                let database = &databases[db];
+                changes.watches.touch_where(db, |key| database.contains(key, now_ms));
+            }
+        }
+    }
+
+    /// What has been loaded beside what there is is of no use.
+    pub(super) fn forget_beside(&mut self) {
+        let tables = std::mem::take(&mut self.beside).into_iter().map(Database::into_table);
+        self.graveyard.extend(tables.filter(|table| !table.is_empty()));
     }
 
     /// Empties a database to make room for what is about to be loaded, which is no change of the data.

@@ -106,6 +106,21 @@ impl<'a> Db<'a> {
         }
     }
 
+    /// What is loaded from now on is loaded beside what there is.
+    pub fn begin_beside(&mut self) {
+        self.shard.begin_beside();
+    }
+
+    /// What has been loaded beside what there was takes its place, in all databases.
+    pub fn take_beside(&mut self) {
+        self.shard.take_beside();
+    }
+
+    /// What has been loaded beside what there is is of no use.
+    pub fn forget_beside(&mut self) {
+        self.shard.forget_beside();
+    }
+
     /// Exchanges two databases; returns whether they are two.
     pub fn swap(&mut self, a: usize, b: usize) -> bool {
         if a != b {

@@ -80,6 +80,8 @@ pub struct Shard {
     number: usize,
     layout: Arc<Layout>,
     databases: Vec<Database>,
+    /// Databases that are being loaded beside those, to take their place; empty if there are none.
+    beside: Vec<Database>,
     /// Databases whose number of keys may have changed since somebody asked.
     noted: Vec<usize>,
     now: Now,
@@ -114,6 +116,7 @@ impl Shard {
             number,
             layout,
             databases: (0..databases).map(|_| Database::default()).collect(),
+            beside: Vec::new(),
             noted: Vec::new(),
             now: Now::default(),
             settings: Settings::default(),

@@ -13,8 +13,8 @@ pub fn persistence(env: &Env, out: &mut Vec<Field>) {
     let last_load = loading.map_or(state.last_load, |loading| loading.so_far);
     let running_s = state.saving.map_or(-1, |saving| (now_s - saving.began_us / 1_000_000).max(0));
     fields! { out:
-        "loading" = u64::from(loading.is_some());
-        "async_loading" = 0;
+        "loading" = u64::from(loading.is_some_and(|loading| !loading.is_beside));
+        "async_loading" = u64::from(loading.is_some_and(|loading| loading.is_beside));
         "current_cow_peak" = saving.cow_bytes_max;
         "current_cow_size" = saving.cow_bytes;
         "current_cow_size_age" = 0;

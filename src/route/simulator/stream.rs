@@ -7,6 +7,7 @@ use super::check::commands;
 use super::serial::{names, parse};
 use super::world::{Break, Counts, World, command};
 use super::{SHARDS, Snapshots, run, settle};
+use crate::command::persistence::{CUT_AND_JOURNAL, JOURNAL_OFF};
 use std::collections::HashMap;
 
 /// Writers of one world, their writes, their keys.
@@ -158,4 +159,54 @@ fn is_causal(world: &World, written: &[Written]) -> Result<(), String> {
         answered_min = answered_min.min(answered.unwrap_or(u64::MAX));
     }
     Ok(())
+}
+
+/// Where a journal stops, and begins again with a cut, is one moment of all shards.
+#[test]
+fn a_journal_stops_and_begins_at_one_moment() {
+    for seed in 1..200 {
+        let mut world = World::new(SHARDS, seed, None);
+        let names = names("j", 2, 0, SHARDS);
+        let (one, other) = (&names[0], &names[1]);
+        let clients: Vec<usize> = (0..SHARDS).map(|shard| world.connect(shard)).collect();
+        let mut values: Vec<String> = Vec::new();
+        for (phase, inner) in [None, Some(&JOURNAL_OFF), Some(&CUT_AND_JOURNAL)].iter().enumerate()
+        {
+            let before = world.stream().len();
+            if let Some(inner) = inner {
+                world.node(0).begin_inner(inner);
+            }
+            let stops = phase == 1;
+            for client in &clients {
+                let value = (7_000_000 + values.len()).to_string();
+                let words = ["MSET", one, &value, other, &value].map(str::to_owned);
+                world.send(*client, &command(&words), false);
+                values.push(value);
+            }
+            for _ in 0..400 {
+                if let Some(shard) = world.pick_shard() {
+                    world.step(shard);
+                }
+            }
+            for _ in 0..40 {
+                (0..SHARDS).for_each(|shard| world.turn(shard));
+            }
+            assert_eq!(world.has_cut(), phase > 0, "seed {seed}");
+            assert!(!world.node(0).is_merging(), "seed {seed}");
+            // Whole MSETs, or nothing of them; all of them at first, and after that what came after
+            // the cut, or before the end.
+            let stream = &world.stream()[before..];
+            for value in &values[phase * SHARDS..] {
+                let copies = |merged: &Merged| match merged {
+                    Merged::Bytes(bytes) => memchr::memmem::find_iter(bytes, value).count(),
+                    Merged::Barrier => 0,
+                };
+                let count: usize = stream.iter().map(copies).sum();
+                assert!(count == 2 || (count == 0 && phase > 0), "seed {seed}: {count}");
+            }
+            let barriers = stream.iter().filter(|merged| **merged == Merged::Barrier).count();
+            assert_eq!(barriers, usize::from(phase == 2), "seed {seed}");
+            assert_eq!(world.node(0).is_journaled(), !stops);
+        }
+    }
 }

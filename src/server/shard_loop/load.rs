@@ -180,7 +180,7 @@ impl ShardLoop {
         total_bytes: Option<u64>,
         options: Options,
     ) {
-        self.announce_loading();
+        self.announce_loading(false);
         self.instance.tell_persistence(|state| {
             if let Some(loading) = &mut state.loading {
                 loading.total_bytes = total_bytes;
@@ -193,11 +193,12 @@ impl ShardLoop {
         self.load.current = Some(load);
     }
 
-    /// From the next turn on, every shard refuses what needs data.
-    pub(super) fn announce_loading(&self) {
+    /// From the next turn on, every shard refuses what needs data, unless it is loaded beside what there is.
+    pub(super) fn announce_loading(&self, is_beside: bool) {
         self.instance.tell_persistence(|state| {
             let began_us = clock::unix_us();
-            state.loading.get_or_insert(Loading { began_us, ..Loading::default() });
+            let loading = Loading { began_us, is_beside, ..Loading::default() };
+            state.loading.get_or_insert(loading);
         });
     }
 
@@ -301,12 +302,13 @@ impl ShardLoop {
 
     /// The data is there, or there is none.
     fn begin_to_serve(&mut self) {
-        self.follow_as_configured();
-        self.open();
+        if !self.follow_as_configured() {
+            self.open();
+        }
     }
 
     /// The data is there.
-    fn open(&self) {
+    pub(super) fn open(&self) {
         if let Some(acceptor) = &self.acceptor {
             acceptor.open(&self.instance);
         }

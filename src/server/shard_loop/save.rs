@@ -299,7 +299,7 @@ impl ShardLoop {
                 let Some(asker) = asker else { return };
                 let stage = Reloading::Announced;
                 lead.reload = Some(Reload { asker, save, flush, merge, stage });
-                self.announce_loading();
+                self.announce_loading(false);
             }
             _ => self.hear_replication(request, asker),
         }

@@ -6,32 +6,19 @@
 //!    │           └────────── what was missed ──────── stream
 //!    └──────────────── the link is lost ──────────────────┘
 //! ```
-//! What is said on the link is [`Link`]'s business; here its words become sockets, files and loads.
-//!
-//! **The stream** is a client like others, to which nothing is replied and nothing is refused: its commands
-//! go through the same pipeline to all shards, its transactions are atomic over shards. Its offset counts
-//! what has run, on whatever shard, and does not move within a transaction ([`Following::has_run`]).
-//!
-//! **Whole data** is received into a file and checked while it comes, and only then does what is here go
-//! (`repl-diskless-load disabled`, the default): a transfer that fails costs nothing. Otherwise what is here
-//! goes first, and the data is loaded as it comes.
+//! What is said on the link is [`Link`]'s business; here its words become sockets. The whole data is
+//! [`super::incoming`]'s, the stream [`super::streaming`]'s.
 
 use super::super::ShardLoop;
-use super::super::load::{LoadError, Purpose};
-use super::{Inner, now_ms};
-use crate::command::persistence::EMPTY;
-use crate::config::typed::DisklessLoad;
-use crate::instance::persistence::Loaded;
+use super::now_ms;
 use crate::instance::replication as shown;
-use crate::persist::loader::Options;
 use crate::rdb::Splitter;
 use crate::replica::link::{self, Heard, Link};
 use crate::route::client::ClientKey;
 use crate::server::background::{Reading, Writing};
 use crate::server::connect::{self, Attempt};
 use crate::server::transfer::Connected;
-use crate::session::{About, Close, ReplyMode};
-use bytes::Bytes;
+use crate::session::{About, ReplyMode};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -41,34 +28,36 @@ use std::sync::atomic::Ordering;
 const RETRY_MS: [i64; 2] = [100, 1_000];
 
 /// A primary that is followed.
-pub(in super::super) struct Following {
-    host: String,
-    port: u16,
-    stage: Stage,
+pub(super) struct Following {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) stage: Stage,
     /// The number of the attempt to connect, and how many have failed on end.
-    attempt: u64,
-    failures: u32,
-    link: Option<Link>,
+    pub(super) attempt: u64,
+    pub(super) failures: u32,
+    pub(super) link: Option<Link>,
     /// The connection, and the client that runs the stream.
-    at: u32,
-    client: ClientKey,
+    pub(super) at: u32,
+    pub(super) client: ClientKey,
     /// Where in the stream promises of the client are kept: the first that is not among them, and the
     /// offset then.
-    marks: VecDeque<(u32, u64)>,
+    pub(super) marks: VecDeque<(u32, u64)>,
     /// What has been run since the last mark: the beginning of a transaction.
-    unmarked: Vec<u8>,
+    pub(super) unmarked: Vec<u8>,
     /// The offset up to which all has run.
-    applied: u64,
+    pub(super) applied: u64,
     /// The offset up to which all is on its way to where it runs.
-    dispatched: u64,
+    pub(super) dispatched: u64,
     /// The offset that an acknowledgement is owed for.
-    owes_ack: Option<u64>,
+    pub(super) owes_ack: Option<u64>,
     /// Since when the link has been down.
-    down_since_ms: Option<i64>,
+    pub(super) down_since_ms: Option<i64>,
+    /// Whether the data is loaded beside what there is.
+    pub(super) is_beside: bool,
 }
 
 /// How far it is.
-enum Stage {
+pub(super) enum Stage {
     /// Nothing is under way before this time, in milliseconds since the Unix epoch.
     Waiting(i64),
     /// A thread connects.
@@ -81,20 +70,22 @@ enum Stage {
     Emptying(Input),
     /// The data is loaded.
     Loading(Option<Rc<Reading>>),
+    /// The data, which has been loaded beside the old, takes its place.
+    Taking,
     /// The stream comes.
     Streaming,
 }
 
 /// The data on its way into a file.
-struct ToFile {
-    writing: Rc<Writing>,
-    path: PathBuf,
-    check: Splitter,
-    is_whole: bool,
+pub(super) struct ToFile {
+    pub(super) writing: Rc<Writing>,
+    pub(super) path: PathBuf,
+    pub(super) check: Splitter,
+    pub(super) is_whole: bool,
 }
 
 /// Where the data is loaded from.
-enum Input {
+pub(super) enum Input {
     File(PathBuf),
     Link(Rc<Reading>),
 }
@@ -117,6 +108,7 @@ impl Following {
             dispatched: offset,
             owes_ack: None,
             down_since_ms: None,
+            is_beside: false,
         }
     }
 
@@ -145,19 +137,21 @@ impl Following {
         self.applied == self.dispatched && self.unmarked.is_empty()
     }
 
-    fn shown_link(&self) -> shown::LinkState {
+    pub(super) fn shown_link(&self) -> shown::LinkState {
         match &self.stage {
             Stage::Waiting(_) => shown::LinkState::Connect,
             Stage::Connecting => shown::LinkState::Connecting,
             Stage::Talking => shown::LinkState::Handshake,
-            Stage::ToFile(_) | Stage::Emptying(_) | Stage::Loading(_) => shown::LinkState::Sync,
+            Stage::ToFile(_) | Stage::Emptying(_) | Stage::Loading(_) | Stage::Taking => {
+                shown::LinkState::Sync
+            }
             Stage::Streaming => shown::LinkState::Connected,
         }
     }
 }
 
 impl ShardLoop {
-    fn following(&mut self) -> Option<&mut Following> {
+    pub(super) fn following(&mut self) -> Option<&mut Following> {
         self.replication.as_mut()?.following.as_mut()
     }
 
@@ -178,11 +172,12 @@ impl ShardLoop {
             Stage::ToFile(_) => return self.follow_file(),
             Stage::Emptying(_) => return self.follow_emptying(),
             Stage::Loading(_) => {}
+            Stage::Taking => return self.take_loaded(),
         }
         false
     }
 
-    fn show_link(&mut self) {
+    pub(super) fn show_link(&mut self) {
         let Some(following) = self.following() else { return };
         let (link, down_since_ms) = (following.shown_link(), following.down_since_ms);
         self.instance.tell_replication(|state| {
@@ -192,7 +187,7 @@ impl ShardLoop {
         });
     }
 
-    fn set_stage(&mut self, stage: Stage) {
+    pub(super) fn set_stage(&mut self, stage: Stage) {
         if let Some(following) = self.following() {
             following.stage = stage;
             self.show_link();
@@ -277,9 +272,14 @@ impl ShardLoop {
         if was_up {
             following.down_since_ms = Some(now_ms);
         }
-        if let Stage::Emptying(Input::File(_)) | Stage::Loading(None) = following.stage {
+        let is_here = match &following.stage {
+            Stage::ToFile(file) => file.is_whole,
+            Stage::Emptying(Input::File(_)) | Stage::Loading(None) | Stage::Taking => true,
+            _ => false,
+        };
+        if is_here {
             // All of the data is here: it is loaded, whoever else has gone.
-            tracing::warn!("Connection with primary lost while its data is loaded: {why}");
+            tracing::warn!("Connection with master lost while its data is loaded: {why}");
             return self.close_lost(lost);
         }
         let stage = std::mem::replace(&mut following.stage, Stage::Waiting(now_ms + retry_ms));
@@ -298,15 +298,15 @@ impl ShardLoop {
         self.close_lost(lost);
     }
 
-    fn close_lost(&mut self, at: u32) {
+    pub(super) fn close_lost(&mut self, at: u32) {
         if self.connections.contains(at as usize) {
             self.close(at);
         }
     }
 
     /// What of the stream is known, for a primary to go on from.
-    fn known(&self) -> Option<link::Known> {
-        let state = self.replication.as_ref().filter(|state| !state.discards)?;
+    pub(super) fn known(&self) -> Option<link::Known> {
+        let state = self.replication.as_ref()?;
         let (id, next) = (state.history.id.clone(), state.history.offset + 1);
         Some(link::Known { id, next, hands_over: state.is_handing_over() })
     }
@@ -350,7 +350,7 @@ impl ShardLoop {
     // ---- talking -----------------------------------------------------------------------------
 
     /// Sends what there is to say, as soon as nothing else is being sent.
-    fn say_to_primary(&mut self) {
+    pub(super) fn say_to_primary(&mut self) {
         let Some(following) = self.following() else { return };
         let (at, client) = (following.at, following.client);
         let Some(link) = &mut following.link else { return };
@@ -412,6 +412,9 @@ impl ShardLoop {
         if self.following().is_some_and(|following| following.at == at) {
             if self.is_streaming() {
                 self.feed_later(at);
+            } else if self.connections[at as usize].ended && self.has_room() {
+                // What it lacks will not come.
+                self.close(at);
             } else if self.connections[at as usize].waiting() < super::super::BACKLOG {
                 self.receive(at);
             } else if self.connections[at as usize].is_receiving {
@@ -421,18 +424,20 @@ impl ShardLoop {
     }
 
     /// Whether more of the data can be taken.
-    fn has_room(&mut self) -> bool {
+    pub(super) fn has_room(&mut self) -> bool {
         match self.following().map(|following| &following.stage) {
             Some(Stage::ToFile(file)) => !file.writing.is_full(),
             Some(Stage::Emptying(Input::Link(reading)) | Stage::Loading(Some(reading))) => {
                 !reading.pieces.is_full()
             }
-            Some(Stage::Emptying(Input::File(_)) | Stage::Loading(None)) | None => false,
+            Some(Stage::Emptying(Input::File(_)) | Stage::Loading(None) | Stage::Taking) | None => {
+                false
+            }
             _ => true,
         }
     }
 
-    fn act_on_heard(&mut self, heard: Heard) {
+    pub(super) fn act_on_heard(&mut self, heard: Heard) {
         match heard {
             Heard::Nothing | Heard::Data(_) => {}
             Heard::Full { id, offset } => {
@@ -457,339 +462,5 @@ impl ShardLoop {
                 self.begin_stream();
             }
         }
-    }
-
-    // ---- the data ----------------------------------------------------------------------------
-
-    fn begin_to_receive(&mut self, total: Option<u64>) {
-        let config = self.instance.config();
-        let progress = &self.instance.replication().progress;
-        progress.transferred.store(0, Ordering::Relaxed);
-        self.instance.tell_replication(|state| {
-            if let Some(primary) = &mut state.primary {
-                primary.transfer_total = total;
-            }
-        });
-        let databases = usize::from(config.databases());
-        let is_empty = (0..databases).all(|db| self.instance.metrics.keys(db).0 == 0);
-        let to = match config.repl_diskless_load() {
-            DisklessLoad::Disabled => "to disk",
-            DisklessLoad::OnEmptyDb if !is_empty => "to disk",
-            _ => "to parser",
-        };
-        match total {
-            Some(total) => {
-                tracing::info!("MASTER <-> REPLICA sync: receiving {total} bytes from master {to}");
-            }
-            None => tracing::info!(
-                "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF {to}"
-            ),
-        }
-        if to == "to disk" {
-            let path = config.dir().join(config.dbfilename());
-            let mut check = Splitter::new(total);
-            check.set_verify(config.rdbchecksum());
-            let writing = self.background.write(&path);
-            self.set_stage(Stage::ToFile(ToFile { writing, path, check, is_whole: false }));
-        } else {
-            self.set_stage(Stage::Emptying(Input::Link(Rc::default())));
-            self.begin_emptying();
-        }
-    }
-
-    fn take_data(&mut self, data: &[u8]) {
-        let progress = &self.instance.replication().progress;
-        progress.transferred.fetch_add(data.len() as u64, Ordering::Relaxed);
-        let Some(following) = self.following() else { return };
-        match &mut following.stage {
-            Stage::ToFile(file) => {
-                file.writing.add(Bytes::copy_from_slice(data));
-                file.check.push(data);
-                let fault = loop {
-                    match file.check.next() {
-                        Ok(Some(_)) => {}
-                        Ok(None) => break None,
-                        Err(fault) => break Some(fault),
-                    }
-                };
-                if let Some(fault) = fault {
-                    self.lose_link(&format!("the primary's data is of no use: {fault}"));
-                }
-            }
-            Stage::Emptying(Input::Link(reading)) | Stage::Loading(Some(reading)) => {
-                reading.pieces.offer(|| Bytes::copy_from_slice(data));
-            }
-            _ => {}
-        }
-    }
-
-    fn data_is_whole(&mut self) {
-        let Some(following) = self.following() else { return };
-        match &mut following.stage {
-            Stage::ToFile(file) => {
-                file.is_whole = true;
-                let checked = file.check.finish();
-                file.writing.end(checked.is_err());
-                if let Err(fault) = checked {
-                    self.lose_link(&format!("the primary's data is of no use: {fault}"));
-                }
-            }
-            Stage::Emptying(Input::Link(reading)) | Stage::Loading(Some(reading)) => {
-                reading.finish(Ok(()));
-            }
-            _ => {}
-        }
-    }
-
-    /// Looks whether the file is there, or cannot be.
-    fn follow_file(&mut self) -> bool {
-        let Some(Following { stage: Stage::ToFile(file), at, .. }) = self.following() else {
-            return false;
-        };
-        let at = *at;
-        if let Some(error) = file.writing.failure() {
-            self.lose_link(&format!("the primary's data cannot be written: {error}"));
-            return true;
-        }
-        if !file.is_whole {
-            // There may be room again.
-            if self.connections[at as usize].waiting() > 0 && self.has_room() {
-                self.hear_primary(at);
-                return true;
-            }
-            return false;
-        }
-        let Some(result) = file.writing.result() else { return false };
-        let path = file.path.clone();
-        match result {
-            Ok(()) => {
-                self.set_stage(Stage::Emptying(Input::File(path)));
-                self.begin_emptying();
-            }
-            Err(error) => {
-                self.lose_link(&format!("the primary's data cannot be written: {error}"));
-            }
-        }
-        true
-    }
-
-    // ---- loading it --------------------------------------------------------------------------
-
-    /// What is here goes as soon as nothing else is under way on all shards; nobody is served any of it
-    /// from now on.
-    fn begin_emptying(&mut self) {
-        tracing::info!("MASTER <-> REPLICA sync: Flushing old data");
-        self.part_with_replicas("The data is about to be replaced");
-        self.announce_loading();
-    }
-
-    fn follow_emptying(&mut self) -> bool {
-        // Every shard knows before it is asked for its locks.
-        if !self.node.is_loading() {
-            return true;
-        }
-        if !self.run_on_all(Inner::Empty, &EMPTY) {
-            return false;
-        }
-        let Some(following) = self.following() else { return false };
-        let (at, primary) = (following.at, format!("{}:{}", following.host, following.port));
-        let Stage::Emptying(input) = std::mem::replace(&mut following.stage, Stage::Loading(None))
-        else {
-            return false;
-        };
-        tracing::info!("MASTER <-> REPLICA sync: Loading DB in memory");
-        self.instance.tell_persistence(|state| state.functions.clear());
-        let verifies = self.instance.config().rdbchecksum();
-        // The primary says when keys expire.
-        let options = Options { verifies, replaces: false, drops_expired: false };
-        match input {
-            Input::File(path) => self.begin_load(Purpose::Follow, &path, options),
-            Input::Link(reading) => {
-                let name = PathBuf::from(primary);
-                self.begin_load_of(Purpose::Follow, &name, Rc::clone(&reading), None, options);
-                if let Some(following) = self.following() {
-                    following.stage = Stage::Loading(Some(reading));
-                }
-                self.hear_primary(at);
-            }
-        }
-        self.show_link();
-        true
-    }
-
-    /// The primary's data has been loaded, or cannot be.
-    pub(in super::super) fn primary_loaded(&mut self, outcome: Result<Loaded, LoadError>) {
-        if let Err(error) = outcome {
-            tracing::warn!("Failed trying to load the MASTER synchronization DB: {error}");
-            // Nothing half loaded is ever served.
-            if let Some(state) = &mut self.replication {
-                (state.incoming, state.discards) = (None, true);
-            }
-            return self.lose_link("its data cannot be loaded");
-        }
-        let Some(state) = &mut self.replication else { return };
-        let Some((id, offset)) = state.incoming.take() else { return };
-        // Who has lost its link meanwhile has the data all the same.
-        state.replace_history(id, offset);
-        (state.stream_db, state.discards) = (state.loaded_db, false);
-        let Some(following) = &mut state.following else { return };
-        (following.applied, following.dispatched) = (offset, offset);
-        if !matches!(following.stage, Stage::Loading(_)) {
-            return;
-        }
-        tracing::info!("MASTER <-> REPLICA sync: Finished with success");
-        if following.at == u32::MAX {
-            // The link was lost meanwhile: what is missing is asked for.
-            following.stage = Stage::Waiting(0);
-            return self.show_link();
-        }
-        self.begin_stream();
-    }
-
-    // ---- the stream --------------------------------------------------------------------------
-
-    fn begin_stream(&mut self) {
-        let Some(state) = &mut self.replication else { return };
-        let offset = state.history.offset;
-        let Some(following) = &mut state.following else { return };
-        (following.applied, following.dispatched) = (offset, offset);
-        following.marks.clear();
-        following.unmarked.clear();
-        following.down_since_ms = None;
-        following.failures = 0;
-        following.owes_ack = Some(offset);
-        let (at, client) = (following.at, following.client);
-        if let Some(client) = self.node.client_mut(client) {
-            // Where a stream that was cut goes on, its database is the one that was selected last.
-            client.session.db = state.stream_db;
-        }
-        state.show_offset(&self.instance);
-        self.set_stage(Stage::Streaming);
-        self.feed_later(at);
-    }
-
-    /// So much of the stream is on its way to where it runs.
-    pub(in super::super) fn has_run(&mut self, bytes: &[u8]) {
-        let heard_ms = now_ms(&self.node);
-        let progress = &self.instance.replication().progress;
-        progress.heard_ms.store(heard_ms, Ordering::Relaxed);
-        progress.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        let Some(state) = &mut self.replication else { return };
-        let Some(following) = &mut state.following else { return };
-        // What a transaction without an end begins with has not happened yet.
-        let (whole, begun) = bytes.split_at(self.node.fed_whole().min(bytes.len()));
-        let Some(client) = self.node.client_mut(following.client) else { return };
-        if std::mem::take(&mut client.session.owes_ack) {
-            let end = following.dispatched + (following.unmarked.len() + bytes.len()) as u64;
-            following.owes_ack = Some(end);
-        }
-        if whole.is_empty() {
-            return following.unmarked.extend_from_slice(begun);
-        }
-        let mut forwarded = std::mem::replace(&mut following.unmarked, begun.to_vec());
-        forwarded.extend_from_slice(whole);
-        state.stream_db = client.session.db;
-        following.dispatched += forwarded.len() as u64;
-        following.marks.push_back((client.replies.progress().0, following.dispatched));
-        state.forward(Bytes::from(forwarded));
-    }
-
-    /// Looks how far the stream has run, what failed of it, and whether the primary is to be told.
-    fn follow_stream(&mut self) {
-        let Some(state) = &mut self.replication else { return };
-        let Some(following) = state.following.as_mut().filter(|one| one.is_streaming()) else {
-            return;
-        };
-        let Some(client) = self.node.client_mut(following.client) else { return };
-        let at = following.at as usize;
-        if client.session.close != Close::No {
-            return self.lose_link("its stream cannot be understood");
-        }
-        let (_, kept) = client.replies.progress();
-        while let Some((promise, offset)) = following.marks.front()
-            && promise.wrapping_sub(kept) as i32 <= 0
-        {
-            following.applied = *offset;
-            following.marks.pop_front();
-        }
-        let progress = &self.instance.replication().progress;
-        progress.offset.store(following.applied, Ordering::Relaxed);
-        progress.received.store(
-            following.dispatched + self.connections[at].waiting() as u64,
-            Ordering::Relaxed,
-        );
-        // What is not being sent is what has failed.
-        if !client.replies.out.is_empty() && !self.connections[at].is_sending {
-            let failed = String::from_utf8_lossy(client.replies.out.bytes()).into_owned();
-            client.replies.out.clear();
-            let count = failed.matches("\r\n-").count() as u64 + 1;
-            let first = failed.lines().next().unwrap_or_default().to_owned();
-            tracing::warn!("{count} commands of the primary's stream have failed here: {first}");
-            self.instance.tell_replication(|state| state.failed_commands += count);
-        }
-        let Some(following) = self.following() else { return };
-        if following.owes_ack.is_some_and(|offset| following.applied >= offset) {
-            following.owes_ack = None;
-            self.acknowledge();
-        }
-    }
-
-    /// Tells the primary how far this server is.
-    fn acknowledge(&mut self) {
-        let Some(following) = self.following().filter(|one| one.is_streaming()) else { return };
-        let (applied, at, client) = (following.applied, following.at, following.client);
-        if self.connections[at as usize].is_sending {
-            if let Some(following) = self.following() {
-                following.owes_ack = Some(0);
-            }
-            return;
-        }
-        let mut said = Vec::new();
-        link::acknowledge(&mut said, applied);
-        if let Some(client) = self.node.client_mut(client) {
-            client.replies.out.extend(&said);
-        }
-        self.send(client);
-    }
-
-    /// What is due once a second: an acknowledgement, or a sign of life, or an end of patience.
-    pub(super) fn attend_to_primary(&mut self) {
-        let (now_ms, config) = (now_ms(&self.node), self.instance.config());
-        let silent_ms = now_ms - self.instance.replication().progress.heard_ms.load(Ordering::Relaxed);
-        let patience_ms = i64::from(config.repl_timeout()) * 1000;
-        let Some(following) = self.following() else { return };
-        let is_silent = silent_ms > patience_ms;
-        match &following.stage {
-            Stage::Waiting(_) | Stage::Connecting => {}
-            Stage::Emptying(_) | Stage::Loading(_) => self.newline_to_primary(),
-            Stage::Talking if is_silent => self.lose_link("Timeout connecting to the MASTER..."),
-            Stage::ToFile(_) if is_silent => {
-                self.lose_link("Timeout receiving bulk data from MASTER...");
-            }
-            Stage::Streaming if is_silent => {
-                self.lose_link("MASTER timeout: no data nor ping received...");
-            }
-            Stage::Streaming => self.acknowledge(),
-            Stage::Talking | Stage::ToFile(_) => {}
-        }
-    }
-
-    fn newline_to_primary(&mut self) {
-        let Some(following) = self.following() else { return };
-        let (at, client) = (following.at, following.client);
-        if at == u32::MAX || self.connections[at as usize].is_sending {
-            return;
-        }
-        if let Some(client) = self.node.client_mut(client) {
-            client.replies.out.extend(b"\n");
-        }
-        self.send(client);
-    }
-
-    /// A connection has been closed: if it was the link's, there will be another.
-    pub(in super::super) fn link_closed(&mut self, at: u32) {
-        let Some(following) = self.following().filter(|following| following.at == at) else { return };
-        following.at = u32::MAX;
-        self.lose_link("the connection was closed");
     }
 }

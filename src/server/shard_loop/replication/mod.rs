@@ -15,9 +15,11 @@
 
 mod failover;
 mod following;
+mod incoming;
 mod primary;
 mod shutdown;
 mod snapshots;
+mod streaming;
 
 use super::ShardLoop;
 use crate::command::Command;
@@ -51,8 +53,11 @@ pub(super) struct Replication {
     loaded_db: usize,
     /// The history of the data that is being received, and its offset.
     incoming: Option<(String, u64)>,
-    /// Whether what there is of data is worth nothing: a load has been given up in its middle.
-    discards: bool,
+    /// Whether what is being loaded is loaded beside what there is.
+    fills_beside: bool,
+    /// Whether what has been loaded so far is to go, since the rest of it will not come; and whether it was
+    /// loaded beside what there is.
+    discards: Option<bool>,
     /// Whether shards keep journals.
     is_journaling: bool,
     /// Whether the mark is on its way after which they keep none.
@@ -63,6 +68,8 @@ pub(super) struct Replication {
     inner: Option<Inner>,
     /// Where in the stream the snapshot under way was cut, once that is known.
     position: Option<Position>,
+    /// Whether clients are let in when that is done.
+    is_opening: bool,
     /// Another role that is being taken.
     change: Option<Change>,
     /// A failover under way.
@@ -77,6 +84,12 @@ pub(super) struct Replication {
 enum Inner {
     /// All data goes.
     Empty,
+    /// What is loaded is loaded beside what there is.
+    BeginBeside,
+    /// It takes the place of what there is.
+    TakeBeside,
+    /// It is of no use.
+    ForgetBeside,
     /// Journals begin, or have a mark.
     JournalOn,
     /// Journals end.
@@ -130,12 +143,14 @@ impl Replication {
             following: None,
             loaded_db: 0,
             incoming: None,
-            discards: false,
+            fills_beside: false,
+            discards: None,
             is_journaling: false,
             is_ending: false,
             barriers: 0,
             inner: None,
             position: None,
+            is_opening: false,
             change: None,
             handover: None,
             farewell: None,
@@ -182,7 +197,7 @@ impl ShardLoop {
             return false;
         }
         self.take_stream();
-        let mut is_busy = self.follow_primary();
+        let mut is_busy = self.discard_half() | self.follow_primary();
         is_busy |= self.lead_replicas();
         is_busy |= self.lead_failover();
         is_busy |= self.change_role();
@@ -193,7 +208,9 @@ impl ShardLoop {
         {
             state.looked_ms = now_ms;
             self.attend_to_primary();
-            self.attend_to_replicas();
+            if self.stop.is_none() {
+                self.attend_to_replicas();
+            }
             if let Some(state) = &self.replication {
                 state.show_history(&self.instance);
             }
@@ -204,7 +221,8 @@ impl ShardLoop {
     /// Whether something is under way of which no completion tells.
     pub(super) fn is_replicating(&self) -> bool {
         self.replication.as_ref().is_some_and(|state| {
-            state.inner.is_some()
+            state.discards.is_some()
+                || state.inner.is_some()
                 || state.change.is_some()
                 || state.handover.is_some()
                 || state.farewell.is_some()
@@ -323,6 +341,11 @@ impl ShardLoop {
         if state.barriers > 0 {
             return None;
         }
+        if self.stop.is_some() && state.is_journaling {
+            // Nothing is under way any more: all there will be of the stream is here.
+            let (id, offset) = (state.history.id.clone(), state.history.offset);
+            return Some(Some(Position { id, offset, db: 0 }));
+        }
         Some(state.position.take())
     }
 
@@ -369,19 +392,21 @@ impl ShardLoop {
     }
 
     /// Follows whom the configuration says to follow, when there is data or none to be had.
-    pub(super) fn follow_as_configured(&mut self) {
+    /// Returns whether clients have to wait for that.
+    pub(super) fn follow_as_configured(&mut self) -> bool {
         let config = self.instance.config();
         if let Some((host, port)) = config.replicaof() {
-            return self.follow_server(host.to_owned(), port, None);
+            self.follow_server(host.to_owned(), port, None);
+            return false;
         }
-        let Some(state) = &mut self.replication else { return };
-        if state.backlog.is_some() {
+        let Some(state) = &mut self.replication else { return false };
+        let has_history = state.backlog.is_some();
+        if has_history {
             // Its own history begins where the old one ends.
-            let id = self.instance.replication().state().id;
-            state.history.branch(id);
             state.change = Some(Change::Lead(Vec::new()));
-            state.show_offset(&self.instance);
+            state.is_opening = true;
         }
+        has_history
     }
 
     /// Follows a server from now on.
@@ -424,7 +449,12 @@ impl ShardLoop {
 
     /// Goes on with another role that is being taken. Returns whether there is more to do at once.
     fn change_role(&mut self) -> bool {
+        let is_loading = self.load.is_reading();
         let Some(state) = &mut self.replication else { return false };
+        if is_loading || state.discards.is_some() {
+            // What is being loaded has to be whole, or gone.
+            return false;
+        }
         match &mut state.change {
             None => false,
             Some(Change::Follow(..)) => self.begin_to_follow(),
@@ -487,10 +517,16 @@ impl ShardLoop {
         let Some(Change::Lead(askers)) = state.change.take() else { return false };
         state.is_ending = false;
         state.history.branch(random_id());
+        let is_opening = std::mem::take(&mut state.is_opening);
         state.show_offset(&self.instance);
-        tracing::info!("MASTER MODE enabled");
+        if self.instance.replication().is_replica() {
+            tracing::info!("MASTER MODE enabled");
+        }
         self.instance.tell_replication(|state| state.primary = None);
         self.part_with_replicas("The history has another name");
+        if is_opening {
+            self.open();
+        }
         for asker in askers {
             self.answer(asker, Ok("OK"));
         }
