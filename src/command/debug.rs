@@ -195,7 +195,7 @@ fn protocol(args: &Args, reply: &mut Reply) -> Outcome {
 /// DEBUG OBJECT.
 fn object(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let now_ms = db.now_ms();
-    let Some(entry) = db.inspect(args.key(1)) else {
+    let Some(entry) = db.uncover(args.key(1)) else {
         return Err(Error::NoSuchKey);
     };
     let idle_s = idle_seconds(entry.access(), now_ms);

@@ -248,6 +248,12 @@ impl<'a> Db<'a> {
         Some(self.table().get(place))
     }
 
+    /// What lies under a key, whether its time has come or not (DEBUG OBJECT).
+    pub fn uncover(&self, key: Key) -> Option<Lent<'_>> {
+        let place = self.table().find(key.hash(), key.bytes())?;
+        Some(self.table().get(place))
+    }
+
     /// Looks a key up from outside (OBJECT, MEMORY, DEBUG): no use of it, and where there is none, no
     /// event.
     pub fn inspect(&mut self, key: Key) -> Option<Lent<'_>> {

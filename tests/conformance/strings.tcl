@@ -23,7 +23,7 @@ proc createComplexDataset {r ops {opt {}}} {
         } {
             {*}$r incrbyfloat float:$k 0.5
         } {
-            {*}$r copy $k $k2 replace
+            if {$k ne $k2} {{*}$r copy $k $k2 replace}
         } {
             {*}$r del $k
         } {
