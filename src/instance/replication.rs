@@ -228,7 +228,13 @@ impl Replication {
 
     /// All of it, as of now.
     pub fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((first, bytes)) = &mut state.backlog {
+            // It has grown since it was shown.
+            let end = self.progress.offset.load(Ordering::Relaxed) + 1;
+            *bytes = end.saturating_sub(*first);
+        }
+        state
     }
 
     /// Whether this server follows another.
