@@ -74,6 +74,14 @@ pub struct Primary {
     pub transfer_total: Option<u64>,
 }
 
+impl Primary {
+    /// One to whom there is no link yet.
+    pub fn new(host: String, port: u16) -> Primary {
+        let link = LinkState::Connect;
+        Primary { host, port, link, down_since_ms: None, transfer_total: None }
+    }
+}
+
 /// How far a link to a primary is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LinkState {
@@ -220,7 +228,13 @@ impl Replication {
 
     /// All of it, as of now.
     pub fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((first, bytes)) = &mut state.backlog {
+            // It has grown since it was shown.
+            let end = self.progress.offset.load(Ordering::Relaxed) + 1;
+            *bytes = end.saturating_sub(*first);
+        }
+        state
     }
 
     /// Whether this server follows another.

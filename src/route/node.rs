@@ -146,6 +146,7 @@ impl Node {
     }
 
     fn follow_config(&mut self) {
+        self.instance.sleep_while_held();
         self.generation = self.instance.generation();
         self.config = self.instance.config();
         let mut settings = *self.participant.shard.settings();
@@ -290,9 +291,13 @@ impl Node {
         &self.config
     }
 
-    /// Most input of one client that may wait to be executed, in bytes.
-    pub fn query_limit(&self) -> u64 {
-        self.config.client_query_buffer_limit().min(limits::QUERY_BUFFER_CEILING)
+    /// Most input of one client that may wait to be executed, in bytes. What a primary has done is not
+    /// refused for its size: its limits count.
+    pub fn query_limit(&self, is_primary: bool) -> u64 {
+        match is_primary {
+            true => limits::QUERY_BUFFER_CEILING,
+            false => self.config.client_query_buffer_limit().min(limits::QUERY_BUFFER_CEILING),
+        }
     }
 
     /// The shard's data.

@@ -9,6 +9,7 @@ pub mod event;
 pub mod expiry;
 pub mod journal;
 pub mod locks;
+mod own;
 pub mod snapshot;
 pub mod table;
 pub mod watch;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub active_expire: bool,
     /// Whether expired keys stay where they are, unseen, because clients are paused.
     pub expiry_paused: bool,
+    /// Whether those go all the same that this replica's own clients have written.
+    pub expires_own: bool,
 }
 
 impl Default for Settings {
@@ -66,6 +69,7 @@ impl Default for Settings {
             lazy_expiry: true,
             active_expire: true,
             expiry_paused: false,
+            expires_own: false,
         }
     }
 }
@@ -94,6 +98,8 @@ pub struct Shard {
     pass_at: usize,
     /// Scratch of expiry passes.
     found: Vec<usize>,
+    /// What a replica expires itself.
+    own: own::OwnKeys,
     /// What DUMP writes with.
     dumps: rdb::Writer,
 }
@@ -124,6 +130,7 @@ impl Shard {
             graveyard: Vec::new(),
             pass_at: 0,
             found: Vec::new(),
+            own: own::OwnKeys::default(),
             dumps: rdb::Writer::new(Settings::default().compress),
         }
     }
@@ -143,6 +150,9 @@ impl Shard {
     pub fn set_settings(&mut self, settings: Settings) {
         if settings.compress != self.settings.compress {
             self.dumps = rdb::Writer::new(settings.compress);
+        }
+        if !settings.expires_own {
+            self.own.clear();
         }
         self.journal().set_lazy_expiry(settings.lazy_expiry);
         self.settings = settings;
@@ -269,6 +279,9 @@ impl Shard {
             return true;
         }
         if !self.settings.active_expire || self.settings.expiry_paused {
+            if self.settings.expires_own {
+                self.expire_own();
+            }
             *pass_done = true;
             return false;
         }

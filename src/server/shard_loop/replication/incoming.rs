@@ -39,10 +39,10 @@ impl ShardLoop {
         };
         match total {
             Some(total) => {
-                tracing::info!("PRIMARY <-> REPLICA sync: receiving {total} bytes from primary {to}");
+                tracing::info!("MASTER <-> REPLICA sync: receiving {total} bytes from master {to}");
             }
             None => tracing::info!(
-                "PRIMARY <-> REPLICA sync: receiving streamed RDB from primary with EOF {to}"
+                "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF {to}"
             ),
         }
         if to == "to disk" {
@@ -142,7 +142,7 @@ impl ShardLoop {
     /// from now on.
     pub(super) fn begin_emptying(&mut self, is_beside: bool) {
         if !is_beside {
-            tracing::info!("PRIMARY <-> REPLICA sync: Flushing old data");
+            tracing::info!("MASTER <-> REPLICA sync: Flushing old data");
         }
         if let Some(following) = self.following() {
             following.is_beside = is_beside;
@@ -174,7 +174,7 @@ impl ShardLoop {
         if let Some(state) = &mut self.replication {
             state.fills_beside = is_beside;
         }
-        tracing::info!("PRIMARY <-> REPLICA sync: Loading DB in memory");
+        tracing::info!("MASTER <-> REPLICA sync: Loading DB in memory");
         if !is_beside {
             self.instance.tell_persistence(|state| state.functions.clear());
         }
@@ -199,7 +199,7 @@ impl ShardLoop {
     /// The primary's data has been loaded, or cannot be.
     pub(in super::super) fn primary_loaded(&mut self, outcome: Result<Loaded, LoadError>) {
         if let Err(error) = outcome {
-            tracing::warn!("Failed trying to load the PRIMARY synchronization DB: {error}");
+            tracing::warn!("Failed trying to load the MASTER synchronization DB: {error}");
             // Nothing half loaded is ever served.
             if let Some(state) = &mut self.replication {
                 let loading = self.instance.persistence().state().loading;
@@ -263,7 +263,7 @@ impl ShardLoop {
         if !matches!(following.stage, Stage::Loading(_) | Stage::Taking) {
             return;
         }
-        tracing::info!("PRIMARY <-> REPLICA sync: Finished with success");
+        tracing::info!("MASTER <-> REPLICA sync: Finished with success");
         if following.at == u32::MAX {
             // The link was lost meanwhile: what is missing is asked for.
             following.stage = Stage::Waiting(0);

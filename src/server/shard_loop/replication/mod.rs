@@ -411,18 +411,17 @@ impl ShardLoop {
 
     /// Follows a server from now on.
     pub(super) fn follow_server(&mut self, host: String, port: u16, asker: Option<Asker>) {
-        if self.instance.replication().state().follows(&host, port) {
+        // Not as it is shown: that may be ahead.
+        let is_followed = self.replication.as_ref().is_some_and(|state| match &state.change {
+            Some(Change::Follow(next, at)) => next.eq_ignore_ascii_case(&host) && *at == port,
+            Some(_) => false,
+            None => state.following.as_ref().is_some_and(|one| one.is(&host, port)),
+        });
+        if is_followed {
             return self.answer(asker, Ok(FOLLOWED_ALREADY));
         }
         tracing::info!("REPLICAOF {host}:{port} enabled");
-        let down_since_ms = None;
-        let primary = shown::Primary {
-            host: host.clone(),
-            port,
-            link: shown::LinkState::Connect,
-            down_since_ms,
-            transfer_total: None,
-        };
+        let primary = shown::Primary::new(host.clone(), port);
         self.instance.tell_replication(|state| state.primary = Some(primary));
         self.part_with_replicas("Another server is followed from now on");
         self.end_waits();
