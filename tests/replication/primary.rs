@@ -102,7 +102,9 @@ fn keys_of(path: &Path) -> u64 {
     let server = Launch::new(1)
         .args(&["--dir", dir.to_str().expect("a path"), "--dbfilename", name, "--save", ""])
         .start();
-    server.client().run("DBSIZE").int() as u64
+    let mut client = server.client();
+    wait_until("it is loaded", || !client.run("DBSIZE").is_error());
+    client.run("DBSIZE").int() as u64
 }
 
 #[test]
@@ -143,7 +145,7 @@ fn a_tool_that_follows_is_sent_the_stream() {
                 primary.client().cmd(&["SET", "key", "value"]);
                 let said = std::fs::read_to_string(&out).unwrap_or_default();
                 std::thread::sleep(Duration::from_millis(50));
-                said.contains("\"value\"") || said.contains(",value") || said.contains("value")
+                said.contains("value")
             });
             child.kill().expect("end redis-cli");
             child.wait().expect("its end");
@@ -182,8 +184,8 @@ fn psync_in_a_pipeline_is_asked_when_all_before_is_answered() {
     client.expect(Value::Simple("OK".into()));
     client.expect(Value::Bulk(b"1".into()));
     // Either it is refused since something is owed, or it is a replica by now.
-    let said = client.read_reply().text();
-    assert!(said.starts_with("FULLRESYNC") || said.contains("pending output"), "{said}");
+    let said = format!("{:?}", client.read_reply());
+    assert!(said.contains("FULLRESYNC") || said.contains("pending output"), "{said}");
     drop(client);
     assert_well(&primary);
 }
@@ -244,7 +246,7 @@ fn the_backlog_grows_no_further_than_the_limit() {
         primary.log().contains("closed for overcoming of output buffer limits")
     });
     let kept: u64 = primary.info("memory", "mem_replication_backlog").parse().expect("a number");
-    assert!(kept < 4_000_000, "{kept}");
+    assert!(kept > 0 && kept < 4_000_000, "{kept}");
     // What is kept follows the configuration.
     client.cmd(&["CONFIG", "SET", "repl-backlog-size", "20kb"]);
     wait_until("less is kept", || {

@@ -17,6 +17,7 @@ pub fn memory(env: &Env, out: &mut Vec<Field>) {
     let percent = |of: u64, to: u64| format!("{:.2}%", 100.0 * of as f64 / to.max(1) as f64);
     let minus = |of: u64, less: u64| of as i64 - less as i64;
     let (overhead, dataset) = (usage.overhead(), usage.dataset());
+    let backlog = env.instance.replication().state().backlog.map_or(0, |(_, bytes)| bytes);
     fields! { out:
         "used_memory" = used;
         "used_memory_human" = human(used);
@@ -60,8 +61,8 @@ pub fn memory(env: &Env, out: &mut Vec<Field>) {
         "mem_fragmentation_ratio" = ratio(rss, used);
         "mem_fragmentation_bytes" = minus(rss, used);
         "mem_not_counted_for_evict" = 0;
-        "mem_replication_backlog" = 0;
-        "mem_total_replication_buffers" = 0;
+        "mem_replication_backlog" = backlog;
+        "mem_total_replication_buffers" = backlog;
         "mem_replicas_repl_buffer" = 0;
         "mem_clients_slaves" = 0;
         "mem_clients_normal" = usage.clients;
