@@ -67,7 +67,8 @@ fn replicas_wait_for_a_save_that_runs() {
 
 #[test]
 fn many_replicas_share_one_snapshot() {
-    let primary = ours(2, &["--repl-diskless-sync-delay", "60", "--repl-diskless-sync-max-replicas", "20"]);
+    let primary =
+        ours(2, &["--repl-diskless-sync-delay", "60", "--repl-diskless-sync-max-replicas", "20"]);
     fill(&primary, 20_000);
     let replicas: Vec<Node> = (0..20).map(|_| ours(1, &[])).collect();
     for replica in &replicas {
@@ -232,9 +233,17 @@ fn who_goes_in_the_middle_of_its_snapshot_is_no_trouble() {
 #[test]
 fn the_backlog_grows_no_further_than_the_limit() {
     let limit = "replica 2mb 0 0";
-    let primary = ours(2, &[
-        "--client-output-buffer-limit", limit, "--repl-backlog-size", "1mb", "--repl-timeout", "600",
-    ]);
+    let primary = ours(
+        2,
+        &[
+            "--client-output-buffer-limit",
+            limit,
+            "--repl-backlog-size",
+            "1mb",
+            "--repl-timeout",
+            "600",
+        ],
+    );
     let replica = ours(1, &[]);
     replica.follow(&primary);
     let Node::Ours(server) = &replica else { panic!("it is ours") };

@@ -242,7 +242,8 @@ impl ShardLoop {
     /// the same.
     fn begin_stream_without_snapshot(&mut self) {
         let Some(state) = &mut self.replication else { return };
-        let wants = |one: &Follower| one.replica.about.leaves_out.data && one.replica.wants_stream();
+        let wants =
+            |one: &Follower| one.replica.about.leaves_out.data && one.replica.wants_stream();
         let is_wanted = !state.is_journaling
             && state.following.is_none()
             && state.change.is_none()
