@@ -113,11 +113,12 @@ fn stats(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
     let percent = |of: u64, to: u64| Ratio(100.0 * of as f64 / to.max(1) as f64);
     let minus = |of: u64, less: u64| Difference(of as i64 - less as i64);
     let (keys, dataset) = (usage.keys, usage.dataset());
+    let backlog = env.instance.replication().state().backlog.map_or(0, |(_, bytes)| bytes);
     let stats: Vec<(&str, Stat)> = vec![
         ("peak.allocated", Bytes(usage.peak)),
         ("total.allocated", Bytes(usage.used)),
         ("startup.allocated", Bytes(usage.startup)),
-        ("replication.backlog", Bytes(0)),
+        ("replication.backlog", Bytes(backlog)),
         ("replicas.repl.buffer", Bytes(0)),
         ("clients.slaves", Bytes(0)),
         ("clients.normal", Bytes(usage.clients)),

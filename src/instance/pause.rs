@@ -4,6 +4,7 @@
 //! has changed.
 
 use super::Instance;
+use crate::base::clock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -50,8 +51,10 @@ impl Instance {
     /// Who has to wait.
     pub fn pause(&self) -> Pause {
         let pause = *self.pauses.of_clients.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.holds_writes() {
-            true => Pause { until_ms: i64::MAX, ..pause },
+        // When everybody waits no longer, this is looked at again.
+        let is_stricter = pause.all && pause.is_on(clock::unix_us() / 1000);
+        match self.holds_writes() && !is_stricter {
+            true => Pause { until_ms: i64::MAX, all: false },
             false => pause,
         }
     }
@@ -78,6 +81,8 @@ impl Instance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::instance::Identity;
 
     #[test]
     fn the_stricter_rule_and_the_later_end_stay() {
@@ -88,5 +93,22 @@ mod tests {
         // What is over has no say any more.
         assert!(!pause.with(2_000, false, 1_300).is_for_all());
         assert!(!Pause::default().is_on(0));
+    }
+
+    #[test]
+    fn no_client_ends_what_the_server_holds() {
+        let identity = Identity { run_id: String::new(), started_us: 0, executable: String::new() };
+        let instance = Instance::new(Config::default(), 1, 1, identity);
+        instance.hold_writes(true);
+        instance.change_pause(|_| Pause::default());
+        assert!(instance.pause().is_on(i64::MAX - 1) && !instance.pause().is_for_all());
+        // What was for everybody, and is over, is over.
+        instance.change_pause(|pause| pause.with(2_000, true, 1_000));
+        assert!(!instance.pause().is_for_all());
+        instance.change_pause(|pause| pause.with(i64::MAX - 5, true, 1_000));
+        assert!(instance.pause().is_for_all() && !instance.pause().is_on(i64::MAX - 1));
+        instance.hold_writes(false);
+        instance.change_pause(|_| Pause::default());
+        assert!(!instance.pause().is_on(1));
     }
 }

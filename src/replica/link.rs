@@ -466,6 +466,17 @@ mod tests {
     }
 
     #[test]
+    fn who_hands_its_place_over_says_so() {
+        let known = known().map(|known| Known { hands_over: true, ..known });
+        let mut link = Link::new(about(), known);
+        let answers = b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n+CONTINUE\r\n";
+        let heard = talk(&mut link, answers, 100).map(|(heard, _)| heard);
+        assert_eq!(heard, Ok(vec![Heard::Continues(None)]));
+        let said = String::from_utf8(link.take_output()).expect("text");
+        assert!(said.ends_with("\r\n$2\r\n11\r\n$8\r\nFAILOVER\r\n"), "{said}");
+    }
+
+    #[test]
     fn garbage_is_no_reason_to_panic() {
         const TIMES: u64 = if cfg!(miri) { 20 } else { 20_000 };
         let mut random = Random::new(9);

@@ -145,7 +145,7 @@ impl Replica {
 
     /// Whether it is to follow the stream, now or when it has its snapshot.
     pub fn wants_stream(&self) -> bool {
-        self.stage != Stage::IsDone && !self.about.rdb_only && !self.about.leaves_out.data
+        self.stage != Stage::IsDone && !self.about.rdb_only
     }
 
     /// How many bytes of a stream that has come to `end` it has yet to be sent.

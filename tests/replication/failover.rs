@@ -133,7 +133,6 @@ fn a_target_that_refuses_leaves_the_primary_what_it_was() {
     let (primary, target) = (ours(2), ours(1));
     target.follow(&primary);
     let id = primary.info("replication", "master_replid");
-    target.client().cmd(&["ACL", "SETUSER", "default", "-psync"]);
     target.client().cmd(&["CONFIG", "SET", "requirepass", "secret"]);
     let to = format!("FAILOVER TO 127.0.0.1 {}", target.port());
     primary.client().check(&to, Value::Simple("OK".into()));
@@ -212,7 +211,10 @@ fn an_end_that_waits_can_be_aborted_and_is_not_put_off_for_ever() {
     primary.signal(15);
     assert!(primary.wait_exit().success());
     let log = primary.log();
-    assert!(log.contains("Lagging replica") && log.contains("0 of 1 replicas are in sync"), "{log}");
+    assert!(
+        log.contains("Lagging replica") && log.contains("0 of 1 replicas are in sync"),
+        "{log}"
+    );
     stop(&replica, 18);
 }
 

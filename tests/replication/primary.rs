@@ -67,7 +67,8 @@ fn replicas_wait_for_a_save_that_runs() {
 
 #[test]
 fn many_replicas_share_one_snapshot() {
-    let primary = ours(2, &["--repl-diskless-sync-delay", "60", "--repl-diskless-sync-max-replicas", "20"]);
+    let primary =
+        ours(2, &["--repl-diskless-sync-delay", "60", "--repl-diskless-sync-max-replicas", "20"]);
     fill(&primary, 20_000);
     let replicas: Vec<Node> = (0..20).map(|_| ours(1, &[])).collect();
     for replica in &replicas {
@@ -96,13 +97,16 @@ fn tools() -> Vec<PathBuf> {
     std::iter::once(tool("redis-cli", "redis-tools")).chain(more).collect()
 }
 
-fn keys_of(path: &Path) -> u64 {
+/// A file can be loaded, and has so many keys.
+#[track_caller]
+fn assert_keys(path: &Path, keys: i64) {
     let dir = path.parent().expect("a directory");
     let name = path.file_name().expect("a name").to_str().expect("a name");
     let server = Launch::new(1)
         .args(&["--dir", dir.to_str().expect("a path"), "--dbfilename", name, "--save", ""])
         .start();
-    server.client().run("DBSIZE").int() as u64
+    wait_until("it is loaded", || server.log().contains("DB loaded from disk"));
+    server.client().wait_for("DBSIZE", Value::Int(keys));
 }
 
 #[test]
@@ -119,7 +123,7 @@ fn tools_get_the_data_alone() {
                 command.args(["-p", &port, option]).arg(&file);
                 let got = command.output().expect("run redis-cli");
                 assert!(got.status.success(), "{}: {got:?}\n{}", cli.display(), primary.log());
-                assert_eq!(keys_of(&file), keys, "{} {option}", cli.display());
+                assert_keys(&file, keys);
             }
         }
         wait_until("they are gone", || primary.info("replication", "connected_slaves") == "0");
@@ -143,7 +147,7 @@ fn a_tool_that_follows_is_sent_the_stream() {
                 primary.client().cmd(&["SET", "key", "value"]);
                 let said = std::fs::read_to_string(&out).unwrap_or_default();
                 std::thread::sleep(Duration::from_millis(50));
-                said.contains("\"value\"") || said.contains(",value") || said.contains("value")
+                said.contains("value")
             });
             child.kill().expect("end redis-cli");
             child.wait().expect("its end");
@@ -182,8 +186,8 @@ fn psync_in_a_pipeline_is_asked_when_all_before_is_answered() {
     client.expect(Value::Simple("OK".into()));
     client.expect(Value::Bulk(b"1".into()));
     // Either it is refused since something is owed, or it is a replica by now.
-    let said = client.read_reply().text();
-    assert!(said.starts_with("FULLRESYNC") || said.contains("pending output"), "{said}");
+    let said = format!("{:?}", client.read_reply());
+    assert!(said.contains("FULLRESYNC") || said.contains("pending output"), "{said}");
     drop(client);
     assert_well(&primary);
 }
@@ -230,9 +234,17 @@ fn who_goes_in_the_middle_of_its_snapshot_is_no_trouble() {
 #[test]
 fn the_backlog_grows_no_further_than_the_limit() {
     let limit = "replica 2mb 0 0";
-    let primary = ours(2, &[
-        "--client-output-buffer-limit", limit, "--repl-backlog-size", "1mb", "--repl-timeout", "600",
-    ]);
+    let primary = ours(
+        2,
+        &[
+            "--client-output-buffer-limit",
+            limit,
+            "--repl-backlog-size",
+            "1mb",
+            "--repl-timeout",
+            "600",
+        ],
+    );
     let replica = ours(1, &[]);
     replica.follow(&primary);
     let Node::Ours(server) = &replica else { panic!("it is ours") };
@@ -243,8 +255,10 @@ fn the_backlog_grows_no_further_than_the_limit() {
         client.cmd(&["SET", "key", &value]);
         primary.log().contains("closed for overcoming of output buffer limits")
     });
-    let kept: u64 = primary.info("memory", "mem_replication_backlog").parse().expect("a number");
-    assert!(kept < 4_000_000, "{kept}");
+    wait_until("what is kept is shown", || {
+        let kept = primary.info("memory", "mem_replication_backlog");
+        (1..4_000_000).contains(&kept.parse::<u64>().expect("a number"))
+    });
     // What is kept follows the configuration.
     client.cmd(&["CONFIG", "SET", "repl-backlog-size", "20kb"]);
     wait_until("less is kept", || {

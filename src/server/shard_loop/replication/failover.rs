@@ -57,6 +57,9 @@ impl ShardLoop {
         if state.change.is_some() || !state.is_journaling {
             return state.change.is_none();
         }
+        if state.primary.begins_stream {
+            return false;
+        }
         if hush.0 > 0 {
             if self.begin_journal() {
                 hush.0 -= 1;

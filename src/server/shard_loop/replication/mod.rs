@@ -457,6 +457,8 @@ impl ShardLoop {
         }
         match &mut state.change {
             None => false,
+            // One thing at a time.
+            Some(_) if state.primary.begins_stream => true,
             Some(Change::Follow(..)) => self.begin_to_follow(),
             Some(Change::Lead(_)) => self.begin_to_lead(),
             Some(Change::EndStream) => self.begin_to_be_alone(),

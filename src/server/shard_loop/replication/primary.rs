@@ -17,6 +17,7 @@ use crate::command::persistence::Wait;
 use crate::config::Config;
 use crate::config::typed::{ClientClass, OutputLimit};
 use crate::instance::replication::{self as shown, ReplicaState};
+use crate::replica::backlog::Backlog;
 use crate::replica::history::Answer;
 use crate::replica::primary::{Acknowledged, Due, Replica, Stage};
 use crate::replica::waits::{Answered, Progress, Waits};
@@ -46,6 +47,8 @@ pub(super) struct Primary {
     pub(super) made_file: Option<PathBuf>,
     /// Primaries that hand their place over, until this server leads.
     predecessors: Vec<ClientKey>,
+    /// Whether the stream is being begun for who wants it without a snapshot.
+    pub(super) begins_stream: bool,
     /// Clients that wait, and whether for what lies on disks.
     waits: Waits<(Asker, bool)>,
     pinged_ms: i64,
@@ -69,6 +72,7 @@ impl Primary {
     /// Whether a snapshot is on its way to replicas, or somebody waits for what only the next look tells.
     pub(super) fn is_syncing(&self) -> bool {
         self.snapshot.is_some()
+            || self.begins_stream
             || self.waits.is_locating()
             || self.followers.iter().any(|follower| follower.file.is_some())
     }
@@ -199,6 +203,7 @@ impl ShardLoop {
     /// What a turn does about replicas. Returns whether there is more to do at once.
     pub(super) fn lead_replicas(&mut self) -> bool {
         self.welcome_predecessors();
+        self.begin_stream_without_snapshot();
         let backlog_bytes = self.node.config().repl_backlog_size();
         let Some(state) = &mut self.replication else { return false };
         if let Some(backlog) = &mut state.backlog {
@@ -233,6 +238,29 @@ impl ShardLoop {
                 tracing::info!("MASTER MODE enabled (failover request)");
                 self.begin_sync(client);
             }
+        }
+    }
+
+    /// The stream begins with the first snapshot's cut. Who wants no data has none, and the stream all
+    /// the same.
+    fn begin_stream_without_snapshot(&mut self) {
+        let Some(state) = &mut self.replication else { return };
+        let wants =
+            |one: &Follower| one.replica.about.leaves_out.data && one.replica.wants_stream();
+        let is_wanted = !state.is_journaling
+            && state.following.is_none()
+            && state.change.is_none()
+            && state.primary.followers.iter().any(wants);
+        if is_wanted {
+            let offset = state.history.offset;
+            state.backlog.get_or_insert_with(|| Backlog::new(offset));
+            state.primary.begins_stream = true;
+        }
+        if state.primary.begins_stream
+            && self.begin_journal()
+            && let Some(primary) = self.primary()
+        {
+            primary.begins_stream = false;
         }
     }
 
