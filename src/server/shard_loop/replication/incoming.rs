@@ -88,8 +88,8 @@ impl ShardLoop {
         let Some(following) = self.following() else { return };
         match &mut following.stage {
             Stage::ToFile(file) => {
-                file.is_whole = true;
                 let checked = file.check.finish();
+                file.is_whole = checked.is_ok();
                 file.writing.end(checked.is_err());
                 if let Err(fault) = checked {
                     self.lose_link(&format!("the primary's data is of no use: {fault}"));
@@ -120,6 +120,7 @@ impl ShardLoop {
         };
         let at = *at;
         if let Some(error) = file.writing.failure() {
+            file.is_whole = false;
             self.lose_link(&format!("the primary's data cannot be written: {error}"));
             return true;
         }
@@ -139,6 +140,7 @@ impl ShardLoop {
                 self.begin_emptying(false);
             }
             Err(error) => {
+                file.is_whole = false;
                 self.lose_link(&format!("the primary's data cannot be written: {error}"));
             }
         }
