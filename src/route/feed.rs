@@ -150,10 +150,7 @@ impl Node {
             true => limits::BULK_CEILING,
             false => config.proto_max_bulk_len().min(limits::BULK_CEILING),
         };
-        let limits = Limits {
-            bulk_max: bulk_max as i64,
-            unauthenticated: !authenticated,
-        };
+        let limits = Limits { bulk_max: bulk_max as i64, unauthenticated: !authenticated };
         // What may be sent before AUTH depends on the command before.
         let depth = if authenticated { WINDOW } else { 1 };
         let mut at = *used;

@@ -187,9 +187,9 @@ pub(super) fn ask_inside(
             env.instance.tell_replication(|state| state.primary = Some(primary));
             (Request::Follow { host, port }, "OK")
         }
-        request @ (Request::Lead
-        | Request::Failover { .. }
-        | Request::AbortFailover) => (request, "OK"),
+        request @ (Request::Lead | Request::Failover { .. } | Request::AbortFailover) => {
+            (request, "OK")
+        }
         // What the client has written, this transaction included, is in nobody's stream yet.
         Request::Wait(wait) => {
             let count = wait.offset.map_or(0, |offset| replication.acknowledged(offset));

@@ -89,11 +89,8 @@ mod tests {
         let mut shard = Shard::new(0, 1, 1);
         let at = |ms| Now { unix_ms: NOW_MS + ms, ..Now::default() };
         shard.set_now(at(0));
-        let follows = super::super::Settings {
-            expiry_paused: true,
-            expires_own: true,
-            ..*shard.settings()
-        };
+        let follows =
+            super::super::Settings { expiry_paused: true, expires_own: true, ..*shard.settings() };
         shard.set_settings(follows);
         let soon = Ttl::At(NOW_MS + 10);
         for key in 0..50 {

@@ -12,6 +12,7 @@ mod failover;
 mod faults;
 mod hostile;
 mod matrix;
+mod mirror;
 mod order;
 mod primary;
 mod proxy;

@@ -171,7 +171,7 @@ impl ShardLoop {
             Stage::Waiting(_) | Stage::Connecting | Stage::Talking | Stage::Streaming => {}
             Stage::ToFile(_) => return self.follow_file(),
             Stage::Emptying(_) => return self.follow_emptying(),
-            Stage::Loading(_) => {}
+            Stage::Loading(_) => return self.follow_load(),
             Stage::Taking => return self.take_loaded(),
         }
         false

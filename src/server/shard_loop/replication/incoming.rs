@@ -102,6 +102,17 @@ impl ShardLoop {
         }
     }
 
+    /// Goes on taking what comes to be loaded, once there is room again.
+    pub(super) fn follow_load(&mut self) -> bool {
+        let Some(at) = self.following().map(|following| following.at) else { return false };
+        let waits = self.connections.get(at as usize).is_some_and(|link| link.waiting() > 0);
+        if waits && self.has_room() {
+            self.hear_primary(at);
+            return true;
+        }
+        false
+    }
+
     /// Looks whether the file is there, or cannot be.
     pub(super) fn follow_file(&mut self) -> bool {
         let Some(Following { stage: Stage::ToFile(file), at, .. }) = self.following() else {
