@@ -27,7 +27,7 @@ use crate::base::slot::Layout;
 use crate::base::{doing, limits};
 use crate::command::Call;
 use crate::config::Config;
-use crate::config::typed::KeyspaceEvents;
+use crate::config::typed::{KeyspaceEvents, PipelineOrder};
 use crate::instance::monitors::Monitor;
 use crate::instance::{Instance, Pause};
 use crate::resp::{Args, Reply, Span};
@@ -69,6 +69,8 @@ pub struct Node {
     /// Whether commands have to pass [`Node::screen`]: all that is rare, in one flag.
     pub(super) screens: bool,
     /// Which events of keys are published, and whether any are.
+    /// Whether commands of one pipeline run in their order over all shards (`pipeline-order`).
+    pub(super) is_strict: bool,
     pub(super) events: KeyspaceEvents,
     pub(super) is_listening: bool,
     /// The shard that the last command of this feed crossed to.
@@ -116,6 +118,7 @@ impl Node {
             is_monitored: false,
             screens: false,
             events: KeyspaceEvents::default(),
+            is_strict: false,
             is_listening: false,
             crossed: None,
             fed_whole: 0,
@@ -157,6 +160,7 @@ impl Node {
         settings.active_expire = self.instance.active_expire();
         self.participant.shard.set_settings(settings);
         self.follow_reasons();
+        self.is_strict = self.config.pipeline_order() == PipelineOrder::Strict;
         self.observer.follow(&self.config, self.generation);
         self.follow_events();
         self.follow_pause();
