@@ -233,6 +233,7 @@ impl Node {
             let ran = execute::run_by_itself(shard, &job, out);
             (ran, (out.len() - before) as u64)
         });
+        post.input_waits |= shard.journal().is_full();
         let ticks = observer.count(command, ran);
         let measured = Measured { ticks, request: observer.request, reply };
         observer.look_at(clients, key, command, args, measured);

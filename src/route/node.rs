@@ -134,7 +134,7 @@ impl Node {
     /// Begins a turn, after its input has been collected and at `now`.
     pub fn begin_turn(&mut self, now: Now) {
         self.now = now;
-        self.post.input_waits = false;
+        self.post.input_waits = self.outruns_stream();
         doing::nothing();
         self.participant.shard.set_now(now);
         self.observer.begin_turn(now);

@@ -20,6 +20,7 @@
 //! `route/stream.rs` makes one stream of all shards' chunks.
 
 use super::locks::TxnId;
+use crate::base::limits;
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 
@@ -174,6 +175,12 @@ impl Journal {
     #[inline]
     pub fn is_on(&self) -> bool {
         self.on
+    }
+
+    /// Whether so much has been recorded this turn that no more should be asked for.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() + self.part_bytes.len() > limits::JOURNAL_BYTES
     }
 
     /// Sets the time of the turn that begins.
