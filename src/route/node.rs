@@ -7,7 +7,7 @@
 use super::batch::Batch;
 use super::client::{Client, ClientKey};
 use super::clients::Clients;
-use super::coordinator::Coordinator;
+use super::coordinator::{self, Coordinator};
 use super::departure::Departures;
 use super::dispatch::own_call;
 use super::execute::{self, Job};
@@ -19,6 +19,7 @@ use super::observer::{Measured, Observer};
 use super::participant::{Context, Participant, Reasons};
 use super::post::Post;
 use super::requests::{self, LEADER, Requests};
+use super::rules::{Rule, broken};
 use super::stream::Merger;
 use super::timers::Timers;
 use super::transaction::Goal;
@@ -68,9 +69,9 @@ pub struct Node {
     pub(super) is_monitored: bool,
     /// Whether commands have to pass [`Node::screen`]: all that is rare, in one flag.
     pub(super) screens: bool,
-    /// Which events of keys are published, and whether any are.
     /// Whether commands of one pipeline run in their order over all shards (`pipeline-order`).
     pub(super) is_strict: bool,
+    /// Which events of keys are published, and whether any are.
     pub(super) events: KeyspaceEvents,
     pub(super) is_listening: bool,
     /// The shard that the last command of this feed crossed to.
@@ -117,8 +118,8 @@ impl Node {
             monitors_generation: 0,
             is_monitored: false,
             screens: false,
-            events: KeyspaceEvents::default(),
             is_strict: false,
+            events: KeyspaceEvents::default(),
             is_listening: false,
             crossed: None,
             fed_whole: 0,
@@ -159,8 +160,8 @@ impl Node {
         settings.lazy_expiry = self.config.lazyfree_lazy_expire();
         settings.active_expire = self.instance.active_expire();
         self.participant.shard.set_settings(settings);
-        self.follow_reasons();
         self.is_strict = self.config.pipeline_order() == PipelineOrder::Strict;
+        self.follow_reasons();
         self.observer.follow(&self.config, self.generation);
         self.follow_events();
         self.follow_pause();
@@ -442,6 +443,7 @@ impl Node {
         let env = Env { config, instance: &self.instance, now: self.now };
         let (group, touched_sessions) = (None, false);
         let is_journaled = participant.shard.journal().is_on();
+        let is_following = participant.shard.is_following() && !broken(Rule::StreamOrder);
         let cx = Context {
             clients,
             post,
@@ -450,6 +452,7 @@ impl Node {
             answers_early,
             group,
             is_journaled,
+            is_following,
             touched_sessions,
         };
         (participant, coordinator, requests, cx)
@@ -466,12 +469,13 @@ impl Node {
         self.coordinate(|coordinator, cx| coordinator.begin(client, goal, calls, watched, cx));
     }
 
-    /// Acts on a message from shard `from`, which may be this one.
-    fn hear(&mut self, from: usize, message: Message) {
+    /// Acts on a message of a shard, which may be this one.
+    fn hear(&mut self, message: Message) {
         let (participant, coordinator, requests, mut cx) = self.lend();
         match message {
-            Message::Ask(ask) => participant.asked(from, ask, &mut cx),
-            Message::Do(order) => participant.told(from, &order, &mut cx),
+            Message::Ask(ask) => participant.asked(ask, &mut cx),
+            Message::Relay(asks) => coordinator::relay(asks, &mut cx),
+            Message::Do(order) => participant.told(&order, &mut cx),
             Message::Verdict(verdict) => coordinator.judged(*verdict, &mut cx),
             Message::Done(txn, results) => coordinator.done(txn, *results, &mut cx),
             Message::Request(request, asker) => requests.asked(request, asker),
@@ -502,7 +506,7 @@ impl Node {
                 self.tell_events();
             }
             let Some(message) = self.post.next_local() else { break };
-            self.hear(self.number, message);
+            self.hear(message);
         }
     }
 
@@ -539,7 +543,7 @@ impl Node {
                 }
                 other => {
                     let message = std::mem::replace(other, SAID);
-                    self.hear(from, message);
+                    self.hear(message);
                     self.hear_local();
                 }
             }

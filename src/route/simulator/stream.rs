@@ -220,7 +220,7 @@ fn a_journal_stops_and_begins_at_one_moment() {
             for _ in 0..40 {
                 (0..SHARDS).for_each(|shard| world.turn(shard));
             }
-            assert_eq!(world.has_cut(), phase > 0, "seed {seed}");
+            assert_eq!(world.has_concluded(), phase > 0, "seed {seed}");
             assert!(!world.node(0).is_merging(), "seed {seed}");
             // Whole MSETs, or nothing of them; all of them at first, and after that what came after
             // the cut, or before the end.

@@ -19,7 +19,9 @@ mod primary;
 use super::ShardLoop;
 use crate::base::error::Error;
 use crate::command::Command;
-use crate::command::persistence::{JOURNAL_OFF, JOURNAL_ON, Request, Wait};
+use crate::command::persistence::{
+    FOLLOW_ORDER, JOURNAL_OFF, JOURNAL_ON, LEAD_ORDER, Request, Wait,
+};
 use crate::command::replication::FOLLOWED_ALREADY;
 use crate::instance::Instance;
 use crate::instance::replication as shown;
@@ -55,6 +57,8 @@ pub(super) struct Replication {
     is_journaling: bool,
     /// Whether the mark is on its way after which they keep none.
     is_ending: bool,
+    /// Whether all shards lock in the order of the stream that is followed.
+    is_following_order: bool,
     /// Barriers that are on their way in the stream.
     barriers: usize,
     /// What is being run on all shards.
@@ -75,6 +79,10 @@ enum Inner {
     JournalOn,
     /// Journals end.
     JournalOff,
+    /// Locks are asked for in the order of the stream that is followed.
+    FollowOrder,
+    /// There is no such stream any more.
+    LeadOrder,
 }
 
 /// Where in a stream a snapshot was cut.
@@ -127,6 +135,7 @@ impl Replication {
             discards: false,
             is_journaling: false,
             is_ending: false,
+            is_following_order: false,
             barriers: 0,
             inner: None,
             position: None,
@@ -157,6 +166,16 @@ impl Replication {
         instance.tell_replication(|state| {
             (state.id, state.second, state.backlog) = (id, second, backlog);
         });
+    }
+
+    /// Something has been run on all shards.
+    fn has_run_on_all(&mut self, inner: Inner) {
+        match inner {
+            Inner::Empty | Inner::JournalOn => {}
+            Inner::JournalOff => (self.is_journaling, self.is_ending) = (false, false),
+            Inner::FollowOrder => self.is_following_order = true,
+            Inner::LeadOrder => self.is_following_order = false,
+        }
     }
 
     fn show_offset(&self, instance: &Instance) {
@@ -206,19 +225,21 @@ impl ShardLoop {
         let is_free = !self.saves.runs_on_all();
         let Some(state) = &mut self.replication else { return false };
         match state.inner {
-            Some(running) if running == what => {
+            // One that nobody waits for any more has run all the same.
+            Some(running) => {
                 let has_run = self.node.take_concluded().is_some();
                 if has_run {
                     state.inner = None;
+                    state.has_run_on_all(running);
                 }
-                has_run
+                has_run && running == what
             }
             None if is_free => {
                 state.inner = Some(what);
                 self.node.begin_inner(command);
                 false
             }
-            _ => false,
+            None => false,
         }
     }
 
@@ -443,8 +464,10 @@ impl ShardLoop {
             if state.barriers > 0 || !self.run_on_all(Inner::JournalOff, &JOURNAL_OFF) {
                 return false;
             }
-            let Some(state) = &mut self.replication else { return false };
-            (state.is_journaling, state.is_ending) = (false, false);
+        }
+        // Whoever reads here reads in the order of the stream, before any of it runs.
+        if !self.locks_in(true) && !self.run_on_all(Inner::FollowOrder, &FOLLOW_ORDER) {
+            return false;
         }
         let Some(state) = &mut self.replication else { return false };
         let Some(Change::Follow(host, port)) = state.change.take() else { return false };
@@ -453,12 +476,27 @@ impl ShardLoop {
         true
     }
 
+    /// Whether all shards lock in the order of a stream that is followed, or not, as it is asked, and what
+    /// an earlier change of role has begun is over.
+    fn locks_in(&self, is_following_order: bool) -> bool {
+        self.replication.as_ref().is_none_or(|state| {
+            let is_changing = matches!(
+                state.inner,
+                Some(Inner::FollowOrder | Inner::LeadOrder | Inner::JournalOff)
+            );
+            state.is_following_order == is_following_order && !is_changing
+        })
+    }
+
     fn begin_to_lead(&mut self) -> bool {
         // What has come runs; what has not come whole never will.
         if self.is_streaming() && self.has_more_of_stream() {
             return false;
         }
         self.part_with_primary();
+        if !self.locks_in(false) && !self.run_on_all(Inner::LeadOrder, &LEAD_ORDER) {
+            return false;
+        }
         // From its first write on, what this server does is in the stream that it has had so far.
         let Some(state) = &mut self.replication else { return false };
         let is_begun = state.inner == Some(Inner::JournalOn);
@@ -504,7 +542,7 @@ impl ShardLoop {
             return false;
         }
         let Some(state) = &mut self.replication else { return false };
-        (state.is_journaling, state.backlog, state.change) = (false, None, None);
+        (state.backlog, state.change) = (None, None);
         // A write that nobody has heard of is none of the history's that others know.
         state.history = History { offset: state.history.offset, ..History::new(random_id()) };
         state.show_offset(&self.instance);
