@@ -23,6 +23,11 @@ pub struct Replication {
 pub struct Progress {
     /// The end of the stream: bytes of this history up to now. On a replica, of what has run here.
     pub offset: AtomicU64,
+    /// Bytes of the stream that wait to be put in order.
+    pub held: AtomicU64,
+    /// Since when such have waited and nothing has gone out, in monotonic nanoseconds; 0 if that is not
+    /// so.
+    pub stalled_since_ns: AtomicU64,
     /// On a replica: how far it has received its primary's stream.
     pub received: AtomicU64,
     /// On a replica: when its primary was last heard of, milliseconds since the Unix epoch.

@@ -139,6 +139,11 @@ impl<'a> Db<'a> {
         self.shard.cut_stream();
     }
 
+    /// Says whether all shards lock in the order of the stream of another server from here on.
+    pub fn follow_order(&mut self, is_following: bool) {
+        self.shard.is_following = is_following;
+    }
+
     /// Stops the journal.
     pub fn end_stream(&mut self) {
         self.shard.set_journal_on(false);

@@ -89,6 +89,8 @@ pub struct Shard {
     stats: Stats,
     changes: Changes,
     snapshot: Snapshot,
+    /// Whether all shards lock in the order of the stream of another server.
+    is_following: bool,
     /// Whether all of the data has been thrown away and nobody has asked since.
     flushed_all: bool,
     random: Random,
@@ -123,6 +125,7 @@ impl Shard {
             stats: Stats::default(),
             changes: Changes::default(),
             snapshot: Snapshot::default(),
+            is_following: false,
             flushed_all: false,
             random: Random::new(
                 0x9E37_79B9 ^ (number as u64) << 32 ^ crate::base::hash::of(b"seed"),
@@ -206,6 +209,12 @@ impl Shard {
     /// epoch; 0 if there are none.
     pub fn mean_expiry_ms(&self, db: usize) -> i64 {
         self.databases[db].mean_expiry_ms()
+    }
+
+    /// Whether all shards lock in the order of the stream of another server, which is followed.
+    #[inline]
+    pub fn is_following(&self) -> bool {
+        self.is_following
     }
 
     /// This shard's number.
