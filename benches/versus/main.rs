@@ -10,6 +10,7 @@
 //! cargo bench --bench versus -- observe             what INFO and /metrics cost under load
 //! cargo bench --bench versus -- save                SAVE and load, alone and beside writers
 //! cargo bench --bench versus -- pubsub              messages to subscribers
+//! cargo bench --bench versus -- replication         a full synchronization, the stream, WAIT
 //! cargo bench --bench versus -- cpu --help          the options, and what else is set
 //! ```
 //!
@@ -23,7 +24,7 @@
 //! main      arguments -> one report
 //! options   what can be asked for, declared once
 //! contest   rounds of turns: the measurement behind `cpu`, `shards` and `before`
-//! cpu shards before memory pause idle observe save pubsub   one report each
+//! cpu shards before memory pause idle observe save pubsub replication   one report each
 //! load request reply                the load generator
 //! server proc                       servers as processes; what the kernel knows of them
 //! stats table                       figures and how they are printed
@@ -43,6 +44,7 @@ mod options;
 mod pause;
 mod proc;
 mod pubsub;
+mod replication;
 mod reply;
 mod request;
 mod save;
@@ -119,5 +121,6 @@ fn run(arguments: &[String]) -> Outcome<()> {
         Report::Observe => observe::report(&bench),
         Report::Save => save::report(&bench),
         Report::Pubsub => pubsub::report(&bench),
+        Report::Replication => replication::report(&bench),
     }
 }

@@ -36,10 +36,11 @@ pub enum Report {
     Observe,
     Save,
     Pubsub,
+    Replication,
 }
 
 impl Report {
-    const ALL: [Report; 9] = [
+    const ALL: [Report; 10] = [
         Report::Cpu,
         Report::Shards,
         Report::Before,
@@ -49,6 +50,7 @@ impl Report {
         Report::Observe,
         Report::Save,
         Report::Pubsub,
+        Report::Replication,
     ];
 
     fn name(self) -> &'static str {
@@ -62,6 +64,7 @@ impl Report {
             Report::Observe => "observe",
             Report::Save => "save",
             Report::Pubsub => "pubsub",
+            Report::Replication => "replication",
         }
     }
 
@@ -76,6 +79,7 @@ impl Report {
             Report::Observe => "what INFO and /metrics cost ours under load",
             Report::Save => "SAVE and load, alone and beside writers",
             Report::Pubsub => "processor time per message that a subscriber gets",
+            Report::Replication => "a full synchronization, writes beside a replica, WAIT",
         }
     }
 
@@ -137,6 +141,16 @@ impl Report {
             Report::Pubsub => {
                 &["shards", "connections", "pipelines", "values", "rounds", "seconds", "peers"]
             }
+            Report::Replication => &[
+                "shards",
+                "keys",
+                "values",
+                "connections",
+                "pipelines",
+                "rounds",
+                "seconds",
+                "peers",
+            ],
             Report::Observe => &[
                 "shards",
                 "commands",
@@ -173,7 +187,7 @@ impl Options {
         let peers: &[&str] = match report {
             Report::Shards => &["valkey"],
             Report::Observe | Report::Before => &[],
-            Report::Save | Report::Pubsub => &["valkey"],
+            Report::Save | Report::Pubsub | Report::Replication => &["valkey"],
             _ => &["valkey", "redis", "apt"],
         };
         Options {
@@ -205,7 +219,7 @@ impl Options {
                 Report::Cpu | Report::Shards => 5,
                 Report::Observe => 9,
                 Report::Before => 15,
-                Report::Save | Report::Pubsub => 3,
+                Report::Save | Report::Pubsub | Report::Replication => 3,
                 _ => 1,
             },
             seconds: match report {

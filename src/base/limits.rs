@@ -88,6 +88,16 @@ pub const BATCH_ITEMS: usize = if cfg!(test) { 3 } else { 8_192 };
 /// Batches in flight from one shard to another before the sender spills to a list of its own.
 pub const MAILBOX_BATCHES: usize = 256;
 
+/// Bytes that a shard journals in a turn from which on no client of it goes on in that turn. One command
+/// may journal more, and so may other shards' mail, which has bounds of its own.
+pub const JOURNAL_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of the stream for replicas that wait to be put in order (for a transaction that is under way, or
+/// the cut of a snapshot) from which on no client goes on, on any shard. What is in order is in the backlog
+/// and has that one's bound. In all: these, and for each shard a turn's [`JOURNAL_BYTES`] for each of
+/// [`MAILBOX_BATCHES`] at most, of which two or three are in use.
+pub const STREAM_HELD_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Time between two ticks of a shard's loop, in milliseconds.
 pub const TICK_MS: u32 = 10;
 

@@ -123,13 +123,13 @@ fn here(session: &mut Session, env: &Env, args: &Args, reply: &mut Reply) -> Out
     Ok(Effect::Read)
 }
 
-/// DEBUG SLEEP holds up the client's shard, as a slow command would.
+/// DEBUG SLEEP holds up the whole server.
 fn sleep(env: &Env, seconds: &[u8]) -> Result<(), Error> {
     /// A day: nobody means more, and a `Duration` cannot take everything that is a number.
     const MOST: f64 = 86_400.0;
     let seconds = float::parse_f64(seconds).unwrap_or(0.0);
     if seconds > 0.0 {
-        env.instance.host()?.sleep(Duration::from_secs_f64(seconds.min(MOST)));
+        env.instance.hold_up(Duration::from_secs_f64(seconds.min(MOST)))?;
     }
     Ok(())
 }
@@ -195,7 +195,7 @@ fn protocol(args: &Args, reply: &mut Reply) -> Outcome {
 /// DEBUG OBJECT.
 fn object(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let now_ms = db.now_ms();
-    let Some(entry) = db.inspect(args.key(1)) else {
+    let Some(entry) = db.uncover(args.key(1)) else {
         return Err(Error::NoSuchKey);
     };
     let idle_s = idle_seconds(entry.access(), now_ms);
@@ -333,7 +333,7 @@ fn populate(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let count = positive(1)?;
     let prefix = args.get(2).unwrap_or(b"key");
     let size = if args.len() > 3 { positive(3)? } else { 0 };
-    if size > db.settings().bulk_max {
+    if size > db.bulk_max() {
         return Err(Error::StringTooLong);
     }
     let mut effect = Effect::Read;

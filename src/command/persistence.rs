@@ -257,3 +257,21 @@ fn forget_beside(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
     reply.ok();
     Ok(Effect::Read)
 }
+
+/// From here on all shards lock in the order of the stream of another server, which is followed.
+pub static FOLLOW_ORDER: Command = inner(Run::All(follow_order, Gather::Ok));
+
+fn follow_order(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
+    db.follow_order(true);
+    reply.ok();
+    Ok(Effect::Read)
+}
+
+/// There is no such stream any more.
+pub static LEAD_ORDER: Command = inner(Run::All(lead_order, Gather::Ok));
+
+fn lead_order(db: &mut Db, _: &Args, reply: &mut Reply) -> Outcome {
+    db.follow_order(false);
+    reply.ok();
+    Ok(Effect::Read)
+}

@@ -22,8 +22,8 @@ use crate::base::{glob, limits, words};
 use table::{Change, TABLE};
 use typed::{
     Appendfsync, ClientClass, DisklessLoad, KeyspaceEvents, LogFormat, LogLevel, LogTimestamp,
-    MaxmemoryPolicy, OnSignal, OomScoreAdj, OutputLimit, Permission, RdbVersion, SaveRule,
-    Supervised,
+    MaxmemoryPolicy, OnSignal, OomScoreAdj, OutputLimit, Permission, PipelineOrder, RdbVersion,
+    SaveRule, Supervised,
 };
 use value::{Kind, Reason, Value};
 
@@ -393,6 +393,8 @@ accessors! {
 
     /// Shards; 0 for one per core.
     int shards -> u16 = "shards";
+    /// In which order commands of one pipeline run that concern different shards.
+    choice pipeline_order -> PipelineOrder = "pipeline-order";
     /// Databases.
     int databases -> u16 = "databases";
     /// Whether to do without huge pages.

@@ -9,7 +9,7 @@
 
 use super::typed::{
     Appendfsync, DisklessLoad, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy, OnSignal,
-    OomScoreAdj, Permission, RdbVersion, Supervised,
+    OomScoreAdj, Permission, PipelineOrder, RdbVersion, Supervised,
 };
 use super::value::Kind::{self, *};
 use super::value::check;
@@ -213,6 +213,7 @@ pub const TABLE: &[Opt] = options! {
 
     section "Process";
     "shards", Int(0, limits::SHARDS_MAX as i64), "0", start: "shards, each on a core of its own; 0 for one per core";
+    "pipeline-order", Choice(PipelineOrder::WORDS), "causal", live: "order of one pipeline's commands on different shards: causal, or strict, one after the other";
     "databases", Int(1, limits::DATABASES_MAX as i64), "16", start: "databases that SELECT can choose from";
     "daemonize", Bool, "no", start: "go into the background";
     "supervised", Choice(Supervised::WORDS), "no", start: "who is told when the server is ready";

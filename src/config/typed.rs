@@ -278,6 +278,14 @@ choices! {
         /// Always, in place of the data that it has.
         FlushBeforeLoad = "flush-before-load",
     }
+
+    /// In which order commands of one pipeline run that concern different shards.
+    PipelineOrder {
+        /// At the same time, and nobody sees an effect without its cause.
+        Causal = "causal",
+        /// In that of the pipeline.
+        Strict = "strict",
+    }
 }
 
 impl Permission {

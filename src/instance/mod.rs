@@ -21,8 +21,9 @@ use crate::base::error::Error;
 use crate::base::slot::Layout;
 use crate::config::{Config, ConfigError};
 use crate::metrics::Metrics;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 /// What a change of the configuration means for sockets, descriptors and the log. The floor that
 /// knows them provides it.
@@ -54,6 +55,8 @@ pub struct Instance {
     stop: stop::Stop,
     next_client: AtomicU64,
     drill: Drill,
+    /// Until when all shards do nothing, microseconds since the Unix epoch.
+    held_until_us: AtomicI64,
     persistence: Persistence,
     replication: Replication,
     pauses: pause::Pauses,
@@ -91,6 +94,7 @@ impl Instance {
             stop: stop::Stop::default(),
             next_client: AtomicU64::new(1),
             drill: Drill::default(),
+            held_until_us: AtomicI64::new(0),
             persistence: Persistence::new(identity.started_us / 1_000_000),
             replication: Replication::new(identity.run_id.clone()),
             pauses: pause::Pauses::default(),
@@ -153,6 +157,32 @@ impl Instance {
         self.active_expire.store(on, Ordering::Relaxed);
         // Shards follow it like a change of configuration.
         self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Holds up the server (DEBUG SLEEP): the thread that asks at once, the other shards' as soon as they
+    /// look.
+    ///
+    /// # Errors
+    /// When there is no world to sleep in.
+    pub fn hold_up(&self, time: Duration) -> Result<(), Error> {
+        let host = self.host()?;
+        let time_us = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        let until_us = host.unix_us().saturating_add(time_us);
+        self.held_until_us.fetch_max(until_us, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::Release);
+        host.sleep(time);
+        Ok(())
+    }
+
+    /// Sleeps as long as the server is held up.
+    pub fn sleep_while_held(&self) {
+        let until_us = self.held_until_us.load(Ordering::Relaxed);
+        if until_us > 0
+            && let Ok(host) = self.host()
+            && let Ok(left_us) = u64::try_from(until_us - host.unix_us())
+        {
+            host.sleep(Duration::from_micros(left_us));
+        }
     }
 
     /// A client id that no other client has had.

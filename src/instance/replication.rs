@@ -23,6 +23,11 @@ pub struct Replication {
 pub struct Progress {
     /// The end of the stream: bytes of this history up to now. On a replica, of what has run here.
     pub offset: AtomicU64,
+    /// Bytes of the stream that wait to be put in order.
+    pub held: AtomicU64,
+    /// Since when such have waited and nothing has gone out, in monotonic nanoseconds; 0 if that is not
+    /// so.
+    pub stalled_since_ns: AtomicU64,
     /// On a replica: how far it has received its primary's stream.
     pub received: AtomicU64,
     /// On a replica: when its primary was last heard of, milliseconds since the Unix epoch.
@@ -72,6 +77,14 @@ pub struct Primary {
     pub down_since_ms: Option<i64>,
     /// Bytes of the file that is being received, if its maker has said how many they are.
     pub transfer_total: Option<u64>,
+}
+
+impl Primary {
+    /// One to whom there is no link yet.
+    pub fn new(host: String, port: u16) -> Primary {
+        let link = LinkState::Connect;
+        Primary { host, port, link, down_since_ms: None, transfer_total: None }
+    }
 }
 
 /// How far a link to a primary is.
@@ -220,7 +233,13 @@ impl Replication {
 
     /// All of it, as of now.
     pub fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((first, bytes)) = &mut state.backlog {
+            // It has grown since it was shown.
+            let end = self.progress.offset.load(Ordering::Relaxed) + 1;
+            *bytes = end.saturating_sub(*first);
+        }
+        state
     }
 
     /// Whether this server follows another.

@@ -51,7 +51,8 @@ pub struct Options {
     pub verifies: bool,
     /// Whether a key that is there already is replaced. If not, it is a fault.
     pub replaces: bool,
-    /// Whether keys whose time has passed are left out. (A replica keeps them until it is told.)
+    /// Whether keys whose time has passed are left out, unless the data is of a history that replicas
+    /// follow. (A replica keeps them until it is told.)
     pub drops_expired: bool,
 }
 
@@ -340,7 +341,10 @@ impl Hub {
                 }
                 Ok(Some(Item::Header(version))) => self.version = version,
                 Ok(Some(Item::End)) => return Stop::Over,
-                Ok(Some(Item::Aux { name, value })) => self.said.aux(&name, &value, now),
+                Ok(Some(Item::Aux { name, value })) => {
+                    self.said.aux(&name, &value, now);
+                    self.keep_for_replicas();
+                }
                 Ok(Some(Item::Function(code))) => {
                     self.said.functions.push(Bytes::copy_from_slice(&code));
                 }
@@ -370,6 +374,17 @@ impl Hub {
         let each = (keys as usize).div_ceil(self.next.len());
         for batch in &mut self.next {
             batch.expected.push((db, each));
+        }
+    }
+
+    /// Keeps expired keys where the data is of a history: who has followed it goes on from here, and has
+    /// to be told of each key that goes.
+    fn keep_for_replicas(&mut self) {
+        if self.said.history.is_some() && self.options.drops_expired {
+            self.options.drops_expired = false;
+            for batch in self.next.iter_mut().chain(&mut self.spare) {
+                batch.options.drops_expired = false;
+            }
         }
     }
 
@@ -630,6 +645,19 @@ mod tests {
         let options = Options { drops_expired: false, ..STRICT };
         let (loaded, _) = world.load(&input, 1000, options).expect("nothing is wrong");
         assert_eq!((loaded.keys, loaded.expired), (content.len() as u64 + expired, 0));
+    }
+
+    #[test]
+    fn what_has_expired_is_kept_for_those_who_follow() {
+        let mut out = BytesMut::new();
+        Writer::header(&mut out, Version::V10);
+        Writer::aux(&mut out, b"repl-id", b"0123456789abcdef0123456789abcdef01234567");
+        Writer::select_db(&mut out, 0);
+        for i in 0..50 {
+            record(&mut out, format!("key:{i}").as_bytes(), b"x", Some(NOW_MS - 1));
+        }
+        let (loaded, _) = World::new(2).load(&finished(out), 64, STRICT).expect("nothing is wrong");
+        assert_eq!((loaded.keys, loaded.expired), (50, 0));
     }
 
     #[test]

@@ -209,7 +209,7 @@ impl Link {
                 }
             }
             Asked::Auth if is_error => {
-                let text = format!("Unable to AUTH to PRIMARY: {text}");
+                let text = format!("Unable to AUTH to MASTER: {text}");
                 return Err(Refusal::Never(text));
             }
             Asked::Port | Asked::Ip | Asked::Capa | Asked::Version if is_error => {
@@ -253,11 +253,11 @@ impl Link {
         let text = String::from_utf8_lossy(line).into_owned();
         if line.starts_with(b"-") {
             return Err(Refusal::NotNow(format!(
-                "PRIMARY aborted replication with an error: {text}"
+                "MASTER aborted replication with an error: {text}"
             )));
         }
         let Some(rest) = line.strip_prefix(b"$") else {
-            let text = format!("Bad protocol from PRIMARY, the first byte is not '$': {text}");
+            let text = format!("Bad protocol from MASTER, the first byte is not '$': {text}");
             return Err(Refusal::Never(text));
         };
         if let Some(mark) = rest.strip_prefix(b"EOF:") {

@@ -322,6 +322,8 @@ impl Replica {
     pub fn shown(&self, now_ms: i64) -> shown::Replica {
         let state = match self.stage {
             Stage::Waits | Stage::WaitsForFile => shown::ReplicaState::WaitBgsave,
+            // What is sent while it is made is called so by the peers, too.
+            Stage::Gets if self.mark.is_some() => shown::ReplicaState::WaitBgsave,
             Stage::Gets | Stage::Has | Stage::IsDone => shown::ReplicaState::SendBulk,
             Stage::Online => shown::ReplicaState::Online,
         };

@@ -54,6 +54,7 @@ impl Alone {
             answers_early: true,
             group: None,
             is_journaled: false,
+            is_following: false,
             touched_sessions: false,
         }
     }

@@ -48,6 +48,9 @@ pub struct Client {
     pub held: bool,
     /// Whether its next command waits until all before it are answered: it is about what they did.
     pub catches_up: bool,
+    /// The shard that runs those of its commands that are not answered yet, where they keep their order
+    /// over all shards ([`super::pipeline`]).
+    pub(super) runs_at: usize,
     /// Whether nothing of it runs for now but the rest of a transaction that it has begun.
     pub is_halted: bool,
     /// Whether it has published more than can be sent for now: its later commands wait.

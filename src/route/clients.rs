@@ -45,6 +45,7 @@ impl Clients {
             is_overdrawn: false,
             held: false,
             catches_up: false,
+            runs_at: 0,
             is_halted: false,
             is_ahead: false,
             generation,

@@ -24,12 +24,39 @@
 //!
 //! Where one shard owns everything there is nothing to decide: it is asked once, waits if it must,
 //! runs everything at one moment and releases.
+//!
+//! # While another server is followed
+//!
+//! Its stream runs here in the order of a client of the shard that leads, and a reader over several
+//! shards must not see a later write of it without an earlier one. So then all owners are asked *through
+//! the leader* ([`Message::Relay`]), and wait in their queues at once, without attempts. What the leader
+//! says to one shard is heard there in the order in which it was said: all that the stream does, and all
+//! requests, stand in **one order**, each shard's queues keep it, and what a reader is granted
+//! everywhere is everywhere the same place of the stream. Nobody waits in a circle, as everybody waits
+//! only for who comes earlier in that order, or for somebody who waits nowhere while he holds something:
+//! a command, or a transaction of one shard, which asks that shard alone. What a single command
+//! reads is causal as ever ([`super`]): one that was said before the effect that somebody has seen, and
+//! waits in a queue, is not passed by his next reads.
+//!
+//! **The change of order**, both ways, is a command of the leader's own on all shards
+//! ([`crate::command::persistence::FOLLOW_ORDER`]), so there is a moment at which it holds every shard
+//! whole, and nobody else holds anything. Whatever a shard grants afterwards to others, it grants after
+//! it has heard of the change, so any coordinator that hears of such a grant has heard of the change
+//! before ([`super::mailbox`]).
+//! - *To the stream's order.* Attempts wait nowhere. Who is asked for one by one held nothing at that
+//!   moment, so waits for the first of his locks only; as soon as he has it, he lets go and begins again
+//!   through the leader ([`is_outdated`]), as does an attempt that was under way, which could have
+//!   read at two places of the stream. So nobody ever holds in the one order and waits in the other.
+//! - *From it.* What the leader relayed before it said the change has come to all queues before the
+//!   change, so before anybody asks in the other way: it waits for nobody who does. What it hears
+//!   afterwards it says on as attempts ([`relay`]), which wait nowhere; who is refused begins again.
 
 use super::client::ClientKey;
 use super::execute::{self, Step};
-use super::message::{Act, Answer, Do, Message, Results, Unit, Verdict};
+use super::message::{Act, Answer, Ask, Do, Message, Results, Unit, Verdict};
 use super::participant::{Context, DOING_WITHOUT};
 use super::plan::{Planned, Planner, Site};
+use super::requests::LEADER;
 use super::rules::{Rule, broken};
 use super::session::run_session;
 use super::transaction::{DISCARDED, Goal, Phase, Txn, Works};
@@ -39,7 +66,7 @@ use crate::command::{self, Call, Command, flag};
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::session::Watch;
 use crate::shard::caller::Caller;
-use crate::shard::locks::TxnId;
+use crate::shard::locks::{self, TxnId};
 use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -123,6 +150,7 @@ impl Coordinator {
             parties,
             flags,
             phase: Phase::Running(0),
+            is_relayed: false,
             next: 0,
             reading: None,
             writes: VecDeque::new(),
@@ -153,14 +181,20 @@ impl Coordinator {
         if count == 0 {
             return self.round_over(txn, cx);
         }
-        txn.phase = Phase::Attempt { missing: count, busy: false };
+        txn.phase = Phase::All { missing: count, busy: false };
+        txn.is_relayed = cx.is_following && count > 1;
         self.prepare(&mut txn, cx);
         // With one participant nothing can refuse and nobody else waits: it may as well wait.
-        let asks = (0..count).map(|at| txn.ask(at, count == 1));
-        let asks: SmallVec<[(usize, Message); 4]> = asks.collect();
+        let waits = txn.is_relayed || count == 1;
+        let asks = (0..count).map(|at| txn.ask(at, waits));
+        let asks: SmallVec<[(usize, Box<Ask>); 4]> = asks.collect();
+        let goes_round = txn.is_relayed && self.number != LEADER;
         self.txns.insert(txn.id, txn);
+        if goes_round {
+            return cx.post.say(LEADER, Message::Relay(asks.into_vec()));
+        }
         for (shard, ask) in asks {
-            cx.post.say(shard, ask);
+            cx.post.say(shard, Message::Ask(ask));
         }
     }
 
@@ -169,7 +203,7 @@ impl Coordinator {
         txn.phase = Phase::Ordered(at);
         let (shard, ask) = txn.ask(at, true);
         self.txns.insert(txn.id, txn);
-        cx.post.say(shard, ask);
+        cx.post.say(shard, Message::Ask(ask));
     }
 
     /// Lets the first round go with the requests for locks, if it may run as soon as its shard has
@@ -202,29 +236,40 @@ impl Coordinator {
             Answer::Busy => {}
         }
         match txn.phase {
-            Phase::Attempt { missing, busy } => {
+            Phase::All { missing, busy } => {
                 let (missing, busy) = (missing - 1, busy | is_busy);
                 if missing > 0 {
-                    txn.phase = Phase::Attempt { missing, busy };
+                    txn.phase = Phase::All { missing, busy };
                     self.txns.insert(txn.id, txn);
                 } else if txn.changed || txn.refusal.is_some() {
                     self.abort(txn, cx);
-                } else if busy {
-                    txn.release_all(cx);
-                    txn.forget_results();
-                    self.prepare(&mut txn, cx);
-                    self.ask_in_order(txn, 0, cx);
+                } else if busy || is_outdated(&txn, cx) {
+                    self.begin_again(txn, cx);
                 } else {
                     self.locked(txn, cx);
                 }
             }
             Phase::Ordered(_) if txn.changed || txn.refusal.is_some() => self.abort(txn, cx),
+            Phase::Ordered(_) if is_outdated(&txn, cx) => self.begin_again(txn, cx),
             Phase::Ordered(at) if at + 1 < txn.parties.len() => {
                 self.ask_in_order(txn, at + 1, cx);
             }
             Phase::Ordered(_) => self.locked(txn, cx),
             Phase::Running(_) => unreachable!("all verdicts were in"),
         }
+    }
+
+    /// Not all locks can be had like this: what is held is released, and it begins again, in the order
+    /// that is in force now.
+    fn begin_again(&mut self, mut txn: Txn, cx: &mut Context) {
+        txn.release_all(cx);
+        txn.forget_results();
+        if cx.is_following {
+            return self.ask_all(txn, cx);
+        }
+        txn.is_relayed = false;
+        self.prepare(&mut txn, cx);
+        self.ask_in_order(txn, 0, cx);
     }
 
     /// All locks are held. If the first round went with the requests, it is over.
@@ -435,7 +480,7 @@ fn finish(mut txn: Txn, layout: &Layout, cx: &mut Context) {
         Goal::Inner => {
             let failed = txn.calls.iter().any(|planned| !planned.is_fine());
             let result = if failed { Err(Error::text("ERR a shard refused")) } else { Ok(()) };
-            cx.post.say(home(&txn), Message::Concluded(result));
+            cx.post.say(locks::home(txn.id), Message::Concluded(result));
             return;
         }
         Goal::Watch => {
@@ -486,9 +531,18 @@ fn watch(
     }
 }
 
-/// The shard that coordinates a transaction.
-fn home(txn: &Txn) -> usize {
-    (txn.id >> 48) as usize
+/// Whether a transaction of several shards has asked for its locks before another server was followed.
+fn is_outdated(txn: &Txn, cx: &Context) -> bool {
+    cx.is_following && !txn.is_relayed && txn.parties.len() > 1 && !broken(Rule::BeginAgain)
+}
+
+/// Says on what shards are to be asked, in the order in which it is heard. Nobody waits any more for what
+/// has been on its way since before this server ceased to follow another.
+pub(super) fn relay(asks: Vec<(usize, Box<Ask>)>, cx: &mut Context) {
+    for (shard, mut ask) in asks {
+        ask.wait &= cx.is_following || broken(Rule::RelayAttempts);
+        cx.post.say(shard, Message::Ask(ask));
+    }
 }
 
 /// The flags of all calls together: what one may be refused for, all are; what one needs not to be, all

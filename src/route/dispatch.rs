@@ -83,6 +83,9 @@ impl Node {
         if queues {
             return self.queue(key, mode, command, &args);
         }
+        if self.is_strict && self.must_keep_order(key, command, &args) {
+            return;
+        }
         self.observer.request = ahead.len() as u64;
         match command.run {
             Run::Owner(_) => {
@@ -150,7 +153,7 @@ impl Node {
 
     /// Whether a command that is about what its client has done before has to wait until that is answered.
     /// It comes again then.
-    fn must_catch_up(&mut self, key: ClientKey) -> bool {
+    pub(super) fn must_catch_up(&mut self, key: ClientKey) -> bool {
         let client = self.clients.at(key);
         if client.replies.outstanding() == 0 {
             return false;
@@ -163,22 +166,7 @@ impl Node {
 
     /// A command that may concern several shards: one that does not is an ordinary one after all.
     fn route(&mut self, key: ClientKey, mode: ReplyMode, command: &'static Command, args: &Args) {
-        let shards = self.layout.shards();
-        let alone = match command.run {
-            Run::Sessions(..) => None,
-            _ if shards == 1 => Some(self.number),
-            Run::All(..) => None,
-            _ => match command.key_places(args) {
-                // Its handler says what is wrong, anywhere.
-                Err(_) => Some(self.number),
-                Ok(places) => {
-                    let first = self.layout.owner(args.at(places[0]));
-                    let same = |at: &usize| self.layout.owner(args.at(*at)) == first;
-                    places[1..].iter().all(same).then_some(first)
-                }
-            },
-        };
-        match alone {
+        match self.only_shard(command, args) {
             Some(shard) => self.run_at(key, mode, shard, command, args),
             None => {
                 let call = own_call(command, args);
@@ -245,6 +233,7 @@ impl Node {
             let ran = execute::run_by_itself(shard, &job, out);
             (ran, (out.len() - before) as u64)
         });
+        post.input_waits |= shard.journal().is_full();
         let ticks = observer.count(command, ran);
         let measured = Measured { ticks, request: observer.request, reply };
         observer.look_at(clients, key, command, args, measured);

@@ -131,13 +131,18 @@ fn journal(shard: &mut Shard, job: &Job) {
     let is_others = matches!(job.command.run, Run::All(..)) && shard.number() != 0;
     if !is_others || broken(Rule::OneSpeaker) {
         let words = name_of(job.command).chain(job.args.iter());
-        let words: SmallVec<[&[u8]; 8]> = words.collect();
-        shard.journal().command(job.caller.db(), words.into_iter());
+        shard.journal().command(job.caller.db(), words);
     }
 }
 
-fn name_of<'a>(command: &'static Command) -> impl Iterator<Item = &'a [u8]> {
-    command.name.split(' ').map(str::as_bytes)
+/// The words of its name: one, or two.
+#[inline]
+fn name_of<'a>(command: &'static Command) -> impl Iterator<Item = &'a [u8]> + Clone {
+    let (first, second) = match command.name_words() {
+        1 => (command.name, None),
+        _ => command.name.split_once(' ').map_or((command.name, None), |(a, b)| (a, Some(b))),
+    };
+    std::iter::once(first).chain(second).map(str::as_bytes)
 }
 
 #[inline]
@@ -277,7 +282,7 @@ fn run_keys(
     let (args, step) = (&job.args, stride(job.command).1);
     let (mut sum, mut hashes) = (0, [0; WINDOW]);
     // It is journaled as one command, of the keys that it has changed.
-    let mut changed: Vec<&[u8]> = Vec::new();
+    let mut changed: SmallVec<[&[u8]; 8]> = SmallVec::new();
     let is_journaled = shard.journal().is_on();
     for from in (first..args.len()).step_by(WINDOW * step) {
         let places = (from..args.len()).step_by(step).take(WINDOW);
@@ -316,8 +321,8 @@ fn run_keys(
         }
     }
     if !changed.is_empty() {
-        let words: Vec<&[u8]> = name_of(job.command).chain(changed).collect();
-        shard.journal().command(job.caller.db(), words.into_iter());
+        let words = name_of(job.command).chain(changed.iter().copied());
+        shard.journal().command(job.caller.db(), words);
     }
     Ok(sum)
 }

@@ -146,10 +146,11 @@ impl Node {
         let Node { clients, participant, config, layout, number, .. } = self;
         let (client, shard) = (clients.at(key), &participant.shard);
         let authenticated = client.session.authenticated || config.requirepass().is_empty();
-        let limits = Limits {
-            bulk_max: config.proto_max_bulk_len().min(limits::BULK_CEILING) as i64,
-            unauthenticated: !authenticated,
+        let bulk_max = match client.session.is_primary {
+            true => limits::BULK_CEILING,
+            false => config.proto_max_bulk_len().min(limits::BULK_CEILING),
         };
+        let limits = Limits { bulk_max: bulk_max as i64, unauthenticated: !authenticated };
         // What may be sent before AUTH depends on the command before.
         let depth = if authenticated { WINDOW } else { 1 };
         let mut at = *used;

@@ -259,6 +259,11 @@ impl Mailbox {
         })
     }
 
+    /// Whether something posted has found no room yet.
+    pub fn has_spilled(&self) -> bool {
+        self.outgoing.iter().flatten().any(|out| !out.spill.is_empty())
+    }
+
     /// How many batches wait to be taken here, and how many found no room elsewhere.
     pub fn depths(&self) -> (usize, usize) {
         let waiting = self.incoming.iter().flatten().map(Consumer::slots).sum();

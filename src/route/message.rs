@@ -23,6 +23,9 @@ pub enum Message {
     Late(ClientKey, u32, (usize, usize)),
     /// Coordinator to participant: lock, perhaps run.
     Ask(Box<Ask>),
+    /// Coordinator to the shard that leads: what is to be asked of whom, in the one order that all
+    /// shards lock in while another server is followed.
+    Relay(Vec<(usize, Box<Ask>)>),
     /// Participant to coordinator: locked (and run), or refused.
     Verdict(Box<Verdict>),
     /// Coordinator to participant, which holds locks for it: run, perhaps release.
@@ -142,8 +145,8 @@ pub struct Pending {
 pub enum Waiter {
     /// A command.
     Command(Pending),
-    /// The request of a transaction of a shard.
-    Ask(usize, Box<Ask>),
+    /// The request of a transaction.
+    Ask(Box<Ask>),
 }
 
 /// See [`Message::Ask`].

@@ -44,7 +44,7 @@
 //! ordered among each other, except in MULTI: beside a client that pipelines `SET x`, `SET y`, `SET z`,
 //! one that pipelines `GET z`, `GET y`, `GET x` may see the new z and an old x, since it asked for x
 //! before it had been told of z. In the stream that replicas get ([`stream`]) they are not ordered
-//! either.
+//! either. [`pipeline`] orders them for those who ask for it.
 
 #[cfg(test)]
 mod alone;
@@ -66,6 +66,7 @@ pub mod node;
 mod observer;
 mod participant;
 mod pause;
+mod pipeline;
 mod plan;
 mod post;
 pub mod pubsub;

@@ -92,7 +92,7 @@ impl Node {
         if let Err(error) = self.participant.judge(command.flags, caller) {
             return self.reject(key, mode, Some(command), &error);
         }
-        let most = self.query_limit();
+        let most = self.query_limit(caller.is_primary);
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };

@@ -7,7 +7,7 @@
 use super::batch::Batch;
 use super::client::{Client, ClientKey};
 use super::clients::Clients;
-use super::coordinator::Coordinator;
+use super::coordinator::{self, Coordinator};
 use super::departure::Departures;
 use super::dispatch::own_call;
 use super::execute::{self, Job};
@@ -19,6 +19,7 @@ use super::observer::{Measured, Observer};
 use super::participant::{Context, Participant, Reasons};
 use super::post::Post;
 use super::requests::{self, LEADER, Requests};
+use super::rules::{Rule, broken};
 use super::stream::Merger;
 use super::timers::Timers;
 use super::transaction::Goal;
@@ -27,7 +28,7 @@ use crate::base::slot::Layout;
 use crate::base::{doing, limits};
 use crate::command::Call;
 use crate::config::Config;
-use crate::config::typed::KeyspaceEvents;
+use crate::config::typed::{KeyspaceEvents, PipelineOrder};
 use crate::instance::monitors::Monitor;
 use crate::instance::{Instance, Pause};
 use crate::resp::{Args, Reply, Span};
@@ -68,6 +69,8 @@ pub struct Node {
     pub(super) is_monitored: bool,
     /// Whether commands have to pass [`Node::screen`]: all that is rare, in one flag.
     pub(super) screens: bool,
+    /// Whether commands of one pipeline run in their order over all shards (`pipeline-order`).
+    pub(super) is_strict: bool,
     /// Which events of keys are published, and whether any are.
     pub(super) events: KeyspaceEvents,
     pub(super) is_listening: bool,
@@ -115,6 +118,7 @@ impl Node {
             monitors_generation: 0,
             is_monitored: false,
             screens: false,
+            is_strict: false,
             events: KeyspaceEvents::default(),
             is_listening: false,
             crossed: None,
@@ -131,7 +135,7 @@ impl Node {
     /// Begins a turn, after its input has been collected and at `now`.
     pub fn begin_turn(&mut self, now: Now) {
         self.now = now;
-        self.post.input_waits = false;
+        self.post.input_waits = self.outruns_stream();
         doing::nothing();
         self.participant.shard.set_now(now);
         self.observer.begin_turn(now);
@@ -146,6 +150,7 @@ impl Node {
     }
 
     fn follow_config(&mut self) {
+        self.instance.sleep_while_held();
         self.generation = self.instance.generation();
         self.config = self.instance.config();
         let mut settings = *self.participant.shard.settings();
@@ -156,6 +161,7 @@ impl Node {
         settings.lazy_expiry = self.config.lazyfree_lazy_expire();
         settings.active_expire = self.instance.active_expire();
         self.participant.shard.set_settings(settings);
+        self.is_strict = self.config.pipeline_order() == PipelineOrder::Strict;
         self.follow_reasons();
         self.observer.follow(&self.config, self.generation);
         self.follow_events();
@@ -290,9 +296,13 @@ impl Node {
         &self.config
     }
 
-    /// Most input of one client that may wait to be executed, in bytes.
-    pub fn query_limit(&self) -> u64 {
-        self.config.client_query_buffer_limit().min(limits::QUERY_BUFFER_CEILING)
+    /// Most input of one client that may wait to be executed, in bytes. What a primary has done is not
+    /// refused for its size: its limits count.
+    pub fn query_limit(&self, is_primary: bool) -> u64 {
+        match is_primary {
+            true => limits::QUERY_BUFFER_CEILING,
+            false => self.config.client_query_buffer_limit().min(limits::QUERY_BUFFER_CEILING),
+        }
     }
 
     /// The shard's data.
@@ -438,6 +448,7 @@ impl Node {
         let env = Env { config, instance: &self.instance, now: self.now };
         let (group, touched_sessions) = (None, false);
         let is_journaled = participant.shard.journal().is_on();
+        let is_following = participant.shard.is_following() && !broken(Rule::StreamOrder);
         let cx = Context {
             clients,
             post,
@@ -446,6 +457,7 @@ impl Node {
             answers_early,
             group,
             is_journaled,
+            is_following,
             touched_sessions,
         };
         (participant, coordinator, requests, cx)
@@ -462,12 +474,13 @@ impl Node {
         self.coordinate(|coordinator, cx| coordinator.begin(client, goal, calls, watched, cx));
     }
 
-    /// Acts on a message from shard `from`, which may be this one.
-    fn hear(&mut self, from: usize, message: Message) {
+    /// Acts on a message of a shard, which may be this one.
+    fn hear(&mut self, message: Message) {
         let (participant, coordinator, requests, mut cx) = self.lend();
         match message {
-            Message::Ask(ask) => participant.asked(from, ask, &mut cx),
-            Message::Do(order) => participant.told(from, &order, &mut cx),
+            Message::Ask(ask) => participant.asked(ask, &mut cx),
+            Message::Relay(asks) => coordinator::relay(asks, &mut cx),
+            Message::Do(order) => participant.told(&order, &mut cx),
             Message::Verdict(verdict) => coordinator.judged(*verdict, &mut cx),
             Message::Done(txn, results) => coordinator.done(txn, *results, &mut cx),
             Message::Request(request, asker) => requests.asked(request, asker),
@@ -498,7 +511,7 @@ impl Node {
                 self.tell_events();
             }
             let Some(message) = self.post.next_local() else { break };
-            self.hear(self.number, message);
+            self.hear(message);
         }
     }
 
@@ -535,7 +548,7 @@ impl Node {
                 }
                 other => {
                     let message = std::mem::replace(other, SAID);
-                    self.hear(from, message);
+                    self.hear(message);
                     self.hear_local();
                 }
             }

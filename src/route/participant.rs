@@ -24,7 +24,7 @@ use crate::session::{Env, Watch};
 use crate::shard::Shard;
 use crate::shard::caller::Caller;
 use crate::shard::journal::Scope;
-use crate::shard::locks::{Locks, TxnId, Wants};
+use crate::shard::locks::{self, Locks, TxnId, Wants};
 
 /// What participant and coordinator work with beside their own state, for the length of one call.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub(super) struct Context<'a> {
     pub(super) group: Option<(TxnId, u32)>,
     /// Whether effects are journaled here.
     pub(super) is_journaled: bool,
+    /// Whether locks are asked for in one order ([`super::coordinator`]): another server is followed.
+    pub(super) is_following: bool,
     /// Set where the work was on sessions: the node follows what they may have changed.
     pub(super) touched_sessions: bool,
 }
@@ -194,8 +196,8 @@ impl Participant {
         self.locks.wait(wants, None, Waiter::Command(pending));
     }
 
-    /// A transaction of shard `from` asks for locks.
-    pub(super) fn asked(&mut self, from: usize, ask: Box<Ask>, cx: &mut Context) {
+    /// A transaction asks for locks.
+    pub(super) fn asked(&mut self, ask: Box<Ask>, cx: &mut Context) {
         let granted = ask.wants.is_empty()
             || broken(Rule::Locks)
             || if ask.release {
@@ -204,16 +206,16 @@ impl Participant {
                 self.locks.attempt(ask.txn, &ask.wants)
             };
         if granted {
-            self.grant(from, *ask, cx);
+            self.grant(*ask, cx);
         } else if ask.wait {
             let holder = (!ask.release).then_some(ask.txn);
-            self.locks.wait(ask.wants.clone(), holder, Waiter::Ask(from, ask));
+            self.locks.wait(ask.wants.clone(), holder, Waiter::Ask(ask));
         } else {
-            self.answer(from, ask.txn, Answer::Busy, cx);
+            self.answer(ask.txn, Answer::Busy, cx);
         }
     }
 
-    fn grant(&mut self, from: usize, ask: Ask, cx: &mut Context) {
+    fn grant(&mut self, ask: Ask, cx: &mut Context) {
         let answer = if !ask.checks.iter().all(|watch| self.is_unchanged(watch)) {
             Answer::Changed
         } else if let Err(error) = self.judge(ask.flags, Caller::default()) {
@@ -221,16 +223,17 @@ impl Participant {
         } else {
             Answer::Granted(self.run(None, &ask.work, cx))
         };
-        self.answer(from, ask.txn, answer, cx);
+        self.answer(ask.txn, answer, cx);
     }
 
-    fn answer(&mut self, to: usize, txn: TxnId, answer: Answer, cx: &mut Context) {
+    /// Tells the coordinator, who may not be who has said the request.
+    fn answer(&mut self, txn: TxnId, answer: Answer, cx: &mut Context) {
         let verdict = Verdict { txn, shard: self.number, answer };
-        cx.post.say(to, Message::Verdict(Box::new(verdict)));
+        cx.post.say(locks::home(txn), Message::Verdict(Box::new(verdict)));
     }
 
-    /// A transaction of shard `from`, which holds locks here, goes on.
-    pub(super) fn told(&mut self, from: usize, order: &Do, cx: &mut Context) {
+    /// A transaction that holds locks here goes on.
+    pub(super) fn told(&mut self, order: &Do, cx: &mut Context) {
         self.parts_run += 1;
         let group = order.is_announced.then_some(order.txn);
         let results = self.run(group, &order.work, cx);
@@ -242,7 +245,7 @@ impl Participant {
             self.run_ready(cx);
         }
         if order.answer {
-            cx.post.say(from, Message::Done(order.txn, Box::new(results)));
+            cx.post.say(locks::home(order.txn), Message::Done(order.txn, Box::new(results)));
         }
     }
 
@@ -250,7 +253,7 @@ impl Participant {
     fn run_ready(&mut self, cx: &mut Context) {
         while let Some(waiter) = self.locks.next_ready() {
             match waiter {
-                Waiter::Ask(from, ask) => self.grant(from, *ask, cx),
+                Waiter::Ask(ask) => self.grant(*ask, cx),
                 Waiter::Command(pending) => self.run_pending(pending, cx),
             }
         }
@@ -434,12 +437,12 @@ mod tests {
     #[test]
     fn who_meets_a_lock_waits_for_its_release() {
         let (mut alone, mut participant) = (Alone::new(1), participant());
-        participant.asked(0, ask(1, "SET k 1", false), &mut alone.cx());
+        participant.asked(ask(1, "SET k 1", false), &mut alone.cx());
         let Answer::Granted(results) = verdict(&mut alone) else { panic!("nobody else is there") };
         assert_eq!(results.replies.bytes(), b"+OK\r\n");
-        participant.asked(0, ask(2, "SET k 2", false), &mut alone.cx());
+        participant.asked(ask(2, "SET k 2", false), &mut alone.cx());
         assert!(matches!(verdict(&mut alone), Answer::Busy));
-        participant.asked(0, ask(3, "SET k 3", true), &mut alone.cx());
+        participant.asked(ask(3, "SET k 3", true), &mut alone.cx());
         assert!(alone.said_here().is_empty());
 
         let client = alone.connect();
@@ -457,9 +460,9 @@ mod tests {
             let (work, release) = (Work::default(), true);
             Do { txn, work, release, answer: false, is_announced: false }
         };
-        participant.told(0, &done(1), &mut alone.cx());
+        participant.told(&done(1), &mut alone.cx());
         assert!(matches!(verdict(&mut alone), Answer::Granted(_)));
-        participant.told(0, &done(3), &mut alone.cx());
+        participant.told(&done(3), &mut alone.cx());
         assert_eq!(alone.replies(client), "$1\r\n3\r\n");
         assert!(participant.locks.is_idle());
     }
@@ -479,7 +482,7 @@ mod tests {
     #[test]
     fn who_moves_a_key_waits_for_it_in_both_databases() {
         let (mut alone, mut participant) = (Alone::new(1), participant());
-        participant.asked(0, ask(1, "SET k 1", false), &mut alone.cx());
+        participant.asked(ask(1, "SET k 1", false), &mut alone.cx());
         let there = call("MOVE k 0");
         let args = Args::new(&there.bytes, &there.spans);
         let caller = Caller::default().in_db(1);
@@ -530,20 +533,20 @@ mod tests {
         let (mut alone, mut participant) = (Alone::new(1), participant());
         // No allocator counts in unit tests: nothing is used, and nothing is less than that.
         assert!(participant.judge(flag::DENYOOM, Caller::default()).is_ok());
-        participant.asked(0, ask(1, "SET k 1", false), &mut alone.cx());
+        participant.asked(ask(1, "SET k 1", false), &mut alone.cx());
         assert!(matches!(verdict(&mut alone), Answer::Granted(_)));
         let version = participant.shard.watch(0, Key::new(b"w"));
         let watch = |version| Watch { db: 0, key: (*b"w").into(), version };
         for (version, unchanged) in [(version, true), (version + 1, false)] {
             let mut ask = ask(2 + version, "SET other 1", false);
             ask.checks = vec![watch(version)];
-            participant.asked(0, ask, &mut alone.cx());
+            participant.asked(ask, &mut alone.cx());
             let answer = verdict(&mut alone);
             assert_eq!(matches!(answer, Answer::Granted(_)), unchanged, "{answer:?}");
             let release = true;
             let (txn, work) = (2 + version, Work::default());
             let done = Do { txn, work, release, answer: false, is_announced: false };
-            participant.told(0, &done, &mut alone.cx());
+            participant.told(&done, &mut alone.cx());
         }
     }
 }

@@ -110,7 +110,9 @@ impl Node {
         // What is loaded is not looked at before all of it is there.
         // A replica is told when a key has expired.
         let is_replica = self.instance.replication().is_replica();
-        settings.expiry_paused = is_on || is_replica || self.participant.is_loading();
+        let is_loading = self.participant.is_loading();
+        settings.expiry_paused = is_on || is_replica || is_loading;
+        settings.expires_own = is_replica && !is_loading;
         self.participant.shard.set_settings(settings);
         self.screen_commands();
         if changed {

@@ -18,6 +18,7 @@ use crate::base::ticks;
 use crate::command::persistence::{Ask, Request};
 use crate::command::replication::FOLLOWED_ALREADY;
 use crate::command::{Command, Effect, Outcome};
+use crate::instance::replication::Primary;
 use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::session::{Env, ReplyMode, Session};
@@ -180,10 +181,15 @@ pub(super) fn ask_inside(
             reply.simple(FOLLOWED_ALREADY);
             return Ok(Effect::Read);
         }
-        request @ (Request::Follow { .. }
-        | Request::Lead
-        | Request::Failover { .. }
-        | Request::AbortFailover) => (request, "OK"),
+        Request::Follow { host, port } => {
+            // The rest of the transaction sees it already.
+            let primary = Primary::new(host.clone(), port);
+            env.instance.tell_replication(|state| state.primary = Some(primary));
+            (Request::Follow { host, port }, "OK")
+        }
+        request @ (Request::Lead | Request::Failover { .. } | Request::AbortFailover) => {
+            (request, "OK")
+        }
         // What the client has written, this transaction included, is in nobody's stream yet.
         Request::Wait(wait) => {
             let count = wait.offset.map_or(0, |offset| replication.acknowledged(offset));

@@ -34,6 +34,13 @@ pub enum Rule {
     LockedExpiry,
     /// All that came before a snapshot's cut stands before it in the stream, and all else after.
     Barrier,
+    /// While another server is followed, all shards lock in the order of its stream.
+    StreamOrder,
+    /// Who is asked for locks in another order than is in force by the time that they are granted begins
+    /// again.
+    BeginAgain,
+    /// What is to be relayed when nobody is followed any more waits nowhere.
+    RelayAttempts,
     /// Where replies wait for safety, none is given before its command has run everywhere.
     SafeAnswers,
     /// Where replies wait for safety, none leaves from another shard.

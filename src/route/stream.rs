@@ -50,10 +50,12 @@ use super::message::Message;
 use super::node::Node;
 use super::requests::LEADER;
 use super::rules::{Rule, broken};
+use crate::base::limits;
 use crate::shard::journal::{self, Chunk, Mark, Part, Piece};
 use crate::shard::locks::TxnId;
 use bytes::{Bytes, BytesMut};
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
 
 /// What the stream consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -303,6 +305,9 @@ impl Node {
         {
             // It is over. What others may still say was journaled before.
             **merger = Merger::new(merger.lanes.len());
+            let progress = &self.instance.replication().progress;
+            progress.held.store(0, Ordering::Relaxed);
+            progress.stalled_since_ns.store(0, Ordering::Relaxed);
         }
     }
 
@@ -328,7 +333,22 @@ impl Node {
         let now_ns = self.now.monotonic_ns;
         if let Some(merger) = self.merger.as_mut().filter(|merger| merger.is_waiting()) {
             merger.take(now_ns, out);
+            let progress = &self.instance.replication().progress;
+            progress.held.store(merger.held() as u64, Ordering::Relaxed);
+            let since_ns = merger.stalled_since().unwrap_or(0);
+            progress.stalled_since_ns.store(since_ns, Ordering::Relaxed);
         }
+    }
+
+    /// Whether no client's input goes on this turn, since the stream cannot take what it would journal:
+    /// too much waits to be put in order, or what was said before has found no room yet. Whatever that
+    /// waits for has begun and needs no input.
+    pub(super) fn outruns_stream(&mut self) -> bool {
+        if !self.is_journaled() {
+            return false;
+        }
+        let held = self.instance.replication().progress.held.load(Ordering::Relaxed);
+        held > limits::STREAM_HELD_BYTES || self.post.mail.has_spilled()
     }
 
     /// How much has been heard of journals, on the shard that leads, between two turns. All that a

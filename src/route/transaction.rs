@@ -33,8 +33,9 @@ pub(super) enum Goal {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// All were asked at once; so many verdicts are missing, and whether somebody was busy.
-    Attempt { missing: usize, busy: bool },
+    /// All were asked at once, to lock or to wait for it; so many verdicts are missing, and whether
+    /// somebody was busy.
+    All { missing: usize, busy: bool },
     /// Asked one after another; this participant is next to answer.
     Ordered(usize),
     /// Locked; so many results of the round are missing.
@@ -55,6 +56,8 @@ pub(super) struct Txn {
     /// The flags of all calls together.
     pub(super) flags: u32,
     pub(super) phase: Phase,
+    /// Whether its requests go through the shard that leads.
+    pub(super) is_relayed: bool,
     /// The first call of the next round.
     pub(super) next: usize,
     /// The across command whose reading half is in the round under way.
@@ -90,13 +93,13 @@ pub(super) const DISCARDED: usize = u32::MAX as usize;
 
 impl Txn {
     /// The request for one participant.
-    pub(super) fn ask(&mut self, at: usize, wait: bool) -> (usize, Message) {
+    pub(super) fn ask(&mut self, at: usize, wait: bool) -> (usize, Box<Ask>) {
         let party = &self.parties[at];
         let work = self.first.as_mut().map(|works| works.take(party.shard)).unwrap_or_default();
         let checks = party.checks.iter().map(|at| self.watched[*at as usize].clone()).collect();
         let (txn, flags, release) = (self.id, self.flags, self.releases);
         let ask = Ask { txn, wait, wants: party.wants.clone(), checks, flags, work, release };
-        (party.shard, Message::Ask(Box::new(ask)))
+        (party.shard, Box::new(ask))
     }
 
     /// Whether the first round changes nothing, so that it can be repeated or given up.

@@ -12,6 +12,7 @@ use super::table::{Lent, Place, Table};
 use super::{Settings, Shard};
 use crate::base::hash::Random;
 use crate::base::key::Key;
+use crate::base::limits;
 use crate::rdb::Usage;
 use crate::value::{Kind, New, string};
 
@@ -33,21 +34,22 @@ pub struct Db<'a> {
     number: usize,
     /// Whether using a key leaves alone when it was last used.
     no_touch: bool,
-    /// Whether a key whose time has come is there until somebody says that it is not.
-    sees_expired: bool,
+    /// Whether a primary's stream is run. A key whose time has come is there until the primary says that
+    /// it is not, and nothing is refused for its size.
+    serves_primary: bool,
 }
 
 impl<'a> Db<'a> {
     pub(super) fn new(shard: &'a mut Shard, number: usize) -> Db<'a> {
         shard.note(number);
-        Db { shard, number, no_touch: false, sees_expired: false }
+        Db { shard, number, no_touch: false, serves_primary: false }
     }
 
     /// Says for whom it is used.
     #[inline]
     pub fn serve(&mut self, caller: Caller) {
         self.no_touch = caller.no_touch;
-        self.sees_expired = caller.is_primary;
+        self.serves_primary = caller.is_primary;
     }
 
     /// Says that using a key is what the command is for, whatever its client has chosen (TOUCH).
@@ -65,7 +67,7 @@ impl<'a> Db<'a> {
     /// stream no time has: it says itself when keys go.
     #[inline]
     pub fn has_passed(&self, at_ms: i64) -> bool {
-        !self.sees_expired && at_ms <= self.now_ms()
+        !self.serves_primary && at_ms <= self.now_ms()
     }
 
     /// The settings in force.
@@ -137,6 +139,11 @@ impl<'a> Db<'a> {
         self.shard.cut_stream();
     }
 
+    /// Says whether all shards lock in the order of the stream of another server from here on.
+    pub fn follow_order(&mut self, is_following: bool) {
+        self.shard.is_following = is_following;
+    }
+
     /// Stops the journal.
     pub fn end_stream(&mut self) {
         self.shard.set_journal_on(false);
@@ -160,9 +167,9 @@ impl<'a> Db<'a> {
 
     /// The same shard's door to another database.
     pub fn other(&mut self, number: usize) -> Db<'_> {
-        let (no_touch, sees_expired) = (self.no_touch, self.sees_expired);
+        let (no_touch, serves_primary) = (self.no_touch, self.serves_primary);
         let mut other = Db::new(self.shard, number);
-        (other.no_touch, other.sees_expired) = (no_touch, sees_expired);
+        (other.no_touch, other.serves_primary) = (no_touch, serves_primary);
         other
     }
 
@@ -177,6 +184,14 @@ impl<'a> Db<'a> {
     }
 
     #[inline]
+    /// Longest string that the command may make. What a primary has made is not refused for its size.
+    pub fn bulk_max(&self) -> usize {
+        match self.serves_primary {
+            true => limits::BULK_CEILING as usize,
+            false => self.shard.settings.bulk_max,
+        }
+    }
+
     fn table(&self) -> &Table {
         self.shard.databases[self.number].table()
     }
@@ -186,7 +201,7 @@ impl<'a> Db<'a> {
     fn find(&mut self, key: Key) -> Option<Place> {
         let place = self.table().find(key.hash(), key.bytes())?;
         let expired = self.table().get(place).expiry().is_some_and(|at| at < self.now_ms());
-        if !expired || self.sees_expired {
+        if !expired || self.serves_primary {
             return Some(place);
         }
         self.expire(key, place);
@@ -235,6 +250,12 @@ impl<'a> Db<'a> {
             return None;
         };
         self.shard.stats.hits += 1;
+        Some(self.table().get(place))
+    }
+
+    /// What lies under a key, whether its time has come or not (DEBUG OBJECT).
+    pub fn uncover(&self, key: Key) -> Option<Lent<'_>> {
+        let place = self.table().find(key.hash(), key.bytes())?;
         Some(self.table().get(place))
     }
 
@@ -412,6 +433,7 @@ impl KeyMut<'_, '_> {
                 self.place = Some(self.db.shard.insert(db, self.key, entry, event));
             }
         }
+        self.note_own(matches!(ttl, Ttl::At(_)));
         if event == Event::Set && matches!(ttl, Ttl::At(_)) {
             self.db.shard.also(db, self.key, Event::Expire);
         }
@@ -429,12 +451,26 @@ impl KeyMut<'_, '_> {
 
     /// Puts a whole entry in place of what is there; its key must be this one.
     pub fn store(&mut self, entry: Entry, event: Event) {
-        let db = self.db.number;
+        let (db, is_volatile) = (self.db.number, entry.expiry().is_some());
         match self.place {
             Some(place) => {
                 self.db.shard.change(db, self.key, place, event, |old| *old = entry);
             }
             None => self.place = Some(self.db.shard.insert(db, self.key, entry, event)),
+        }
+        self.note_own(is_volatile);
+    }
+
+    /// On a replica: whose key it is now.
+    #[inline]
+    fn note_own(&mut self, is_volatile: bool) {
+        let Db { shard, number, serves_primary, .. } = &mut *self.db;
+        if shard.settings.expires_own {
+            match *serves_primary {
+                true => shard.own.forget(*number, self.key.bytes()),
+                false if is_volatile => shard.own.note(*number, self.key.bytes()),
+                false => {}
+            }
         }
     }
 
@@ -457,6 +493,7 @@ impl KeyMut<'_, '_> {
         let event = if expiry.is_some() { Event::Expire } else { Event::Persist };
         let db = self.db.number;
         self.db.shard.change(db, self.key, place, event, |entry| entry.set_expiry(expiry));
+        self.note_own(expiry.is_some());
     }
 
     /// Puts `n` where a number is already, without touching anything else. Returns whether one was.

@@ -20,6 +20,7 @@
 //! `route/stream.rs` makes one stream of all shards' chunks.
 
 use super::locks::TxnId;
+use crate::base::limits;
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 
@@ -176,6 +177,12 @@ impl Journal {
         self.on
     }
 
+    /// Whether so much has been recorded this turn that no more should be asked for.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() + self.part_bytes.len() > limits::JOURNAL_BYTES
+    }
+
     /// Sets the time of the turn that begins.
     pub fn set_stamp(&mut self, stamp: u64) {
         self.stamp = stamp;
@@ -210,7 +217,8 @@ impl Journal {
     }
 
     /// Records the command as it came, unless it has said what its effect is.
-    pub fn command<'a>(&mut self, db: usize, words: impl ExactSizeIterator<Item = &'a [u8]>) {
+    #[inline]
+    pub fn command<'a>(&mut self, db: usize, words: impl Iterator<Item = &'a [u8]> + Clone) {
         if self.on && !self.said {
             self.record(db, words);
         }
@@ -273,7 +281,7 @@ impl Journal {
         Piece { end: self.bytes.len(), first_db, last_db }
     }
 
-    fn record<'a>(&mut self, db: usize, words: impl ExactSizeIterator<Item = &'a [u8]>) {
+    fn record<'a>(&mut self, db: usize, words: impl Iterator<Item = &'a [u8]> + Clone) {
         if let Scope::Part { txn, call } = self.scope {
             let start = self.part_bytes.len();
             write(&mut self.part_bytes, words);
@@ -281,8 +289,11 @@ impl Journal {
             self.parts.push(Part { txn, call, db, command });
             return;
         }
-        if self.scope == Scope::Unit {
-            self.count_in_unit();
+        if matches!(self.scope, Scope::Unit) {
+            self.unit.1 += 1;
+            if self.unit.1 == 2 {
+                self.begin_multi();
+            }
         }
         match &mut self.dbs {
             Some((_, last)) if *last == db => {}
@@ -299,16 +310,13 @@ impl Journal {
         write(&mut self.bytes, words);
     }
 
-    /// One effect more: the second puts MULTI before the first.
-    fn count_in_unit(&mut self) {
-        let (from, count) = &mut self.unit;
-        *count += 1;
-        if *count == 2 {
-            let end = self.bytes.len();
-            self.bytes.extend_from_slice(MULTI);
-            self.bytes.copy_within(*from..end, *from + MULTI.len());
-            self.bytes[*from..*from + MULTI.len()].copy_from_slice(MULTI);
-        }
+    /// The unit under way has a second effect: MULTI comes before the first.
+    #[cold]
+    fn begin_multi(&mut self) {
+        let (from, end) = (self.unit.0, self.bytes.len());
+        self.bytes.extend_from_slice(MULTI);
+        self.bytes.copy_within(from..end, from + MULTI.len());
+        self.bytes[from..from + MULTI.len()].copy_from_slice(MULTI);
     }
 
     #[inline]
@@ -359,19 +367,78 @@ impl Chunk {
     }
 }
 
-/// Writes a command as a RESP array of bulks.
-pub fn write<'a>(out: &mut BytesMut, words: impl ExactSizeIterator<Item = &'a [u8]>) {
-    let mut number = itoa::Buffer::new();
-    let mut header = |out: &mut BytesMut, sigil: u8, n: usize| {
-        out.extend_from_slice(&[sigil]);
-        out.extend_from_slice(number.format(n).as_bytes());
-        out.extend_from_slice(b"\r\n");
-    };
-    header(out, b'*', words.len());
+/// Writes a command as a RESP array of bulks. Room is made once; then each word is two copies: itself,
+/// and what ends the one before with its own header.
+#[inline]
+pub fn write<'a>(out: &mut BytesMut, words: impl Iterator<Item = &'a [u8]> + Clone) {
+    let (mut count, mut len) = (0, Header::ROOM);
+    for word in words.clone() {
+        count += 1;
+        len += Header::ROOM + word.len();
+    }
+    out.reserve(len);
+    let mut header = Header::NONE;
+    header.add(b'*', count);
     for word in words {
-        header(out, b'$', word.len());
+        header.add(b'$', word.len());
+        out.extend_from_slice(header.bytes());
         out.extend_from_slice(word);
-        out.extend_from_slice(b"\r\n");
+        header = Header::after_word();
+    }
+    out.extend_from_slice(header.bytes());
+}
+
+/// What stands between two words.
+struct Header {
+    bytes: [u8; Header::MAX],
+    len: usize,
+}
+
+impl Header {
+    /// A sigil, a number, the end of a line; and the end of a word.
+    const ROOM: usize = 1 + 20 + 2 + 2;
+    /// There are two of them before the first word.
+    const MAX: usize = 2 * Header::ROOM;
+
+    const NONE: Header = Header { bytes: [0; Header::MAX], len: 0 };
+
+    #[inline]
+    fn after_word() -> Header {
+        let mut header = Header::NONE;
+        header.push(*b"\r\n");
+        header
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// `$64\r\n`.
+    #[inline]
+    fn add(&mut self, sigil: u8, number: usize) {
+        // Nearly every number is this short.
+        if number < 100 {
+            let (tens, ones) = (b'0' + (number / 10) as u8, b'0' + (number % 10) as u8);
+            if number < 10 {
+                self.push([sigil, ones, b'\r', b'\n']);
+            } else {
+                self.push([sigil, tens, ones, b'\r', b'\n']);
+            }
+            return;
+        }
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(number).as_bytes();
+        self.push([sigil]);
+        self.bytes[self.len..][..digits.len()].copy_from_slice(digits);
+        self.len += digits.len();
+        self.push(*b"\r\n");
+    }
+
+    #[inline]
+    fn push<const N: usize>(&mut self, some: [u8; N]) {
+        self.bytes[self.len..][..N].copy_from_slice(&some);
+        self.len += N;
     }
 }
 
@@ -463,6 +530,22 @@ mod tests {
         assert_eq!(lines(&chunk.bytes), expected);
         assert_eq!((chunk.tail.first_db, chunk.tail.last_db), (1, 0));
         assert!(chunk.cuts.is_empty() && chunk.parts.is_empty() && journal.take().is_none());
+    }
+
+    #[test]
+    fn words_of_all_lengths_are_written() {
+        for len in [0, 9, 10, 99, 100, 999, 1000, 123_456] {
+            let (word, count) = (vec![b'x'; len], 1 + len % 150);
+            let mut out = BytesMut::new();
+            write(&mut out, std::iter::repeat_n(&word[..], count));
+            let mut expected = format!("*{count}\r\n").into_bytes();
+            for _ in 0..count {
+                expected.extend_from_slice(format!("${len}\r\n").as_bytes());
+                expected.extend_from_slice(&word);
+                expected.extend_from_slice(b"\r\n");
+            }
+            assert_eq!(out, expected, "{count} of {len}");
+        }
     }
 
     #[test]

@@ -39,6 +39,11 @@ use std::collections::{HashMap, VecDeque};
 /// Names a transaction: coordinator's shard in the upper 16 bits, its count below.
 pub type TxnId = u64;
 
+/// The shard that coordinates a transaction.
+pub fn home(txn: TxnId) -> usize {
+    (txn >> 48) as usize
+}
+
 /// The lock that stands for the whole shard.
 pub const WHOLE: u64 = u64::MAX;
 

@@ -9,6 +9,7 @@ pub mod event;
 pub mod expiry;
 pub mod journal;
 pub mod locks;
+mod own;
 pub mod snapshot;
 pub mod table;
 pub mod watch;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub active_expire: bool,
     /// Whether expired keys stay where they are, unseen, because clients are paused.
     pub expiry_paused: bool,
+    /// Whether those go all the same that this replica's own clients have written.
+    pub expires_own: bool,
 }
 
 impl Default for Settings {
@@ -66,6 +69,7 @@ impl Default for Settings {
             lazy_expiry: true,
             active_expire: true,
             expiry_paused: false,
+            expires_own: false,
         }
     }
 }
@@ -85,6 +89,8 @@ pub struct Shard {
     stats: Stats,
     changes: Changes,
     snapshot: Snapshot,
+    /// Whether all shards lock in the order of the stream of another server.
+    is_following: bool,
     /// Whether all of the data has been thrown away and nobody has asked since.
     flushed_all: bool,
     random: Random,
@@ -94,6 +100,8 @@ pub struct Shard {
     pass_at: usize,
     /// Scratch of expiry passes.
     found: Vec<usize>,
+    /// What a replica expires itself.
+    own: own::OwnKeys,
     /// What DUMP writes with.
     dumps: rdb::Writer,
 }
@@ -117,6 +125,7 @@ impl Shard {
             stats: Stats::default(),
             changes: Changes::default(),
             snapshot: Snapshot::default(),
+            is_following: false,
             flushed_all: false,
             random: Random::new(
                 0x9E37_79B9 ^ (number as u64) << 32 ^ crate::base::hash::of(b"seed"),
@@ -124,6 +133,7 @@ impl Shard {
             graveyard: Vec::new(),
             pass_at: 0,
             found: Vec::new(),
+            own: own::OwnKeys::default(),
             dumps: rdb::Writer::new(Settings::default().compress),
         }
     }
@@ -143,6 +153,9 @@ impl Shard {
     pub fn set_settings(&mut self, settings: Settings) {
         if settings.compress != self.settings.compress {
             self.dumps = rdb::Writer::new(settings.compress);
+        }
+        if !settings.expires_own {
+            self.own.clear();
         }
         self.journal().set_lazy_expiry(settings.lazy_expiry);
         self.settings = settings;
@@ -196,6 +209,12 @@ impl Shard {
     /// epoch; 0 if there are none.
     pub fn mean_expiry_ms(&self, db: usize) -> i64 {
         self.databases[db].mean_expiry_ms()
+    }
+
+    /// Whether all shards lock in the order of the stream of another server, which is followed.
+    #[inline]
+    pub fn is_following(&self) -> bool {
+        self.is_following
     }
 
     /// This shard's number.
@@ -269,6 +288,9 @@ impl Shard {
             return true;
         }
         if !self.settings.active_expire || self.settings.expiry_paused {
+            if self.settings.expires_own {
+                self.expire_own();
+            }
             *pass_done = true;
             return false;
         }

@@ -27,8 +27,11 @@ impl fmt::Display for Kind {
 
 /// The peers of this machine.
 pub fn peers() -> Vec<Kind> {
-    let more = std::env::var_os("REDSHARD_PEERS").unwrap_or_default();
-    let more = std::env::split_paths(&more).filter(|path| path.is_file());
+    let directory = std::env::var_os("REDSHARD_PEERS").map(PathBuf::from);
+    let more = directory.into_iter().flat_map(|directory| {
+        ["redis", "valkey"].map(|name| directory.join(name).join(format!("bin/{name}-server")))
+    });
+    let more = more.inspect(|path| assert!(path.is_file(), "no server at {}", path.display()));
     std::iter::once(tool("redis-server", "redis-server")).chain(more).map(Kind::Peer).collect()
 }
 

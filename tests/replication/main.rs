@@ -1,9 +1,8 @@
 //! Replication with real servers on either side: Redshard with 1, 2 and 4 shards, and the Redis and Valkey
 //! servers of this machine.
 //!
-//! Debian's Redis 7.0 is always among them. `REDSHARD_PEERS=/path/to/redis-server:/path/to/valkey-server` adds
-//! others, so that the whole matrix is
-//! `REDSHARD_PEERS=… cargo test --test replication`.
+//! Debian's Redis 7.0 is always among them. `REDSHARD_PEERS` names a directory with others, as for
+//! `benches/versus`: with it, `cargo test --test replication` is the whole matrix.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -11,7 +10,9 @@ mod support;
 mod cluster;
 mod failover;
 mod faults;
+mod hostile;
 mod matrix;
+mod mirror;
 mod order;
 mod primary;
 mod proxy;

@@ -16,8 +16,10 @@ pub fn memory(env: &Env, out: &mut Vec<Field>) {
     let ratio = |of: u64, to: u64| Value::Decimal(of as f64 / to.max(1) as f64, 2);
     let percent = |of: u64, to: u64| format!("{:.2}%", 100.0 * of as f64 / to.max(1) as f64);
     let minus = |of: u64, less: u64| of as i64 - less as i64;
+    // What is kept of the stream, and how much of it only because replicas are yet to get it.
+    let stream = env.instance.replication().state().backlog.map_or(0, |(_, bytes)| bytes);
+    let for_replicas = stream.saturating_sub(env.config.repl_backlog_size());
     let (overhead, dataset) = (usage.overhead(), usage.dataset());
-    let backlog = env.instance.replication().state().backlog.map_or(0, |(_, bytes)| bytes);
     fields! { out:
         "used_memory" = used;
         "used_memory_human" = human(used);
@@ -61,10 +63,10 @@ pub fn memory(env: &Env, out: &mut Vec<Field>) {
         "mem_fragmentation_ratio" = ratio(rss, used);
         "mem_fragmentation_bytes" = minus(rss, used);
         "mem_not_counted_for_evict" = 0;
-        "mem_replication_backlog" = backlog;
-        "mem_total_replication_buffers" = backlog;
-        "mem_replicas_repl_buffer" = 0;
-        "mem_clients_slaves" = 0;
+        "mem_replication_backlog" = stream - for_replicas;
+        "mem_total_replication_buffers" = stream;
+        "mem_replicas_repl_buffer" = for_replicas;
+        "mem_clients_slaves" = for_replicas;
         "mem_clients_normal" = usage.clients;
         "mem_cluster_links" = 0;
         "mem_cluster_slot_import" = 0;

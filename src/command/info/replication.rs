@@ -40,6 +40,10 @@ pub fn replication(env: &Env, out: &mut Vec<Field>) {
         None => (NO_ID.to_owned(), -1),
     };
     let (first, kept) = state.backlog.unwrap_or_default();
+    let stalled_ms = match progress.stalled_since_ns.load(Ordering::Relaxed) {
+        0 => 0,
+        since_ns => env.now.monotonic_ns.saturating_sub(since_ns) / 1_000_000,
+    };
     fields! { out:
         "master_failover_state" = state.failover.word();
         "master_replid" = state.id;
@@ -51,6 +55,8 @@ pub fn replication(env: &Env, out: &mut Vec<Field>) {
         "repl_backlog_first_byte_offset" = first;
         "repl_backlog_histlen" = kept;
         "replication_failed_commands" = state.failed_commands;
+        "replication_held_bytes" = progress.held.load(Ordering::Relaxed);
+        "replication_stalled_ms" = stalled_ms;
     }
 }
 

@@ -24,7 +24,7 @@ pub static LCS: Across = Across {
     together,
     read: |db, args, key, reply| {
         // The limit goes along: there is no shard to ask where the strings come together.
-        let bulk_max = db.settings().bulk_max as u64;
+        let bulk_max = db.bulk_max() as u64;
         let value = text(db, args.key(key))?;
         reply.buf().extend(&bulk_max.to_le_bytes());
         reply.buf().extend(&value);
@@ -40,7 +40,7 @@ pub static LCS: Across = Across {
 
 fn together(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let (a, b) = (text(db, args.key(0))?, text(db, args.key(1))?);
-    compare(&a, &b, args, db.settings().bulk_max, reply)?;
+    compare(&a, &b, args, db.bulk_max(), reply)?;
     Ok(Effect::Read)
 }
 

@@ -14,7 +14,7 @@ use crate::value::string::Digits;
 /// APPEND.
 pub fn append(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let bytes = args.at(1);
-    let bulk_max = db.settings().bulk_max;
+    let bulk_max = db.bulk_max();
     let mut opened = db.edit(args.key(0));
     let before = match opened.entry() {
         Some(entry) => Some(string_of(&entry)?.len()),
@@ -40,7 +40,7 @@ pub fn setrange(db: &mut Db, args: &Args, reply: &mut Reply) -> Outcome {
     let bytes = args.at(2);
     let offset = parse_i64(args.at(1)).ok_or(Error::NotInteger)?;
     let offset = usize::try_from(offset).map_err(|_| Error::OffsetOutOfRange)?;
-    let bulk_max = db.settings().bulk_max;
+    let bulk_max = db.bulk_max();
     let mut opened = db.edit(args.key(0));
     let before = match opened.entry() {
         Some(entry) => string_of(&entry)?.len(),

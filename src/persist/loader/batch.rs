@@ -34,7 +34,7 @@ struct Placed {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) version: Version,
-    options: Options,
+    pub(super) options: Options,
     pub(super) bytes: Vec<u8>,
     records: Vec<Placed>,
     /// Databases of which records will follow, here or later, and how many.

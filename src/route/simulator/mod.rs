@@ -1,5 +1,5 @@
 //! The simulator: four shards in one thread, turns cut into steps, and dice that pause a shard
-//! wherever it hurts. Four workloads look for what must not happen:
+//! wherever it hurts. Seven workloads look for what must not happen:
 //!
 //! - *histories*: a few clients with commands of every plan over shared keys, and snapshots of all
 //!   shards, read while all else goes on; some serial order, true to real time, has to explain
@@ -7,32 +7,38 @@
 //! - *pipelines*: whoever has seen a later command of a pipeline, or has been told by somebody who
 //!   has, must see the earlier ones;
 //! - *strangers*: what is on its way to a client that hangs up must not reach who comes after it;
-//! - *safety*: where clients are promised to be told of nothing that is not safe, nobody is.
-//!
+//! - *safety*: where clients are promised to be told of nothing that is not safe, nobody is;
 //! - *streams*: what replicas get holds every write whose reply somebody has received before whatever was
-//!   sent afterwards, and whole transactions ([`stream`]).
+//!   sent afterwards, and whole transactions ([`stream`]);
+//! - *following*: readers of a server that follows another see its stream as it was at one place, and
+//!   nobody waits for ever, however often that begins and ends ([`following`]);
+//! - *strict*: with `pipeline-order strict`, commands of one pipeline run in its order ([`strict`]).
 //!
 //! All end with everybody answered, no lock held, nobody waiting and nothing left behind, and the stream
-//! replays to the same data, and up to a snapshot's cut to what the snapshot has read. And each rule of order, broken, has to be found out: a
-//! simulator that cannot is too weak.
+//! replays to the same data, and up to a snapshot's cut to what the snapshot has read. And each rule of
+//! order, broken, has to be found out: a simulator that cannot is too weak.
 //!
 //! `REDSHARD_SEED=n` runs that seed alone; `REDSHARD_HISTORIES=n` says how many to run.
 
 mod check;
+mod following;
 mod serial;
 mod stream;
+mod strict;
 mod world;
 
 use super::rules::Rule;
 use crate::base::hash::Random;
 use crate::base::slot::even_owner;
 use check::replay_stream;
+use following::following;
 use serial::{
     Answer, CLIENTS, Event, KEYS, Op, is_explained, names, parse, predecessors, random_op,
 };
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use stream::streams;
+use strict::strict;
 use world::{Break, Counts, Data, World, command};
 
 const SHARDS: usize = 4;
@@ -178,7 +184,7 @@ impl Snapshots {
             }
             return;
         };
-        if !*has_cut && world.has_cut() {
+        if !*has_cut && world.has_concluded() {
             *has_cut = true;
             events[*event].answered = Some((world.time, Answer::Nil));
         }
@@ -483,9 +489,20 @@ fn every_stream_is_causal() {
 }
 
 #[test]
+fn every_reader_of_a_stream_sees_one_place_of_it() {
+    over_seeds("following", following, 1_500);
+}
+
+#[test]
+fn a_pipeline_keeps_its_order_for_who_asks_for_that() {
+    over_seeds("strict", |seed, _| strict(seed, true), 500);
+    assert!((1..500).any(|seed| strict(seed, false).is_err()), "nobody would have seen it");
+}
+
+#[test]
 fn every_rule_is_needed() {
     // Each with the workload that it matters to.
-    let rules: [(Break, Workload); 25] = [
+    let rules: [(Break, Workload); 28] = [
         (Break::Router(Rule::Locks), history),
         (Break::Router(Rule::Queues), history),
         (Break::Router(Rule::HoldBack), history),
@@ -511,6 +528,9 @@ fn every_rule_is_needed() {
         (Break::Router(Rule::Cut), streams),
         (Break::Router(Rule::StampOrder), streams),
         (Break::AsidesApart, streams),
+        (Break::Router(Rule::StreamOrder), following),
+        (Break::Router(Rule::BeginAgain), following),
+        (Break::Router(Rule::RelayAttempts), following),
     ];
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));

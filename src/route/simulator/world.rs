@@ -10,6 +10,7 @@ use super::super::rules::{self, Rule};
 use super::super::stream::Merged;
 use crate::base::clock::Now;
 use crate::base::hash::Random;
+use crate::command::Command;
 use crate::command::persistence::CUT_AND_JOURNAL;
 use crate::config::Config;
 use crate::instance::{Identity, Instance};
@@ -333,15 +334,20 @@ impl World {
 
     /// Lets the first shard begin a snapshot of all, if it is where it might. Returns whether it does.
     pub fn begin_cut(&mut self) -> bool {
+        self.begin_inner(&CUT_AND_JOURNAL)
+    }
+
+    /// Lets the first shard begin a command of its own on all, likewise.
+    pub fn begin_inner(&mut self, command: &'static Command) -> bool {
         if self.actors[0].at != At::Stamp {
             return false;
         }
-        self.actors[0].node.begin_inner(&CUT_AND_JOURNAL);
+        self.actors[0].node.begin_inner(command);
         true
     }
 
-    /// Whether the cut has been made.
-    pub fn has_cut(&mut self) -> bool {
+    /// Whether that is over.
+    pub fn has_concluded(&mut self) -> bool {
         let concluded = self.actors[0].node.take_concluded();
         concluded.is_some_and(|result| result.is_ok())
     }

@@ -207,7 +207,7 @@ impl ShardLoop {
         };
         let waiting = connection.waiting();
         let capacity = connection.input_capacity();
-        let most = self.node.query_limit();
+        let most = self.node.query_limit(connection.is_link);
         let Some(state) = self.node.client_mut(client) else {
             return;
         };

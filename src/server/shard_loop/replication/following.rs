@@ -112,6 +112,11 @@ impl Following {
         }
     }
 
+    /// Whether it is this one.
+    pub(super) fn is(&self, host: &str, port: u16) -> bool {
+        self.host.eq_ignore_ascii_case(host) && self.port == port
+    }
+
     /// The client that runs the stream.
     pub(super) fn client(&self) -> ClientKey {
         self.client
@@ -166,7 +171,7 @@ impl ShardLoop {
             Stage::Waiting(_) | Stage::Connecting | Stage::Talking | Stage::Streaming => {}
             Stage::ToFile(_) => return self.follow_file(),
             Stage::Emptying(_) => return self.follow_emptying(),
-            Stage::Loading(_) => {}
+            Stage::Loading(_) => return self.follow_load(),
             Stage::Taking => return self.take_loaded(),
         }
         false
@@ -196,7 +201,7 @@ impl ShardLoop {
         let Some(following) = self.following() else { return };
         following.attempt += 1;
         let attempt = Attempt::new(following.attempt, &following.host, following.port, &config);
-        tracing::info!("Connecting to PRIMARY {}:{}", attempt.host, attempt.port);
+        tracing::info!("Connecting to MASTER {}:{}", attempt.host, attempt.port);
         self.set_stage(Stage::Connecting);
         if let Err(error) = connect::begin(attempt, &self.neighbours) {
             self.lose_link(&format!("no thread to connect: {error}"));
@@ -243,7 +248,7 @@ impl ShardLoop {
             (following.at, following.client) = (at, client);
             following.link = Some(Link::new(about, known));
         }
-        tracing::info!("PRIMARY <-> REPLICA sync started");
+        tracing::info!("MASTER <-> REPLICA sync started");
         self.set_stage(Stage::Talking);
         self.receive(at);
         self.say_to_primary();
@@ -274,7 +279,7 @@ impl ShardLoop {
         };
         if is_here {
             // All of the data is here: it is loaded, whoever else has gone.
-            tracing::warn!("Connection with primary lost while its data is loaded: {why}");
+            tracing::warn!("Connection with master lost while its data is loaded: {why}");
             return self.close_lost(lost);
         }
         let stage = std::mem::replace(&mut following.stage, Stage::Waiting(now_ms + retry_ms));
@@ -286,7 +291,7 @@ impl ShardLoop {
             _ => {}
         }
         match was_up {
-            true => tracing::warn!("Connection with primary lost: {why}"),
+            true => tracing::warn!("Connection with master lost: {why}"),
             false => tracing::warn!("Failed to synchronize with the primary: {why}"),
         }
         self.show_link();
@@ -437,7 +442,7 @@ impl ShardLoop {
             Heard::Nothing | Heard::Data(_) => {}
             Heard::Full { id, offset } => {
                 self.handover_is_accepted();
-                tracing::info!("Full resync from primary: {id}:{offset}");
+                tracing::info!("Full resync from master: {id}:{offset}");
                 if let Some(state) = &mut self.replication {
                     state.incoming = Some((id, offset));
                 }
@@ -446,10 +451,10 @@ impl ShardLoop {
             Heard::Whole => self.data_is_whole(),
             Heard::Continues(id) => {
                 self.handover_is_accepted();
-                tracing::info!("Successful partial resynchronization with primary.");
+                tracing::info!("Successful partial resynchronization with master.");
                 if let (Some(state), Some(id)) = (&mut self.replication, id) {
                     if id != state.history.id {
-                        tracing::info!("Primary replication ID changed to {id}");
+                        tracing::info!("Master replication ID changed to {id}");
                         state.history.rename(id);
                         self.part_with_replicas("The history of the primary has another name");
                     }

@@ -39,10 +39,10 @@ impl ShardLoop {
         };
         match total {
             Some(total) => {
-                tracing::info!("PRIMARY <-> REPLICA sync: receiving {total} bytes from primary {to}");
+                tracing::info!("MASTER <-> REPLICA sync: receiving {total} bytes from master {to}");
             }
             None => tracing::info!(
-                "PRIMARY <-> REPLICA sync: receiving streamed RDB from primary with EOF {to}"
+                "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF {to}"
             ),
         }
         if to == "to disk" {
@@ -88,8 +88,8 @@ impl ShardLoop {
         let Some(following) = self.following() else { return };
         match &mut following.stage {
             Stage::ToFile(file) => {
-                file.is_whole = true;
                 let checked = file.check.finish();
+                file.is_whole = checked.is_ok();
                 file.writing.end(checked.is_err());
                 if let Err(fault) = checked {
                     self.lose_link(&format!("the primary's data is of no use: {fault}"));
@@ -102,6 +102,17 @@ impl ShardLoop {
         }
     }
 
+    /// Goes on taking what comes to be loaded, once there is room again.
+    pub(super) fn follow_load(&mut self) -> bool {
+        let Some(at) = self.following().map(|following| following.at) else { return false };
+        let waits = self.connections.get(at as usize).is_some_and(|link| link.waiting() > 0);
+        if waits && self.has_room() {
+            self.hear_primary(at);
+            return true;
+        }
+        false
+    }
+
     /// Looks whether the file is there, or cannot be.
     pub(super) fn follow_file(&mut self) -> bool {
         let Some(Following { stage: Stage::ToFile(file), at, .. }) = self.following() else {
@@ -109,6 +120,7 @@ impl ShardLoop {
         };
         let at = *at;
         if let Some(error) = file.writing.failure() {
+            file.is_whole = false;
             self.lose_link(&format!("the primary's data cannot be written: {error}"));
             return true;
         }
@@ -128,6 +140,7 @@ impl ShardLoop {
                 self.begin_emptying(false);
             }
             Err(error) => {
+                file.is_whole = false;
                 self.lose_link(&format!("the primary's data cannot be written: {error}"));
             }
         }
@@ -140,7 +153,7 @@ impl ShardLoop {
     /// from now on.
     pub(super) fn begin_emptying(&mut self, is_beside: bool) {
         if !is_beside {
-            tracing::info!("PRIMARY <-> REPLICA sync: Flushing old data");
+            tracing::info!("MASTER <-> REPLICA sync: Flushing old data");
         }
         if let Some(following) = self.following() {
             following.is_beside = is_beside;
@@ -172,7 +185,7 @@ impl ShardLoop {
         if let Some(state) = &mut self.replication {
             state.fills_beside = is_beside;
         }
-        tracing::info!("PRIMARY <-> REPLICA sync: Loading DB in memory");
+        tracing::info!("MASTER <-> REPLICA sync: Loading DB in memory");
         if !is_beside {
             self.instance.tell_persistence(|state| state.functions.clear());
         }
@@ -197,7 +210,7 @@ impl ShardLoop {
     /// The primary's data has been loaded, or cannot be.
     pub(in super::super) fn primary_loaded(&mut self, outcome: Result<Loaded, LoadError>) {
         if let Err(error) = outcome {
-            tracing::warn!("Failed trying to load the PRIMARY synchronization DB: {error}");
+            tracing::warn!("Failed trying to load the MASTER synchronization DB: {error}");
             // Nothing half loaded is ever served.
             if let Some(state) = &mut self.replication {
                 let loading = self.instance.persistence().state().loading;
@@ -261,7 +274,7 @@ impl ShardLoop {
         if !matches!(following.stage, Stage::Loading(_) | Stage::Taking) {
             return;
         }
-        tracing::info!("PRIMARY <-> REPLICA sync: Finished with success");
+        tracing::info!("MASTER <-> REPLICA sync: Finished with success");
         if following.at == u32::MAX {
             // The link was lost meanwhile: what is missing is asked for.
             following.stage = Stage::Waiting(0);

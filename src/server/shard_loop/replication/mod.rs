@@ -23,7 +23,9 @@ mod streaming;
 
 use super::ShardLoop;
 use crate::command::Command;
-use crate::command::persistence::{JOURNAL_OFF, JOURNAL_ON, Request, Wait};
+use crate::command::persistence::{
+    FOLLOW_ORDER, JOURNAL_OFF, JOURNAL_ON, LEAD_ORDER, Request, Wait,
+};
 use crate::command::replication::FOLLOWED_ALREADY;
 use crate::instance::Instance;
 use crate::instance::replication as shown;
@@ -62,6 +64,8 @@ pub(super) struct Replication {
     is_journaling: bool,
     /// Whether the mark is on its way after which they keep none.
     is_ending: bool,
+    /// Whether all shards lock in the order of the stream that is followed.
+    is_following_order: bool,
     /// Barriers that are on their way in the stream.
     barriers: usize,
     /// What is being run on all shards.
@@ -94,6 +98,10 @@ enum Inner {
     JournalOn,
     /// Journals end.
     JournalOff,
+    /// Locks are asked for in the order of the stream that is followed.
+    FollowOrder,
+    /// There is no such stream any more.
+    LeadOrder,
 }
 
 /// Where in a stream a snapshot was cut.
@@ -147,6 +155,7 @@ impl Replication {
             discards: None,
             is_journaling: false,
             is_ending: false,
+            is_following_order: false,
             barriers: 0,
             inner: None,
             position: None,
@@ -180,6 +189,20 @@ impl Replication {
         instance.tell_replication(|state| {
             (state.id, state.second, state.backlog) = (id, second, backlog);
         });
+    }
+
+    /// Something has been run on all shards.
+    fn has_run_on_all(&mut self, inner: Inner) {
+        match inner {
+            Inner::Empty
+            | Inner::BeginBeside
+            | Inner::TakeBeside
+            | Inner::ForgetBeside
+            | Inner::JournalOn => {}
+            Inner::JournalOff => (self.is_journaling, self.is_ending) = (false, false),
+            Inner::FollowOrder => self.is_following_order = true,
+            Inner::LeadOrder => self.is_following_order = false,
+        }
     }
 
     fn show_offset(&self, instance: &Instance) {
@@ -236,19 +259,21 @@ impl ShardLoop {
         let is_free = !self.saves.runs_on_all();
         let Some(state) = &mut self.replication else { return false };
         match state.inner {
-            Some(running) if running == what => {
+            // One that nobody waits for any more has run all the same.
+            Some(running) => {
                 let has_run = self.node.take_concluded().is_some();
                 if has_run {
                     state.inner = None;
+                    state.has_run_on_all(running);
                 }
-                has_run
+                has_run && running == what
             }
             None if is_free => {
                 state.inner = Some(what);
                 self.node.begin_inner(command);
                 false
             }
-            _ => false,
+            None => false,
         }
     }
 
@@ -411,18 +436,17 @@ impl ShardLoop {
 
     /// Follows a server from now on.
     pub(super) fn follow_server(&mut self, host: String, port: u16, asker: Option<Asker>) {
-        if self.instance.replication().state().follows(&host, port) {
+        // Not as it is shown: that may be ahead.
+        let is_followed = self.replication.as_ref().is_some_and(|state| match &state.change {
+            Some(Change::Follow(next, at)) => next.eq_ignore_ascii_case(&host) && *at == port,
+            Some(_) => false,
+            None => state.following.as_ref().is_some_and(|one| one.is(&host, port)),
+        });
+        if is_followed {
             return self.answer(asker, Ok(FOLLOWED_ALREADY));
         }
         tracing::info!("REPLICAOF {host}:{port} enabled");
-        let down_since_ms = None;
-        let primary = shown::Primary {
-            host: host.clone(),
-            port,
-            link: shown::LinkState::Connect,
-            down_since_ms,
-            transfer_total: None,
-        };
+        let primary = shown::Primary::new(host.clone(), port);
         self.instance.tell_replication(|state| state.primary = Some(primary));
         self.part_with_replicas("Another server is followed from now on");
         self.end_waits();
@@ -483,14 +507,28 @@ impl ShardLoop {
             if state.barriers > 0 || !self.run_on_all(Inner::JournalOff, &JOURNAL_OFF) {
                 return false;
             }
-            let Some(state) = &mut self.replication else { return false };
-            (state.is_journaling, state.is_ending) = (false, false);
+        }
+        // Whoever reads here reads in the order of the stream, before any of it runs.
+        if !self.locks_in(true) && !self.run_on_all(Inner::FollowOrder, &FOLLOW_ORDER) {
+            return false;
         }
         let Some(state) = &mut self.replication else { return false };
         let Some(Change::Follow(host, port)) = state.change.take() else { return false };
         let offset = state.history.offset;
         state.following = Some(Following::new(host, port, offset, now_ms));
         true
+    }
+
+    /// Whether all shards lock in the order of a stream that is followed, or not, as it is asked, and what
+    /// an earlier change of role has begun is over.
+    fn locks_in(&self, is_following_order: bool) -> bool {
+        self.replication.as_ref().is_none_or(|state| {
+            let is_changing = matches!(
+                state.inner,
+                Some(Inner::FollowOrder | Inner::LeadOrder | Inner::JournalOff)
+            );
+            state.is_following_order == is_following_order && !is_changing
+        })
     }
 
     fn begin_to_lead(&mut self) -> bool {
@@ -507,6 +545,9 @@ impl ShardLoop {
             if let Some(state) = &mut self.replication {
                 (state.is_journaling, state.is_ending) = (false, false);
             }
+        }
+        if !self.locks_in(false) && !self.run_on_all(Inner::LeadOrder, &LEAD_ORDER) {
+            return false;
         }
         // From its first write on, what this server does is in the stream that it has had so far.
         let Some(state) = &mut self.replication else { return false };
@@ -560,7 +601,7 @@ impl ShardLoop {
             return false;
         }
         let Some(state) = &mut self.replication else { return false };
-        (state.is_journaling, state.backlog, state.change) = (false, None, None);
+        (state.backlog, state.change) = (None, None);
         // A write that nobody has heard of is none of the history's that others know.
         state.history = History { offset: state.history.offset, ..History::new(random_id()) };
         state.show_offset(&self.instance);

@@ -141,6 +141,9 @@ impl ShardLoop {
         }
         let Some(primary) = self.primary() else { return };
         primary.alone_since_ms = None;
+        if primary.followers.is_empty() {
+            primary.pinged_ms = now_ms;
+        }
         primary.is_shown = false;
         primary.followers.push(Follower { client, replica, file: None });
         self.want_snapshot();
@@ -368,9 +371,11 @@ impl ShardLoop {
             primary.alone_since_ms = Some(now_ms);
         }
         snapshots::end_if_unwanted(primary);
-        primary.is_shown = false;
         tracing::info!("Connection with replica {} lost.", replica.name());
-        self.show_replicas();
+        if let Some(state) = &mut self.replication {
+            // What was kept for it goes at once.
+            state.looked_ms = 0;
+        }
     }
 
     /// Lets go of all replicas: they will come again, and ask anew.

@@ -66,6 +66,7 @@ pub(super) fn end_if_unwanted(primary: &Primary) {
     if let Some(Snapshot { way: Way::Sockets(spread), .. }) = &primary.snapshot
         && !primary.followers.iter().any(wants)
     {
+        tracing::info!("The last replica has gone, its snapshot is given up");
         spread.abandon();
     }
 }
@@ -183,10 +184,13 @@ impl ShardLoop {
         let primary = &mut state.primary;
         let Some(Snapshot { way, .. }) = primary.snapshot.take() else { return };
         primary.is_shown = false;
-        let mut lost = Vec::new();
+        let (mut lost, mut served) = (Vec::new(), 0);
         for Follower { client, replica, file } in &mut primary.followers {
             match (replica.stage(), &way, &result) {
-                (Stage::Gets, Way::Sockets(_), Ok(_)) => replica.end_bytes(),
+                (Stage::Gets, Way::Sockets(_), Ok(_)) => {
+                    replica.end_bytes();
+                    served += 1;
+                }
                 (Stage::WaitsForFile, Way::File(path), Ok(bytes)) => {
                     replica.begin_bytes(Framing::Length(*bytes), now_ms);
                     let reading = self.background.read(path, PIECE_BYTES);
@@ -202,8 +206,12 @@ impl ShardLoop {
                 _ => {}
             }
         }
-        if let (Way::File(path), Ok(_)) = (way, result) {
-            primary.made_file = Some(path);
+        match (way, result) {
+            (Way::File(path), Ok(_)) => primary.made_file = Some(path),
+            (Way::Sockets(_), Ok(_)) => {
+                tracing::info!("The snapshot has been made, {served} replicas still up");
+            }
+            (_, Err(_)) => {}
         }
         for client in lost {
             self.close_client(client);

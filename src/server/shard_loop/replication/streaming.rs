@@ -123,10 +123,17 @@ impl ShardLoop {
         let silent_ms = now_ms - self.instance.replication().progress.heard_ms.load(Ordering::Relaxed);
         let patience_ms = i64::from(config.repl_timeout()) * 1000;
         let Some(following) = self.following() else { return };
+        let is_silent = silent_ms > patience_ms;
         match &following.stage {
             Stage::Waiting(_) | Stage::Connecting => {}
             Stage::Emptying(_) | Stage::Loading(_) | Stage::Taking => self.newline_to_primary(),
-            _ if silent_ms > patience_ms => self.lose_link("timeout: the primary is silent"),
+            Stage::Talking if is_silent => self.lose_link("Timeout connecting to the MASTER..."),
+            Stage::ToFile(_) if is_silent => {
+                self.lose_link("Timeout receiving bulk data from MASTER...");
+            }
+            Stage::Streaming if is_silent => {
+                self.lose_link("MASTER timeout: no data nor ping received...");
+            }
             Stage::Streaming => self.acknowledge(),
             Stage::Talking | Stage::ToFile(_) => {}
         }
