@@ -4,7 +4,6 @@
 //! has changed.
 
 use super::Instance;
-use crate::base::clock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -48,11 +47,11 @@ pub(super) struct Pauses {
 }
 
 impl Instance {
-    /// Who has to wait.
-    pub fn pause(&self) -> Pause {
+    /// Who has to wait, at a time.
+    pub fn pause(&self, now_ms: i64) -> Pause {
         let pause = *self.pauses.of_clients.lock().unwrap_or_else(PoisonError::into_inner);
         // When everybody waits no longer, this is looked at again.
-        let is_stricter = pause.all && pause.is_on(clock::unix_us() / 1000);
+        let is_stricter = pause.all && pause.is_on(now_ms);
         match self.holds_writes() && !is_stricter {
             true => Pause { until_ms: i64::MAX, all: false },
             false => pause,
@@ -101,14 +100,13 @@ mod tests {
         let instance = Instance::new(Config::default(), 1, 1, identity);
         instance.hold_writes(true);
         instance.change_pause(|_| Pause::default());
-        assert!(instance.pause().is_on(i64::MAX - 1) && !instance.pause().is_for_all());
-        // What was for everybody, and is over, is over.
+        let held = instance.pause(1_000);
+        assert!(held.is_on(i64::MAX - 1) && !held.is_for_all());
         instance.change_pause(|pause| pause.with(2_000, true, 1_000));
-        assert!(!instance.pause().is_for_all());
-        instance.change_pause(|pause| pause.with(i64::MAX - 5, true, 1_000));
-        assert!(instance.pause().is_for_all() && !instance.pause().is_on(i64::MAX - 1));
+        assert!(instance.pause(1_999).is_for_all() && !instance.pause(1_999).is_on(2_000));
+        // What was for everybody, and is over, is over.
+        assert_eq!(instance.pause(2_000), held);
         instance.hold_writes(false);
-        instance.change_pause(|_| Pause::default());
-        assert!(!instance.pause().is_on(1));
+        assert!(!instance.pause(2_000).is_on(2_000));
     }
 }

@@ -100,8 +100,8 @@ impl Node {
 
     /// Follows a change of the server's pause, or its end: whoever waited without need goes on.
     pub(super) fn follow_pause(&mut self) {
-        let pause = self.instance.pause();
         let now_ms = self.now.unix_ms;
+        let pause = self.instance.pause(now_ms);
         let is_on = pause.is_on(now_ms);
         let pause = if is_on { pause } else { Pause::default() };
         self.time_pause(pause.left_ms(now_ms));

@@ -21,14 +21,14 @@
 //! - a task that is dropped or cancelled leaks: tasks are detached, and told to end;
 //! - a panic in a task ends the thread: tasks return errors.
 
-use super::files::{Access, AtomicFile, Replaced, Source};
+use super::files::{self, Access, AtomicFile, Replaced, Source};
 use crate::persist::snapshot::Sink;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -241,6 +241,13 @@ impl Background {
             }
         });
         writing
+    }
+}
+
+impl Background {
+    /// Begins to remove a file, if it is there.
+    pub fn remove(&self, path: PathBuf) {
+        self.start(async move { files::remove(&path).await });
     }
 }
 

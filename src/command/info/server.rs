@@ -58,7 +58,8 @@ pub fn server(env: &Env, out: &mut Vec<Field>) {
 
 pub fn clients(env: &Env, out: &mut Vec<Field>) {
     let metrics = &env.instance.metrics;
-    let (pause, now_ms) = (env.instance.pause(), env.now.unix_ms);
+    let now_ms = env.now.unix_ms;
+    let pause = env.instance.pause(now_ms);
     let (reason, actions) = match (pause.is_on(now_ms), pause.is_for_all()) {
         (false, _) => ("none", "none"),
         (true, true) => ("client_pause", "all"),

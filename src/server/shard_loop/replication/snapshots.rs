@@ -14,7 +14,6 @@ use crate::rdb::{Checksum, Version, Writer};
 use crate::replica::link::MARK_BYTES;
 use crate::replica::primary::{Framing, Replica, Stage};
 use crate::server::background::Reading;
-use crate::server::files;
 use crate::server::target::Spread;
 use bytes::BytesMut;
 use std::path::PathBuf;
@@ -297,7 +296,7 @@ impl ShardLoop {
             tracing::info!(
                 "Removing the RDB file used to feed replicas in a persistence-less instance"
             );
-            self.background.start(async move { files::remove(&path).await });
+            self.background.remove(path);
         }
     }
 }
