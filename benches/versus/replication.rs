@@ -125,12 +125,7 @@ fn full(bench: &Bench) -> Outcome<()> {
     let peer = peer_of(bench, &contenders);
     for (at, (label, ..)) in contenders.iter().enumerate() {
         let ratio = peer.map_or(f64::NAN, |peer| of(at, 0) / of(peer, 0));
-        table.row(vec![
-            label.clone(),
-            figure(of(at, 0)),
-            figure(of(at, 1)),
-            format!("{ratio:.2}"),
-        ]);
+        table.row(vec![label.clone(), figure(of(at, 0)), figure(of(at, 1)), format!("{ratio:.2}")]);
     }
     table.print();
     Ok(())
@@ -182,7 +177,14 @@ fn stream(bench: &Bench) -> Outcome<()> {
     let mut table = Table::new(
         2,
         &[
-            "server", "pipeline", "ns/write", "with", "ratio", "writes/s", "with", "ratio",
+            "server",
+            "pipeline",
+            "ns/write",
+            "with",
+            "ratio",
+            "writes/s",
+            "with",
+            "ratio",
             "stream MB/s",
         ],
     );
@@ -191,7 +193,8 @@ fn stream(bench: &Bench) -> Outcome<()> {
             let [here, _] = launches(bench, shards);
             let server = product.start_with(&here, &quick())?;
             let connections = Options::only("connections", &bench.options.connections)?;
-            let (shape, keys) = (Shape { connections, pipeline }, Keys::random_below_span(100_000, 1));
+            let (shape, keys) =
+                (Shape { connections, pipeline }, Keys::random_below_span(100_000, 1));
             let mut load = Load::connect(server.port, shape, &template(value_len), keys)?;
             let time = Duration::from_secs_f64(bench.options.seconds);
             load.run(Until::Time(time))?;

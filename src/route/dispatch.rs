@@ -114,7 +114,9 @@ impl Node {
                 }
             }
             // It stands in the stream behind what its client has done before.
-            Run::Pubsub(Deed::Publish(_)) if self.is_journaled() && self.must_catch_up(key) => return,
+            Run::Pubsub(Deed::Publish(_)) if self.is_journaled() && self.must_catch_up(key) => {
+                return;
+            }
             Run::Pubsub(deed) => {
                 self.pubsub(key, mode, command, deed, &args);
                 if self.is_monitored {

@@ -17,6 +17,11 @@ const CHAIN: usize = 6;
 const TOGETHER: usize = 3;
 const CONTENDED: usize = 4;
 
+/// Versions that the stream says at most, and commands that it is ahead of its replies from which on it
+/// rests: what is left when clients stop has to run in the time that the world has then.
+const VERSIONS: i64 = 100;
+const AHEAD: usize = 40;
+
 /// Which role the server is in or on its way to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
@@ -102,7 +107,9 @@ impl Play {
                     self.role = Role::BeginsToFollow;
                 }
             }
-            Role::Follows if lively && world.random.below(20) == 0 && self.stream.unanswered == 0 => {
+            Role::Follows
+                if lively && world.random.below(20) == 0 && self.stream.unanswered == 0 =>
+            {
                 if world.begin_inner(&LEAD_ORDER) {
                     self.role = Role::BeginsToLead;
                 }
@@ -120,7 +127,8 @@ impl Play {
             received.drain(..used);
             *unanswered -= 1;
         }
-        if !lively || self.role != Role::Follows || world.random.below(3) > 0 {
+        let may_go_on = self.role == Role::Follows && *version < VERSIONS && *unanswered < AHEAD;
+        if !lively || !may_go_on || world.random.below(3) > 0 {
             return;
         }
         *version += 1;
@@ -195,7 +203,8 @@ impl Play {
             });
             let seen: Vec<i64> = versions.take(least.len()).collect();
             if let Err(why) = is_one_place(&seen).and_then(|()| is_new(&seen, &least)) {
-                self.wrong = Some(format!("{why}: {seen:?} from key {from} on, at least {least:?}"));
+                self.wrong =
+                    Some(format!("{why}: {seen:?} from key {from} on, at least {least:?}"));
             }
             for (key, version) in (from..).zip(&seen) {
                 self.tell(key, *version);
