@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub enum Parcel {
     /// A client with its connection.
-    Client(Moved),
+    Client(Box<Moved>),
     /// A connection to another server has been made, or has not.
     Connected(Connected),
 }

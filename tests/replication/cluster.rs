@@ -1,6 +1,8 @@
 //! Servers of any kind that follow each other, and what is asked of all of them.
 
-use crate::support::{Client, Launch, PATIENCE, Server, TempDir, Value, free_port, tool, wait_until};
+use crate::support::{
+    Client, Launch, PATIENCE, Server, TempDir, Value, free_port, tool, wait_until,
+};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -40,7 +42,6 @@ pub enum Node {
     Ours(Server),
     Theirs { child: Child, port: u16, dir: TempDir, path: PathBuf },
 }
-
 
 impl Node {
     /// Starts one that syncs without delay, with further arguments.
@@ -178,7 +179,10 @@ pub fn field(client: &mut Client, section: &str, name: &str) -> String {
 
 /// All keys of a server with their databases, values and when they expire.
 #[track_caller]
-pub fn content(client: &mut Client, databases: usize) -> BTreeMap<(usize, Vec<u8>), (Vec<u8>, i64)> {
+pub fn content(
+    client: &mut Client,
+    databases: usize,
+) -> BTreeMap<(usize, Vec<u8>), (Vec<u8>, i64)> {
     let mut content = BTreeMap::new();
     let is_old = client.run("PEXPIRETIME no-such-key").is_error();
     for db in 0..databases {
@@ -226,17 +230,16 @@ pub fn assert_equal(primary: &Node, replica: &Node) {
 type Content = BTreeMap<(usize, Vec<u8>), (Vec<u8>, i64)>;
 
 fn differences(theirs: &Content, ours: &Content) -> String {
-    let show = |((db, key), (value, expiry)): (&(usize, Vec<u8>), &(Vec<u8>, i64))| {
-        let value = &value[..value.len().min(40)];
-        format!("{db}:{} = {} ({expiry})", key.escape_ascii(), value.escape_ascii())
+    let only = |one: &Content, other: &Content| {
+        let differ = one.iter().filter(|(key, value)| other.get(key) != Some(*value));
+        let lines = differ.take(5).map(|((db, key), (value, expiry))| {
+            let value = &value[..value.len().min(40)];
+            format!("{db}:{} = {} ({expiry})", key.escape_ascii(), value.escape_ascii())
+        });
+        lines.collect::<Vec<_>>().join("\n")
     };
-    let missing = theirs.iter().filter(|(key, value)| ours.get(key) != Some(*value)).map(show);
-    let extra = ours.iter().filter(|(key, value)| theirs.get(key) != Some(*value)).map(show);
-    format!(
-        "the primary has\n{}\nthe replica has\n{}",
-        missing.take(5).collect::<Vec<_>>().join("\n"),
-        extra.take(5).collect::<Vec<_>>().join("\n")
-    )
+    let (missing, extra) = (only(theirs, ours), only(ours, theirs));
+    format!("the primary has\n{missing}\nthe replica has\n{extra}")
 }
 
 /// Waits until a replica's offset is its primary's.

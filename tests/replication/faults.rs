@@ -3,8 +3,8 @@
 
 use crate::cluster::{Kind, Node, assert_equal, field, peers};
 use crate::proxy::Proxy;
-use crate::{Over, seed};
 use crate::support::{Client, PATIENCE, Value, wait_until};
+use crate::{Over, seed};
 use redshard::base::hash::Random;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,7 +20,8 @@ fn write_until(port: u16, name: &str, is_over: &AtomicBool) -> u64 {
     let mut n = 0;
     while !is_over.load(Ordering::Relaxed) {
         n += 1;
-        let (one, two, number) = (format!("{name}:{}", n % 200), format!("{name}:pair"), n.to_string());
+        let (one, two, number) =
+            (format!("{name}:{}", n % 200), format!("{name}:pair"), n.to_string());
         let words: &[&str] = match n % 5 {
             0 => &["MSET", &one, &number, &two, &number],
             1 => &["SET", &one, &number, "PX", "600000"],
@@ -92,7 +93,8 @@ fn a_cut_wire_costs_a_partial_sync() {
 #[test]
 fn a_full_sync_that_is_cut_begins_anew() {
     let seed = seed();
-    let ways = [("disabled", 1, 1), ("disabled", 4, 2), ("swapdb", 2, 2), ("flush-before-load", 1, 4)];
+    let ways =
+        [("disabled", 1, 1), ("disabled", 4, 2), ("swapdb", 2, 2), ("flush-before-load", 1, 4)];
     for (way, shards, follower) in ways {
         eprintln!("--- repl-diskless-load {way}");
         let mut random = Random::new(seed);
@@ -215,7 +217,8 @@ fn whoever_takes_over_keeps_the_history() {
         assert_equal(&heir, &other);
         assert_equal(&heir, &primary);
         assert_eq!(heir.info("stats", "sync_full"), "0", "{}\n{}", heir.log(), other.log());
-        let mut ids = [&primary, &heir, &other].map(|node| node.info("replication", "master_replid"));
+        let mut ids =
+            [&primary, &heir, &other].map(|node| node.info("replication", "master_replid"));
         ids.sort();
         assert_eq!(ids[0], ids[2]);
     }
@@ -224,7 +227,8 @@ fn whoever_takes_over_keeps_the_history() {
 /// A replica that does not read makes nobody wait, and goes when it is too far behind.
 #[test]
 fn a_replica_that_does_not_read_is_let_go() {
-    let limits = ["--client-output-buffer-limit", "replica 4mb 2mb 1", "--repl-backlog-size", "1mb"];
+    let limits =
+        ["--client-output-buffer-limit", "replica 4mb 2mb 1", "--repl-backlog-size", "1mb"];
     for shards in [1, 2] {
         let primary = Node::start(&Kind::Redshard(shards), &limits);
         let mut deaf = primary.client();

@@ -94,7 +94,12 @@ fn say(stream: &mut TcpStream, parts: &[&[u8]]) {
 
 /// Follows an impostor, and waits until it has come back for more: what it was told was of no use.
 #[track_caller]
-fn rejects(shards: usize, args: &[&str], wanted: &str, play: impl Fn(&mut TcpStream) + Send + Sync + 'static) {
+fn rejects(
+    shards: usize,
+    args: &[&str],
+    wanted: &str,
+    play: impl Fn(&mut TcpStream) + Send + Sync + 'static,
+) {
     let (server, impostor) = (Node::start(&Kind::Redshard(shards), args), Impostor::new(play));
     let mut client = server.client();
     client.cmd(&["SET", "ours", "1"]);
@@ -141,7 +146,7 @@ fn data_that_is_none_costs_nothing() {
             full(s, &[b"$EOF:", MARK.as_bytes(), b"\r\n", &file()[..20], MARK.as_bytes()]);
         });
         // Half of it, and then nothing.
-        rejects(shards, &["--repl-timeout", "1"], "timeout", |s| {
+        rejects(shards, &["--repl-timeout", "1"], "Timeout receiving bulk data", |s| {
             full(s, &[b"$EOF:", MARK.as_bytes(), b"\r\n", &file()[..20]]);
             thread::sleep(Duration::from_secs(30));
         });

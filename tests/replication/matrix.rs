@@ -1,9 +1,9 @@
 //! Everybody follows everybody, through all that a stream can say.
 
 use crate::cluster::{Kind, Node, assert_equal, peers};
-use crate::{Over, seed};
 use crate::support::client::encode;
 use crate::support::{Client, Value};
+use crate::{Over, seed};
 use redshard::base::hash::Random;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -54,7 +54,8 @@ fn write(client: &mut Client, random: &mut Random) {
             return transaction(client, &lines);
         }
         31 => {
-            let lines: [&[&str]; 3] = [&["MSET", &a, "x", &b, "y"], &["SELECT", "2"], &["SET", &c, "z"]];
+            let lines: [&[&str]; 3] =
+                [&["MSET", &a, "x", &b, "y"], &["SELECT", "2"], &["SET", &c, "z"]];
             return transaction(client, &lines);
         }
         32 if random.below(30) == 0 => &["FLUSHALL"],

@@ -93,9 +93,9 @@ fn a_reader_of_a_replica_sees_no_effect_before_its_cause() {
             scope.spawn(|| write(primary.port(), &is_over));
             let port = replica.port();
             let until = Instant::now() + Duration::from_secs(3);
-            let readers: Vec<_> =
-                (0..4).map(|_| scope.spawn(move || read(port, until))).collect();
-            let rounds: u64 = readers.into_iter().map(|reader| reader.join().expect("a reader")).sum();
+            let readers: Vec<_> = (0..4).map(|_| scope.spawn(move || read(port, until))).collect();
+            let rounds: u64 =
+                readers.into_iter().map(|reader| reader.join().expect("a reader")).sum();
             drop(over);
             assert!(rounds > 10, "{rounds} rounds");
         });

@@ -50,7 +50,6 @@ impl Proxy {
         self.port
     }
 
-
     /// Cuts all connections; new ones are let through.
     pub fn cut(&self) {
         self.shared.left.store(u64::MAX, Ordering::SeqCst);
@@ -118,7 +117,11 @@ fn carry(mut from: TcpStream, mut to: TcpStream, shared: &Shared, is_down: bool)
                 piece => piece.min(rest.len()),
             };
             let left = shared.left.load(Ordering::SeqCst);
-            let now = if is_down { piece.min(usize::try_from(left).unwrap_or(usize::MAX)) } else { piece };
+            let now = if is_down {
+                piece.min(usize::try_from(left).unwrap_or(usize::MAX))
+            } else {
+                piece
+            };
             if to.write_all(&rest[..now]).is_err() {
                 break;
             }

@@ -78,7 +78,8 @@ impl Sentinels {
     }
 
     fn logs(&self) -> String {
-        let log = |n| fs::read_to_string(self.dir.path().join(format!("{n}.log"))).unwrap_or_default();
+        let log =
+            |n| fs::read_to_string(self.dir.path().join(format!("{n}.log"))).unwrap_or_default();
         (0..3).map(log).collect()
     }
 }
@@ -94,7 +95,8 @@ impl Drop for Sentinels {
 
 /// Writes through a client that asks the sentinels, until that succeeds. Returns how long it took.
 fn write_through(sentinels: &Sentinels, key: &str) -> Duration {
-    let list: Vec<String> = sentinels.ports.iter().map(|port| format!("('127.0.0.1', {port})")).collect();
+    let list: Vec<String> =
+        sentinels.ports.iter().map(|port| format!("('127.0.0.1', {port})")).collect();
     let script = format!(
         "import time\n\
          from redis.sentinel import Sentinel\n\

@@ -102,17 +102,18 @@ impl Play {
     /// A role ends when all of the stream has run, and begins before any of it does.
     fn change_role(&mut self, world: &mut World, lively: bool) {
         match self.role {
-            Role::Leads if lively && world.random.below(6) == 0 => {
-                if world.begin_inner(&FOLLOW_ORDER) {
-                    self.role = Role::BeginsToFollow;
-                }
+            Role::Leads
+                if lively && world.random.below(6) == 0 && world.begin_inner(&FOLLOW_ORDER) =>
+            {
+                self.role = Role::BeginsToFollow;
             }
             Role::Follows
-                if lively && world.random.below(20) == 0 && self.stream.unanswered == 0 =>
+                if lively
+                    && world.random.below(20) == 0
+                    && self.stream.unanswered == 0
+                    && world.begin_inner(&LEAD_ORDER) =>
             {
-                if world.begin_inner(&LEAD_ORDER) {
-                    self.role = Role::BeginsToLead;
-                }
+                self.role = Role::BeginsToLead;
             }
             Role::BeginsToFollow if world.has_concluded() => self.role = Role::Follows,
             Role::BeginsToLead if world.has_concluded() => self.role = Role::Leads,

@@ -80,6 +80,9 @@ pub(super) enum Purpose {
     Follow,
 }
 
+/// A load that is over: what it was for, and how it has come out.
+type Ended = (Purpose, Result<Loaded, LoadError>);
+
 /// An input that is being loaded.
 struct Load {
     purpose: Purpose,
@@ -204,7 +207,7 @@ impl ShardLoop {
 
     /// This shard's part of a load. Returns whether there is more to do at once, and, on the first
     /// shard, how the load has come out when it is over.
-    fn load_turn(&mut self) -> (bool, Option<(Purpose, Result<Loaded, LoadError>)>) {
+    fn load_turn(&mut self) -> (bool, Option<Ended>) {
         let until = ticks::now() + self.load.slice_ticks;
         let is_late = || ticks::now() >= until;
         let ways = match &mut self.load.place {

@@ -44,7 +44,8 @@ impl ShardLoop {
             self.client_bytes = self.client_bytes.saturating_sub(bytes);
             let (fd, input) = self.forget(at).into_parts();
             self.neighbours.add_connection(LEADER);
-            self.neighbours.hand_over(LEADER, Parcel::Client(Moved { fd, session, input }));
+            let moved = Box::new(Moved { fd, session, input });
+            self.neighbours.hand_over(LEADER, Parcel::Client(moved));
             self.neighbours.wake(LEADER, &mut self.ring);
         }
     }
@@ -53,7 +54,7 @@ impl ShardLoop {
     pub(super) fn take_parcels(&mut self) {
         for parcel in self.neighbours.take_parcels(self.number) {
             match parcel {
-                Parcel::Client(moved) => self.take_in(moved),
+                Parcel::Client(moved) => self.take_in(*moved),
                 Parcel::Connected(connected) => self.connected(connected),
             }
         }

@@ -177,7 +177,12 @@ impl ShardLoop {
 
 /// Whether so many unsent bytes are more than a limit allows, given since when they have been more
 /// than its soft part allows.
-pub(super) fn exceeds(limit: OutputLimit, waits: u64, soft_since_ms: &mut i64, now_ms: i64) -> bool {
+pub(super) fn exceeds(
+    limit: OutputLimit,
+    waits: u64,
+    soft_since_ms: &mut i64,
+    now_ms: i64,
+) -> bool {
     if limit.hard_bytes != 0 && waits >= limit.hard_bytes {
         return true;
     }

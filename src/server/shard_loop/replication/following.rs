@@ -65,7 +65,7 @@ pub(super) enum Stage {
     /// The two talk, or what was missed comes.
     Talking,
     /// The data comes, into a file.
-    ToFile(ToFile),
+    ToFile(Box<ToFile>),
     /// All that is here goes.
     Emptying(Input),
     /// The data is loaded.
@@ -452,12 +452,12 @@ impl ShardLoop {
             Heard::Continues(id) => {
                 self.handover_is_accepted();
                 tracing::info!("Successful partial resynchronization with master.");
-                if let (Some(state), Some(id)) = (&mut self.replication, id) {
-                    if id != state.history.id {
-                        tracing::info!("Master replication ID changed to {id}");
-                        state.history.rename(id);
-                        self.part_with_replicas("The history of the primary has another name");
-                    }
+                if let (Some(state), Some(id)) = (&mut self.replication, id)
+                    && id != state.history.id
+                {
+                    tracing::info!("Master replication ID changed to {id}");
+                    state.history.rename(id);
+                    self.part_with_replicas("The history of the primary has another name");
                 }
                 self.begin_stream();
             }

@@ -8,8 +8,8 @@
 
 use super::super::ShardLoop;
 use super::super::load::{LoadError, Purpose};
-use super::{Inner, random_id};
 use super::following::{Following, Input, Stage, ToFile};
+use super::{Inner, random_id};
 use crate::command::persistence::{BEGIN_BESIDE, EMPTY, FORGET_BESIDE, TAKE_BESIDE};
 use crate::config::typed::DisklessLoad;
 use crate::instance::persistence::Loaded;
@@ -50,7 +50,12 @@ impl ShardLoop {
             let mut check = Splitter::new(total);
             check.set_verify(config.rdbchecksum());
             let writing = self.background.write(&path);
-            self.set_stage(Stage::ToFile(ToFile { writing, path, check, is_whole: false }));
+            self.set_stage(Stage::ToFile(Box::new(ToFile {
+                writing,
+                path,
+                check,
+                is_whole: false,
+            })));
         } else {
             self.set_stage(Stage::Emptying(Input::Link(Rc::default())));
             let is_beside = config.repl_diskless_load() == DisklessLoad::Swapdb;

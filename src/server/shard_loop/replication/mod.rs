@@ -552,10 +552,9 @@ impl ShardLoop {
         // From its first write on, what this server does is in the stream that it has had so far.
         let Some(state) = &mut self.replication else { return false };
         let is_begun = state.inner == Some(Inner::JournalOn);
-        if state.backlog.is_some() && (is_begun || !state.is_journaling) {
-            if !self.begin_journal() {
-                return false;
-            }
+        let journals = state.backlog.is_some() && (is_begun || !state.is_journaling);
+        if journals && !self.begin_journal() {
+            return false;
         }
         let Some(state) = &mut self.replication else { return false };
         let Some(Change::Lead(askers)) = state.change.take() else { return false };

@@ -79,10 +79,9 @@ impl ShardLoop {
         }
         let progress = &self.instance.replication().progress;
         progress.offset.store(following.applied, Ordering::Relaxed);
-        progress.received.store(
-            following.dispatched + self.connections[at].waiting() as u64,
-            Ordering::Relaxed,
-        );
+        progress
+            .received
+            .store(following.dispatched + self.connections[at].waiting() as u64, Ordering::Relaxed);
         // What is not being sent is what has failed.
         if !client.replies.out.is_empty() && !self.connections[at].is_sending {
             let failed = String::from_utf8_lossy(client.replies.out.bytes()).into_owned();
@@ -120,7 +119,8 @@ impl ShardLoop {
     /// What is due once a second: an acknowledgement, or a sign of life, or an end of patience.
     pub(super) fn attend_to_primary(&mut self) {
         let (now_ms, config) = (now_ms(&self.node), self.instance.config());
-        let silent_ms = now_ms - self.instance.replication().progress.heard_ms.load(Ordering::Relaxed);
+        let silent_ms =
+            now_ms - self.instance.replication().progress.heard_ms.load(Ordering::Relaxed);
         let patience_ms = i64::from(config.repl_timeout()) * 1000;
         let Some(following) = self.following() else { return };
         let is_silent = silent_ms > patience_ms;
@@ -153,7 +153,9 @@ impl ShardLoop {
 
     /// A connection has been closed: if it was the link's, there will be another.
     pub(in super::super) fn link_closed(&mut self, at: u32) {
-        let Some(following) = self.following().filter(|following| following.at == at) else { return };
+        let Some(following) = self.following().filter(|following| following.at == at) else {
+            return;
+        };
         following.at = u32::MAX;
         self.lose_link("the connection was closed");
     }
