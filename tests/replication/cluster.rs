@@ -49,7 +49,7 @@ impl Node {
     pub fn start(kind: &Kind, args: &[&str]) -> Node {
         match kind {
             Kind::Redshard(shards) => {
-                Node::Ours(Launch::new(*shards).args(&QUICK).args(args).start())
+                Node::Ours(Launch::new(*shards).args(&QUICK).args(&DEBUG).args(args).start())
             }
             Kind::Peer(path) => {
                 let (dir, port) = (TempDir::new(), free_port());
@@ -141,6 +141,8 @@ impl Node {
     }
 }
 
+/// Data can be made up.
+const DEBUG: [&str; 2] = ["--enable-debug-command", "yes"];
 /// Syncs do not wait for more replicas.
 const QUICK: [&str; 2] = ["--repl-diskless-sync-delay", "0"];
 

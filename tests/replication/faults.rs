@@ -98,7 +98,7 @@ fn a_full_sync_that_is_cut_begins_anew() {
     for (way, shards, follower) in ways {
         eprintln!("--- repl-diskless-load {way}");
         let mut random = Random::new(seed);
-        let primary = Node::start(&Kind::Redshard(shards), &["--enable-debug-command", "yes"]);
+        let primary = Node::start(&Kind::Redshard(shards), &[]);
         let replica = Node::start(&Kind::Redshard(follower), &["--repl-diskless-load", way]);
         let old = Value::Int(1);
         primary.client().cmd(&["DEBUG", "POPULATE", "50000", "key", "100"]);

@@ -4,10 +4,8 @@ use crate::cluster::{Kind, Node, wait_for_offset};
 use crate::support::{Value, wait_until};
 
 fn pair(shards: (usize, usize), of_replica: &[&str]) -> (Node, Node) {
-    let debug = ["--enable-debug-command", "yes"];
-    let saves = ["--save", "3600 1"];
-    let primary = Node::start(&Kind::Redshard(shards.0), &[debug, saves].concat());
-    let replica = Node::start(&Kind::Redshard(shards.1), &[&debug, of_replica].concat());
+    let primary = Node::start(&Kind::Redshard(shards.0), &["--save", "3600 1"]);
+    let replica = Node::start(&Kind::Redshard(shards.1), of_replica);
     replica.follow(&primary);
     (primary, replica)
 }

@@ -11,7 +11,8 @@ fn ours(shards: usize, args: &[&str]) -> Node {
 }
 
 fn fill(node: &Node, keys: usize) {
-    node.client().cmd(&["DEBUG", "POPULATE", &keys.to_string(), "key", "100"]);
+    let filled = node.client().cmd(&["DEBUG", "POPULATE", &keys.to_string(), "key", "100"]);
+    assert_eq!(filled, Value::Simple("OK".into()));
 }
 
 #[test]
@@ -88,12 +89,13 @@ fn many_replicas_share_one_snapshot() {
 
 /// The redis-cli of every line that is here.
 fn tools() -> Vec<PathBuf> {
-    let peers = std::env::var_os("REDSHARD_PEERS").unwrap_or_default();
-    let beside = |path: PathBuf| {
-        let name = if path.ends_with("valkey-server") { "valkey-cli" } else { "redis-cli" };
-        path.with_file_name(name)
-    };
-    let more = std::env::split_paths(&peers).map(beside).filter(|path| path.is_file());
+    let more = peers().into_iter().filter_map(|peer| match peer {
+        Kind::Peer(path) => {
+            let name = if path.ends_with("valkey-server") { "valkey-cli" } else { "redis-cli" };
+            Some(path.with_file_name(name)).filter(|path| path.is_file())
+        }
+        Kind::Redshard(_) => None,
+    });
     std::iter::once(tool("redis-cli", "redis-tools")).chain(more).collect()
 }
 
