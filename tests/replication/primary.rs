@@ -7,11 +7,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 fn ours(shards: usize, args: &[&str]) -> Node {
-    Node::start(&Kind::Redshard(shards), args)
+    let debugs = ["--enable-debug-command", "yes"];
+    Node::start(&Kind::Redshard(shards), &[&debugs, args].concat())
 }
 
 fn fill(node: &Node, keys: usize) {
-    node.client().cmd(&["DEBUG", "POPULATE", &keys.to_string(), "key", "100"]);
+    node.client().check(&format!("DEBUG POPULATE {keys} key 100"), Value::Simple("OK".into()));
 }
 
 #[test]
@@ -88,13 +89,14 @@ fn many_replicas_share_one_snapshot() {
 
 /// The redis-cli of every line that is here.
 fn tools() -> Vec<PathBuf> {
-    let peers = std::env::var_os("REDSHARD_PEERS").unwrap_or_default();
-    let beside = |path: PathBuf| {
-        let name = if path.ends_with("valkey-server") { "valkey-cli" } else { "redis-cli" };
-        path.with_file_name(name)
+    let beside = |kind: Kind| match kind {
+        Kind::Peer(path) if path.ends_with("valkey-server") => path.with_file_name("valkey-cli"),
+        Kind::Peer(path) => path.with_file_name("redis-cli"),
+        Kind::Redshard(_) => panic!("it is no peer"),
     };
-    let more = std::env::split_paths(&peers).map(beside).filter(|path| path.is_file());
-    std::iter::once(tool("redis-cli", "redis-tools")).chain(more).collect()
+    let mut tools: Vec<PathBuf> = peers().into_iter().skip(1).map(beside).collect();
+    tools.push(tool("redis-cli", "redis-tools"));
+    tools
 }
 
 /// A file can be loaded, and has so many keys.
