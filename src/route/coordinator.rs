@@ -540,7 +540,7 @@ fn is_outdated(txn: &Txn, cx: &Context) -> bool {
 /// has been on its way since before this server ceased to follow another.
 pub(super) fn relay(asks: Vec<(usize, Box<Ask>)>, cx: &mut Context) {
     for (shard, mut ask) in asks {
-        ask.wait &= cx.is_following || broken(Rule::RelayAttempts);
+        ask.wait &= cx.is_following;
         cx.post.say(shard, Message::Ask(ask));
     }
 }

@@ -47,8 +47,18 @@ pub enum Ran {
 /// Runs a command that is part of no transaction, and whose keys are all here, and writes its reply.
 #[inline]
 pub fn run_by_itself(shard: &mut Shard, job: &Job, out: &mut ReplyBuf) -> Ran {
-    shard.journal().begin(Scope::Unit);
+    shard.journal().begin(scope_of(job.command));
     run_whole(shard, job, out)
+}
+
+/// What the effects of a command that is part of no transaction belong to. Keys that one comes across that
+/// reads whatever there is expire each by itself.
+#[inline]
+pub fn scope_of(command: &Command) -> Scope {
+    match command.run {
+        Run::All(..) | Run::Cursor(_) if !command.is(flag::WRITES) => Scope::Loose,
+        _ => Scope::Unit,
+    }
 }
 
 /// Runs a whole command whose keys are all here, and writes its reply. Whoever calls has begun what

@@ -305,7 +305,11 @@ impl Participant {
     fn run(&mut self, group: Option<TxnId>, work: &Work, cx: &mut Context) -> Results {
         let mut results = Results::default();
         cx.observer.lap();
-        self.shard.journal().begin(Scope::Unit);
+        let scope = match &work.units[..] {
+            [unit] => execute::scope_of(unit.command),
+            _ => Scope::Unit,
+        };
+        self.shard.journal().begin(scope);
         for unit in &work.units {
             if let Some(txn) = group {
                 self.shard.journal().begin(Scope::Part { txn, call: unit.call });

@@ -39,8 +39,6 @@ pub enum Rule {
     /// Who is asked for locks in another order than is in force by the time that they are granted begins
     /// again.
     BeginAgain,
-    /// What is to be relayed when nobody is followed any more waits nowhere.
-    RelayAttempts,
     /// Where replies wait for safety, none is given before its command has run everywhere.
     SafeAnswers,
     /// Where replies wait for safety, none leaves from another shard.

@@ -106,6 +106,13 @@ fn command_words(random: &mut Random) -> Vec<Vec<u8>> {
             "CONFIG SET",
             "CLIENT PAUSE",
             "MONITOR",
+            // They are answered once for each name.
+            "SUBSCRIBE",
+            "PSUBSCRIBE",
+            "SSUBSCRIBE",
+            "UNSUBSCRIBE",
+            "PUNSUBSCRIBE",
+            "SUNSUBSCRIBE",
             "REPLICAOF",
             "SLAVEOF",
             "SYNC",

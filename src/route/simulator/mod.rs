@@ -502,7 +502,7 @@ fn a_pipeline_keeps_its_order_for_who_asks_for_that() {
 #[test]
 fn every_rule_is_needed() {
     // Each with the workload that it matters to.
-    let rules: [(Break, Workload); 28] = [
+    let rules: [(Break, Workload); 27] = [
         (Break::Router(Rule::Locks), history),
         (Break::Router(Rule::Queues), history),
         (Break::Router(Rule::HoldBack), history),
@@ -530,7 +530,6 @@ fn every_rule_is_needed() {
         (Break::AsidesApart, streams),
         (Break::Router(Rule::StreamOrder), following),
         (Break::Router(Rule::BeginAgain), following),
-        (Break::Router(Rule::RelayAttempts), following),
     ];
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
