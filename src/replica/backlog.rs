@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 
 /// Bytes of a piece from which on it is kept as it is.
 const WHOLE_BYTES: usize = 4 * 1024;
+/// Bytes of a block, at most.
+const PART_BYTES: usize = 256 * 1024;
 /// Bytes of the block that short pieces are copied into.
 const BLOCK_BYTES: usize = 16 * 1024;
 
@@ -56,7 +58,11 @@ impl Backlog {
     }
 
     /// More of the stream.
-    pub fn push(&mut self, piece: Bytes) {
+    pub fn push(&mut self, mut piece: Bytes) {
+        // So that a part of what is very long can be let go.
+        while piece.len() > PART_BYTES {
+            self.push(piece.split_to(PART_BYTES));
+        }
         if piece.len() >= WHOLE_BYTES {
             self.close_block();
             self.blocks.push_back((self.end, piece.clone()));

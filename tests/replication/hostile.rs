@@ -141,6 +141,15 @@ fn data_that_is_none_costs_nothing() {
             broken[at] ^= 1;
             full(s, &[b"$", broken.len().to_string().as_bytes(), b"\r\n", &broken]);
         });
+        // A set of one member, which cannot be kept here: it costs nothing either.
+        rejects(shards, &[], "in key 'list'", |s| {
+            let mut out = bytes::BytesMut::new();
+            Writer::header(&mut out, Version::V10);
+            out.extend_from_slice(b"\x02\x04list\x01\x01m");
+            Writer::end(&mut out);
+            let sum = Checksum::of(&out).to_le_bytes();
+            full(s, &[b"$", (out.len() + 8).to_string().as_bytes(), b"\r\n", &out, &sum]);
+        });
         // Its end is not where it says.
         rejects(shards, &[], "of no use", |s| {
             full(s, &[b"$EOF:", MARK.as_bytes(), b"\r\n", &file()[..20], MARK.as_bytes()]);

@@ -12,7 +12,7 @@
 use super::super::ShardLoop;
 use super::now_ms;
 use crate::instance::replication as shown;
-use crate::rdb::Splitter;
+use crate::rdb::{Splitter, Version};
 use crate::replica::link::{self, Heard, Link};
 use crate::route::client::ClientKey;
 use crate::server::background::{Reading, Writing};
@@ -81,6 +81,7 @@ pub(super) struct ToFile {
     pub(super) writing: Rc<Writing>,
     pub(super) path: PathBuf,
     pub(super) check: Splitter,
+    pub(super) version: Version,
     pub(super) is_whole: bool,
 }
 

@@ -14,7 +14,7 @@ use crate::command::persistence::{BEGIN_BESIDE, EMPTY, FORGET_BESIDE, TAKE_BESID
 use crate::config::typed::DisklessLoad;
 use crate::instance::persistence::Loaded;
 use crate::persist::loader::Options;
-use crate::rdb::Splitter;
+use crate::rdb::{Fault, Item, Splitter, Version, read};
 use bytes::Bytes;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -55,6 +55,7 @@ impl ShardLoop {
                 path,
                 check,
                 is_whole: false,
+                version: Version::V10,
             })));
         } else {
             self.set_stage(Stage::Emptying(Input::Link(Rc::default())));
@@ -73,6 +74,15 @@ impl ShardLoop {
                 file.check.push(data);
                 let fault = loop {
                     match file.check.next() {
+                        Ok(Some(Item::Header(version))) => file.version = version,
+                        // What cannot be kept here is refused before what is here goes for it.
+                        Ok(Some(Item::Record(record))) => {
+                            let value = read::value(file.version, record.type_byte, record.value);
+                            if let Err(reason) = value {
+                                let key = Some(record.key.to_vec());
+                                break Some(Fault { at: record.at, reason, key });
+                            }
+                        }
                         Ok(Some(_)) => {}
                         Ok(None) => break None,
                         Err(fault) => break Some(fault),
@@ -221,6 +231,9 @@ impl ShardLoop {
                 let loading = self.instance.persistence().state().loading;
                 state.discards = Some(loading.is_some_and(|loading| loading.is_beside));
                 state.incoming = None;
+            }
+            if let Some(following) = self.following() {
+                following.stage = Stage::Talking;
             }
             return self.lose_link("its data cannot be loaded");
         }
