@@ -285,7 +285,7 @@ fn psync_in_a_pipeline_does_not_mix_streams() {
             mixed.expect(Value::Simple("OK".into()));
         }
         // Either it is refused, and the client goes on; or it is a replica from here on.
-        let reply = mixed.read_reply();
+        let reply = mixed.read_sync_reply();
         let is_replica = matches!(&reply, Value::Simple(line) if line.starts_with("FULLRESYNC"));
         assert!(is_replica || reply.is_error(), "{reply:?}");
         let mut client = server.client();

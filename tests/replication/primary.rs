@@ -164,7 +164,7 @@ fn ask(primary: &Node) -> (Client, Vec<u8>) {
     let mut client = primary.client();
     client.cmd(&["REPLCONF", "capa", "eof", "capa", "psync2"]);
     client.send("PSYNC ? -1");
-    let line = client.read_reply().text();
+    let line = client.read_sync_reply().text();
     (client, line.into_bytes())
 }
 
@@ -188,7 +188,7 @@ fn psync_in_a_pipeline_is_asked_when_all_before_is_answered() {
     client.expect(Value::Simple("OK".into()));
     client.expect(Value::Bulk(b"1".into()));
     // Either it is refused since something is owed, or it is a replica by now.
-    let said = format!("{:?}", client.read_reply());
+    let said = format!("{:?}", client.read_sync_reply());
     assert!(said.contains("FULLRESYNC") || said.contains("pending output"), "{said}");
     drop(client);
     assert_well(&primary);

@@ -142,6 +142,15 @@ impl Client {
         self.try_read_reply().unwrap_or_else(|e| panic!("read a reply: {e}"))
     }
 
+    /// The reply to PSYNC: newlines before it are signs of life.
+    #[track_caller]
+    pub fn read_sync_reply(&mut self) -> Value {
+        while self.reader.fill_buf().expect("an answer to PSYNC").first() == Some(&b'\n') {
+            self.reader.consume(1);
+        }
+        self.read_reply()
+    }
+
     #[track_caller]
     pub fn expect(&mut self, expected: Value) {
         let got = self.read_reply();
