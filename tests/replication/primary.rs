@@ -221,8 +221,17 @@ fn who_goes_in_the_middle_of_its_snapshot_is_no_trouble() {
     for diskless in ["yes", "no"] {
         let primary = ours(2, &["--repl-diskless-sync", diskless]);
         fill(&primary, 200_000);
-        let gone = [ask(&primary), ask(&primary)];
-        drop(gone);
+        // The second comes while the first is served, waits for the next snapshot, and gets it though
+        // the first has never read what was made for it.
+        let (first, _) = ask(&primary);
+        let mut second = primary.client();
+        second.cmd(&["REPLCONF", "capa", "eof", "capa", "psync2"]);
+        second.send("PSYNC ? -1");
+        wait_until("it waits", || primary.info("replication", "connected_slaves") == "2");
+        drop(first);
+        let reply = second.read_sync_reply();
+        assert!(matches!(&reply, Value::Simple(line) if line.starts_with("FULLRESYNC")), "{reply:?}");
+        drop(second);
         let replica = ours(1, &[]);
         replica.client().cmd(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
         let (half, _) = ask(&primary);

@@ -60,12 +60,18 @@ impl Snapshot {
     }
 }
 
-/// Nobody may want the snapshot any more that is being made.
+/// Nobody may want the snapshot any more that is being made. Who waits while it has been cut waits for
+/// the next one.
 pub(super) fn end_if_unwanted(primary: &Primary) {
-    let wants = |one: &Follower| matches!(one.replica.stage(), Stage::Gets | Stage::Waits);
-    if let Some(Snapshot { way: Way::Sockets(spread), .. }) = &primary.snapshot
-        && !primary.followers.iter().any(wants)
-    {
+    let Some(Snapshot { way: Way::Sockets(spread), position, .. }) = &primary.snapshot else {
+        return;
+    };
+    let wants = |one: &Follower| match one.replica.stage() {
+        Stage::Gets => true,
+        Stage::Waits => position.is_none(),
+        _ => false,
+    };
+    if !primary.followers.iter().any(wants) {
         tracing::info!("The last replica has gone, its snapshot is given up");
         spread.abandon();
     }
@@ -175,6 +181,7 @@ impl ShardLoop {
         }
         snapshot.position = Some(position);
         primary.is_shown = false;
+        end_if_unwanted(primary);
     }
 
     /// The snapshot for replicas has been made, of so many bytes, or there will be no more of it.
