@@ -230,7 +230,10 @@ fn who_goes_in_the_middle_of_its_snapshot_is_no_trouble() {
         wait_until("it waits", || primary.info("replication", "connected_slaves") == "2");
         drop(first);
         let reply = second.read_sync_reply();
-        assert!(matches!(&reply, Value::Simple(line) if line.starts_with("FULLRESYNC")), "{reply:?}");
+        assert!(
+            matches!(&reply, Value::Simple(line) if line.starts_with("FULLRESYNC")),
+            "{reply:?}"
+        );
         drop(second);
         let replica = ours(1, &[]);
         replica.client().cmd(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);

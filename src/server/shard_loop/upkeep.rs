@@ -194,8 +194,9 @@ pub(super) fn exceeds(
         *soft_since_ms = now_ms;
         return false;
     }
-    let soft_ms = i64::try_from(limit.soft_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
-    now_ms - *soft_since_ms > soft_ms
+    // Whole seconds of the clock, as Redis counts them: never sooner than the limit says.
+    let soft_seconds = i64::try_from(limit.soft_seconds).unwrap_or(i64::MAX);
+    now_ms / 1000 - *soft_since_ms / 1000 > soft_seconds
 }
 
 #[cfg(test)]
@@ -207,11 +208,11 @@ mod tests {
         let limit = OutputLimit { hard_bytes: 1000, soft_bytes: 100, soft_seconds: 2 };
         let mut since = 0;
         let mut at = |waits, now_ms| exceeds(limit, waits, &mut since, now_ms);
-        assert!(!at(99, 1_000) && !at(100, 2_000) && !at(500, 4_000));
-        assert!(at(100, 4_001));
+        assert!(!at(99, 1_000) && !at(100, 2_000) && !at(500, 4_999));
+        assert!(at(100, 5_000));
         // Below it once, and the time begins anew.
-        assert!(!at(99, 4_002) && !at(100, 4_003) && !at(100, 6_003) && at(100, 6_004));
-        assert!(at(1000, 7_000));
+        assert!(!at(99, 5_002) && !at(100, 5_003) && !at(100, 7_999) && at(100, 8_000));
+        assert!(at(1000, 8_001));
         assert!(!exceeds(OutputLimit::default(), u64::MAX, &mut 0, 1));
     }
 }
