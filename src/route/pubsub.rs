@@ -71,10 +71,14 @@ pub(super) struct Subscriptions {
 
 impl Default for Subscriptions {
     fn default() -> Subscriptions {
-        let names = || HashMap::with_hasher(hash::state().clone());
-        let names = [names(), names(), names()];
+        let names = of_each_kind();
         Subscriptions { names, clients: 0, heard: 0, texts: Texts::default() }
     }
+}
+
+/// An empty map for each [`Kind`].
+fn of_each_kind<T>() -> [ByName<T>; 3] {
+    std::array::from_fn(|_| HashMap::with_hasher(hash::state().clone()))
 }
 
 /// What one client has subscribed to: each name with the client's place among its subscribers, so that
@@ -174,10 +178,7 @@ impl Clients {
         let Some(client) = slab.get_mut(key.index as usize) else {
             return;
         };
-        let own = client.subscriptions.get_or_insert_with(|| {
-            let names = || HashMap::with_hasher(hash::state().clone());
-            Box::new(Own([names(), names(), names()]))
-        });
+        let own = client.subscriptions.get_or_insert_with(|| Box::new(Own(of_each_kind())));
         let own = &mut own.0[kind as usize];
         if own.contains_key(name) {
             return;

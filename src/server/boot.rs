@@ -307,13 +307,8 @@ fn stop_on_signals(instance: &Arc<Instance>) -> Result<(), BootError> {
 }
 
 fn identity() -> Identity {
-    let mut random = [0u8; 20];
-    if getrandom::fill(&mut random).is_err() {
-        // Not secret, only to be different from the last start's.
-        random[..8].copy_from_slice(&crate::base::clock::unix_us().to_le_bytes());
-    }
     Identity {
-        run_id: random.iter().map(|byte| format!("{byte:02x}")).collect(),
+        run_id: super::id::random(),
         started_us: crate::base::clock::unix_us(),
         executable: std::env::current_exe()
             .map_or_else(|_| String::new(), |p| p.display().to_string()),

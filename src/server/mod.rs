@@ -12,6 +12,7 @@ mod crash;
 mod drill;
 mod files;
 mod host;
+mod id;
 pub mod listen;
 pub mod logs;
 mod neighbours;

@@ -353,10 +353,8 @@ impl ShardLoop {
     }
 
     fn begin_save(&mut self, purpose: Purpose) {
-        let config = self.instance.config();
-        let path = config.dir().join(config.dbfilename());
-        let version = configured_version(&config);
-        self.begin_save_to(purpose, Target::File(self.background.write(&path)), path, version);
+        let version = configured_version(&self.instance.config());
+        self.begin_save_to_file(purpose, version);
     }
 
     /// Begins a snapshot for replicas; returns where it can be taken from, piece by piece.
@@ -369,10 +367,15 @@ impl ShardLoop {
 
     /// Begins a snapshot for replicas that get it as a file; returns that one's path.
     pub(super) fn begin_save_to_file_for_replicas(&mut self, version: Version) -> PathBuf {
+        self.begin_save_to_file(Purpose::Replicas, version)
+    }
+
+    /// Begins a save to the file that is configured; returns its path.
+    fn begin_save_to_file(&mut self, purpose: Purpose, version: Version) -> PathBuf {
         let config = self.instance.config();
         let path = config.dir().join(config.dbfilename());
         let target = Target::File(self.background.write(&path));
-        self.begin_save_to(Purpose::Replicas, target, path.clone(), version);
+        self.begin_save_to(purpose, target, path.clone(), version);
         path
     }
 

@@ -91,6 +91,19 @@ pub(super) enum Input {
     Link(Rc<Reading>),
 }
 
+impl Stage {
+    /// No more of the data comes, and what has come is not whole.
+    fn cut_short(self, why: &str) {
+        match self {
+            Stage::ToFile(file) => file.writing.end(true),
+            Stage::Emptying(Input::Link(reading)) | Stage::Loading(Some(reading)) => {
+                reading.finish(Err(std::io::Error::other(why)));
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Following {
     /// A primary that is to be followed, from a time on.
     pub(super) fn new(host: String, port: u16, offset: u64, from_ms: i64) -> Following {
@@ -118,19 +131,9 @@ impl Following {
         self.host.eq_ignore_ascii_case(host) && self.port == port
     }
 
-    /// The client that runs the stream.
-    pub(super) fn client(&self) -> ClientKey {
-        self.client
-    }
-
     /// Whether what comes is the stream.
     pub(super) fn is_streaming(&self) -> bool {
         matches!(self.stage, Stage::Streaming)
-    }
-
-    /// The offset up to which everything has run.
-    pub(super) fn applied(&self) -> u64 {
-        self.applied
     }
 
     /// Whether all that has been taken from the stream has run.
@@ -172,7 +175,7 @@ impl ShardLoop {
             Stage::Waiting(_) | Stage::Connecting | Stage::Talking | Stage::Streaming => {}
             Stage::ToFile(_) => return self.follow_file(),
             Stage::Emptying(_) => return self.follow_emptying(),
-            Stage::Loading(_) => return self.follow_load(),
+            Stage::Loading(_) => return self.take_more(),
             Stage::Taking => return self.take_loaded(),
         }
         false
@@ -267,8 +270,7 @@ impl ShardLoop {
         // What had been begun of a transaction has not happened: it comes again.
         following.unmarked.clear();
         following.marks.clear();
-        let said = following.dispatched;
-        following.applied = said;
+        following.applied = following.dispatched;
         following.owes_ack = None;
         if was_up {
             following.down_since_ms = Some(now_ms);
@@ -284,13 +286,7 @@ impl ShardLoop {
             return self.close_lost(lost);
         }
         let stage = std::mem::replace(&mut following.stage, Stage::Waiting(now_ms + retry_ms));
-        match stage {
-            Stage::ToFile(file) => file.writing.end(true),
-            Stage::Emptying(Input::Link(reading)) | Stage::Loading(Some(reading)) => {
-                reading.finish(Err(std::io::Error::other("the primary's data has no end")));
-            }
-            _ => {}
-        }
+        stage.cut_short("the primary's data has no end");
         match was_up {
             true => tracing::warn!("Connection with master lost: {why}"),
             false => tracing::warn!("Failed to synchronize with the primary: {why}"),
@@ -318,22 +314,14 @@ impl ShardLoop {
         else {
             return;
         };
-        match following.stage {
-            Stage::ToFile(file) => file.writing.end(true),
-            Stage::Emptying(Input::Link(reading)) | Stage::Loading(Some(reading)) => {
-                reading.finish(Err(std::io::Error::other("the primary is not followed any more")));
-            }
-            _ => {}
-        }
-        if self.connections.contains(following.at as usize) {
-            self.close(following.at);
-        }
+        following.stage.cut_short("the primary is not followed any more");
+        self.close_lost(following.at);
     }
 
     /// Whether some of what has come of the stream has yet to run.
     pub(super) fn has_more_of_stream(&mut self) -> bool {
         let Some(following) = self.following() else { return false };
-        let (at, client, is_quiet) = (following.at, following.client, following.is_quiet());
+        let (at, client) = (following.at, following.client);
         self.node.go_on(client);
         let connection = &mut self.connections[at as usize];
         connection.ended = true;
@@ -345,7 +333,7 @@ impl ShardLoop {
         is_begun
             || self.is_arriving(at)
             || self.connections[at as usize].is_worth_feeding()
-            || !(is_quiet || self.following().is_some_and(|one| one.applied == one.dispatched))
+            || self.following().is_none_or(|one| one.applied != one.dispatched)
     }
 
     // ---- talking -----------------------------------------------------------------------------

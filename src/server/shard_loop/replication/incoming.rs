@@ -8,13 +8,14 @@
 
 use super::super::ShardLoop;
 use super::super::load::{LoadError, Purpose};
+use super::Inner;
 use super::following::{Following, Input, Stage, ToFile};
-use super::{Inner, random_id};
 use crate::command::persistence::{BEGIN_BESIDE, EMPTY, FORGET_BESIDE, TAKE_BESIDE};
 use crate::config::typed::DisklessLoad;
 use crate::instance::persistence::Loaded;
 use crate::persist::loader::Options;
 use crate::rdb::{Fault, Item, Splitter, Version, read};
+use crate::server::id;
 use bytes::Bytes;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -32,11 +33,13 @@ impl ShardLoop {
         });
         let databases = usize::from(config.databases());
         let is_empty = (0..databases).all(|db| self.instance.metrics.keys(db).0 == 0);
-        let to = match config.repl_diskless_load() {
-            DisklessLoad::Disabled => "to disk",
-            DisklessLoad::OnEmptyDb if !is_empty => "to disk",
-            _ => "to parser",
+        let (is_to_file, is_beside) = match config.repl_diskless_load() {
+            DisklessLoad::Disabled => (true, false),
+            DisklessLoad::OnEmptyDb => (!is_empty, false),
+            DisklessLoad::FlushBeforeLoad => (false, false),
+            DisklessLoad::Swapdb => (false, true),
         };
+        let to = if is_to_file { "to disk" } else { "to parser" };
         match total {
             Some(total) => {
                 tracing::info!("MASTER <-> REPLICA sync: receiving {total} bytes from master {to}");
@@ -45,7 +48,7 @@ impl ShardLoop {
                 "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF {to}"
             ),
         }
-        if to == "to disk" {
+        if is_to_file {
             let path = config.dir().join(config.dbfilename());
             let mut check = Splitter::new(total);
             check.set_verify(config.rdbchecksum());
@@ -59,7 +62,6 @@ impl ShardLoop {
             })));
         } else {
             self.set_stage(Stage::Emptying(Input::Link(Rc::default())));
-            let is_beside = config.repl_diskless_load() == DisklessLoad::Swapdb;
             self.begin_emptying(is_beside);
         }
     }
@@ -117,8 +119,8 @@ impl ShardLoop {
         }
     }
 
-    /// Goes on taking what comes to be loaded, once there is room again.
-    pub(super) fn follow_load(&mut self) -> bool {
+    /// Goes on taking the data that comes, once there is room again.
+    pub(super) fn take_more(&mut self) -> bool {
         let Some(at) = self.following().map(|following| following.at) else { return false };
         let waits = self.connections.get(at as usize).is_some_and(|link| link.waiting() > 0);
         if waits && self.has_room() {
@@ -130,22 +132,16 @@ impl ShardLoop {
 
     /// Looks whether the file is there, or cannot be.
     pub(super) fn follow_file(&mut self) -> bool {
-        let Some(Following { stage: Stage::ToFile(file), at, .. }) = self.following() else {
+        let Some(Following { stage: Stage::ToFile(file), .. }) = self.following() else {
             return false;
         };
-        let at = *at;
         if let Some(error) = file.writing.failure() {
             file.is_whole = false;
             self.lose_link(&format!("the primary's data cannot be written: {error}"));
             return true;
         }
         if !file.is_whole {
-            // There may be room again.
-            if self.connections[at as usize].waiting() > 0 && self.has_room() {
-                self.hear_primary(at);
-                return true;
-            }
-            return false;
+            return self.take_more();
         }
         let Some(result) = file.writing.result() else { return false };
         let path = file.path.clone();
@@ -272,7 +268,7 @@ impl ShardLoop {
             state.discards = None;
             if !is_beside {
                 // Of no data there is a history that nobody knows.
-                state.replace_history(random_id(), 0);
+                state.replace_history(id::random(), 0);
                 state.show_offset(&self.instance);
             }
         }

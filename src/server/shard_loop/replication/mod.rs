@@ -34,6 +34,8 @@ use crate::replica::backlog::Backlog;
 use crate::replica::history::History;
 use crate::route::message::{self, Asker};
 use crate::route::node::Node;
+use crate::route::stream::Merged;
+use crate::server::id;
 use bytes::Bytes;
 use following::Following;
 use primary::Primary;
@@ -130,16 +132,6 @@ fn now_ms(node: &Node) -> i64 {
     node.now().unix_ms
 }
 
-/// A history's id that no other has.
-fn random_id() -> String {
-    let mut random = [0; 20];
-    if getrandom::fill(&mut random).is_err() {
-        // Not secret, only to be different from all others.
-        random[..8].copy_from_slice(&crate::base::clock::unix_us().to_le_bytes());
-    }
-    random.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl Replication {
     /// Of a server that has just been started.
     pub(super) fn new(instance: &Instance) -> Replication {
@@ -167,12 +159,23 @@ impl Replication {
         }
     }
 
-    /// The primary's stream has come so far.
+    /// More of the stream is here.
     fn forward(&mut self, bytes: Bytes) {
         self.history.offset += bytes.len() as u64;
         if let Some(backlog) = &mut self.backlog {
             backlog.push(bytes);
         }
+    }
+
+    /// The stream is kept from here on, if it is not yet.
+    fn keep_stream(&mut self) {
+        let offset = self.history.offset;
+        self.backlog.get_or_insert_with(|| Backlog::new(offset));
+    }
+
+    /// The end of the stream that this server makes.
+    fn end(&self) -> Position {
+        Position { id: self.history.id.clone(), offset: self.history.offset, db: 0 }
     }
 
     /// The data is that of another history, at an offset.
@@ -290,21 +293,13 @@ impl ShardLoop {
         if !state.is_journaling {
             return;
         }
-        let mut barriers = Vec::new();
-        let Replication { history, backlog, .. } = state;
         self.node.take_merged(|merged| match merged {
-            crate::route::stream::Merged::Bytes(bytes) => {
-                history.offset += bytes.len() as u64;
-                if let Some(backlog) = backlog {
-                    backlog.push(bytes);
-                }
+            Merged::Bytes(bytes) => state.forward(bytes),
+            Merged::Barrier => {
+                state.barriers = state.barriers.saturating_sub(1);
+                state.position = Some(state.end());
             }
-            crate::route::stream::Merged::Barrier => barriers.push(history.offset),
         });
-        for offset in barriers {
-            state.barriers = state.barriers.saturating_sub(1);
-            state.position = Some(Position { id: state.history.id.clone(), offset, db: 0 });
-        }
         let offset = &self.instance.replication().progress.offset;
         offset.store(state.history.offset, Ordering::Relaxed);
     }
@@ -332,7 +327,7 @@ impl ShardLoop {
         if !following.is_streaming() {
             return true;
         }
-        let (client, is_quiet) = (following.client(), following.is_quiet());
+        let (client, is_quiet) = (following.client, following.is_quiet());
         self.node.halt(client);
         is_quiet
     }
@@ -346,8 +341,7 @@ impl ShardLoop {
         state.barriers += 1;
         if !state.is_journaling {
             state.is_journaling = true;
-            let offset = state.history.offset;
-            state.backlog.get_or_insert_with(|| Backlog::new(offset));
+            state.keep_stream();
         }
         true
     }
@@ -357,9 +351,9 @@ impl ShardLoop {
     pub(super) fn take_position(&mut self) -> Option<Option<Position>> {
         let Some(state) = &mut self.replication else { return Some(None) };
         if let Some(following) = &state.following {
-            let (client, is_streaming) = (following.client(), following.is_streaming());
+            let (client, is_streaming) = (following.client, following.is_streaming());
             let (id, db) = (state.history.id.clone(), state.stream_db);
-            let position = Position { id, offset: following.applied(), db };
+            let position = Position { id, offset: following.applied, db };
             self.node.go_on(client);
             return Some(is_streaming.then_some(position));
         }
@@ -368,8 +362,7 @@ impl ShardLoop {
         }
         if self.stop.is_some() && state.is_journaling {
             // Nothing is under way any more: all there will be of the stream is here.
-            let (id, offset) = (state.history.id.clone(), state.history.offset);
-            return Some(Some(Position { id, offset, db: 0 }));
+            return Some(Some(state.end()));
         }
         Some(state.position.take())
     }
@@ -377,7 +370,7 @@ impl ShardLoop {
     /// There will be no cut.
     pub(super) fn give_up_cut(&mut self) {
         let client = self.replication.as_ref().and_then(|state| state.following.as_ref());
-        if let Some(client) = client.map(Following::client) {
+        if let Some(client) = client.map(|following| following.client) {
             self.node.go_on(client);
         }
     }
@@ -537,14 +530,10 @@ impl ShardLoop {
             return false;
         }
         self.part_with_primary();
-        if self.replication.as_ref().is_some_and(|state| state.inner == Some(Inner::JournalOff)) {
-            // It was about to follow somebody.
-            if !self.run_on_all(Inner::JournalOff, &JOURNAL_OFF) {
-                return false;
-            }
-            if let Some(state) = &mut self.replication {
-                (state.is_journaling, state.is_ending) = (false, false);
-            }
+        let was_about_to_follow =
+            self.replication.as_ref().is_some_and(|state| state.inner == Some(Inner::JournalOff));
+        if was_about_to_follow && !self.run_on_all(Inner::JournalOff, &JOURNAL_OFF) {
+            return false;
         }
         if !self.locks_in(false) && !self.run_on_all(Inner::LeadOrder, &LEAD_ORDER) {
             return false;
@@ -559,7 +548,7 @@ impl ShardLoop {
         let Some(state) = &mut self.replication else { return false };
         let Some(Change::Lead(askers)) = state.change.take() else { return false };
         state.is_ending = false;
-        state.history.branch(random_id());
+        state.history.branch(id::random());
         let is_opening = std::mem::take(&mut state.is_opening);
         state.show_offset(&self.instance);
         if self.instance.replication().is_replica() {
@@ -602,7 +591,7 @@ impl ShardLoop {
         let Some(state) = &mut self.replication else { return false };
         (state.backlog, state.change) = (None, None);
         // A write that nobody has heard of is none of the history's that others know.
-        state.history = History { offset: state.history.offset, ..History::new(random_id()) };
+        state.history = History { offset: state.history.offset, ..History::new(id::random()) };
         state.show_offset(&self.instance);
         tracing::info!("Replication backlog freed: there have been no replicas for long");
         true

@@ -17,7 +17,6 @@ use crate::command::persistence::Wait;
 use crate::config::Config;
 use crate::config::typed::{ClientClass, OutputLimit};
 use crate::instance::replication::{self as shown, ReplicaState};
-use crate::replica::backlog::Backlog;
 use crate::replica::history::Answer;
 use crate::replica::primary::{Acknowledged, Due, Replica, Stage};
 use crate::replica::waits::{Answered, Progress, Waits};
@@ -252,8 +251,7 @@ impl ShardLoop {
             && state.change.is_none()
             && state.primary.followers.iter().any(wants);
         if is_wanted {
-            let offset = state.history.offset;
-            state.backlog.get_or_insert_with(|| Backlog::new(offset));
+            state.keep_stream();
             state.primary.begins_stream = true;
         }
         if state.primary.begins_stream

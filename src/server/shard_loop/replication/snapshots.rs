@@ -14,6 +14,7 @@ use crate::rdb::{Checksum, Version, Writer};
 use crate::replica::link::MARK_BYTES;
 use crate::replica::primary::{Framing, Replica, Stage};
 use crate::server::background::Reading;
+use crate::server::id;
 use crate::server::target::Spread;
 use bytes::BytesMut;
 use std::path::PathBuf;
@@ -311,6 +312,6 @@ impl ShardLoop {
 /// 40 digits that no data has.
 fn mark() -> [u8; MARK_BYTES] {
     let mut mark = [b'0'; MARK_BYTES];
-    mark.copy_from_slice(super::random_id().as_bytes());
+    mark.copy_from_slice(id::random().as_bytes());
     mark
 }
