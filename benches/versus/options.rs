@@ -128,7 +128,7 @@ impl Report {
                 &["shards", "phases", "keys", "values", "connections", "pipelines", "peers"]
             }
             Report::Idle => &["shards", "connections", "rounds", "peers"],
-            Report::Save => &[
+            Report::Save | Report::Replication => &[
                 "shards",
                 "keys",
                 "values",
@@ -141,16 +141,6 @@ impl Report {
             Report::Pubsub => {
                 &["shards", "connections", "pipelines", "values", "rounds", "seconds", "peers"]
             }
-            Report::Replication => &[
-                "shards",
-                "keys",
-                "values",
-                "connections",
-                "pipelines",
-                "rounds",
-                "seconds",
-                "peers",
-            ],
             Report::Observe => &[
                 "shards",
                 "commands",

@@ -12,7 +12,7 @@
 //! *WAIT*: one client sets a key and waits for one replica of the same make,
 //! again and again; the time of the WAIT alone.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +29,7 @@ use crate::table::{Table, figure};
 use crate::{Bench, Outcome};
 
 /// A link that is not up after this long is reported as one that never will be.
-const LINK_LIMIT: Duration = Duration::from_secs(600);
+const LINK_LIMIT: Duration = Duration::from_secs(300);
 
 /// Rounds of SET and WAIT in one measurement.
 const WAITS: usize = 5_000;
@@ -86,10 +86,42 @@ fn follow(replica: &Server, primary: &Server) -> Outcome<Duration> {
     Ok(began.elapsed())
 }
 
-/// The row of the first peer, to be compared with.
-fn peer_of(bench: &Bench, contenders: &[(String, &Product, usize)]) -> Option<usize> {
-    let first = bench.field.peers.first()?;
-    contenders.iter().position(|(_, product, _)| product.label == first.label)
+/// What all contenders have taken, in rounds in which each has its turn.
+struct Taken<'a> {
+    contenders: Vec<(String, &'a Product, usize)>,
+    rounds: Vec<Vec<[f64; 2]>>,
+    /// The first peer, to be compared with.
+    peer: Option<usize>,
+}
+
+impl<'a> Taken<'a> {
+    fn measure(
+        bench: &'a Bench,
+        measure: impl Fn(&str, &Product, [Launch; 2]) -> Outcome<[f64; 2]>,
+    ) -> Outcome<Taken<'a>> {
+        let contenders = contenders(bench);
+        let mut rounds = vec![Vec::new(); contenders.len()];
+        for _ in 0..bench.options.rounds {
+            for ((label, product, shards), rounds) in contenders.iter().zip(&mut rounds) {
+                rounds.push(measure(label, product, launches(bench, *shards))?);
+            }
+        }
+        let first = bench.field.peers.first();
+        let is_first = |product: &Product| first.is_some_and(|first| first.label == product.label);
+        let peer = contenders.iter().position(|(_, product, _)| is_first(product));
+        Ok(Taken { contenders, rounds, peer })
+    }
+
+    /// The median of one of the two figures.
+    fn median(&self, at: usize, what: usize) -> f64 {
+        median(&self.rounds[at].iter().map(|round| round[what]).collect::<Vec<_>>())
+    }
+
+    /// The same as a ratio to the peer's.
+    fn ratio(&self, at: usize, what: usize) -> String {
+        let peer = self.peer.map_or(f64::NAN, |peer| self.median(peer, what));
+        format!("{:.2}", self.median(at, what) / peer)
+    }
 }
 
 fn full(bench: &Bench) -> Outcome<()> {
@@ -97,35 +129,25 @@ fn full(bench: &Bench) -> Outcome<()> {
     let keys = bench.options.keys;
     println!("Full synchronization of {keys} keys of {value_len} B, until the link is up.\n");
     let mut table = Table::new(1, &["server", "seconds", "CPU s of the primary", "time / peer"]);
-    let contenders = contenders(bench);
-    let mut taken: Vec<Vec<[f64; 2]>> = contenders.iter().map(|_| Vec::new()).collect();
-    for _ in 0..bench.options.rounds {
-        for (at, (label, product, shards)) in contenders.iter().enumerate() {
-            let [here, there] = launches(bench, *shards);
-            let primary = product.start_with(&here, &quick())?;
-            let shape = Shape { connections: 8, pipeline: 64 };
-            let mut load =
-                Load::connect(primary.port, shape, &template(value_len), Keys::ascending())?;
-            load.run(Until::Requests(keys))?;
-            let replica = product.start_with(&there, &quick())?;
-            let before = CpuSample::take(primary.pid())?;
-            let took = follow(&replica, &primary).map_err(|error| format!("{label}: {error}"))?;
-            let cpu = CpuSample::take(primary.pid())?.since(&before).ran;
-            let count = replica.client()?.count_keys()?;
-            if count != keys {
-                return Err(format!("{label}: {count} keys instead of {keys}").into());
-            }
-            eprintln!("{label}: {took:.2?}, {cpu:.2?} of the primary's time");
-            taken[at].push([took.as_secs_f64(), cpu.as_secs_f64()]);
+    let taken = Taken::measure(bench, |label, product, [here, there]| {
+        let primary = product.start_with(&here, &quick())?;
+        let shape = Shape { connections: 8, pipeline: 64 };
+        let mut load = Load::connect(primary.port, shape, &template(value_len), Keys::ascending())?;
+        load.run(Until::Requests(keys))?;
+        let replica = product.start_with(&there, &quick())?;
+        let before = CpuSample::take(primary.pid())?;
+        let took = follow(&replica, &primary).map_err(|error| format!("{label}: {error}"))?;
+        let cpu = CpuSample::take(primary.pid())?.since(&before).ran;
+        let count = replica.client()?.count_keys()?;
+        if count != keys {
+            return Err(format!("{label}: {count} keys instead of {keys}").into());
         }
-    }
-    let of = |at: usize, what: usize| {
-        median(&taken[at].iter().map(|round| round[what]).collect::<Vec<_>>())
-    };
-    let peer = peer_of(bench, &contenders);
-    for (at, (label, ..)) in contenders.iter().enumerate() {
-        let ratio = peer.map_or(f64::NAN, |peer| of(at, 0) / of(peer, 0));
-        table.row(vec![label.clone(), figure(of(at, 0)), figure(of(at, 1)), format!("{ratio:.2}")]);
+        eprintln!("{label}: {took:.2?}, {cpu:.2?} of the primary's time");
+        Ok([took.as_secs_f64(), cpu.as_secs_f64()])
+    })?;
+    for (at, (label, ..)) in taken.contenders.iter().enumerate() {
+        let [seconds, cpu] = [0, 1].map(|what| figure(taken.median(at, what)));
+        table.row(vec![label.clone(), seconds, cpu, taken.ratio(at, 0)]);
     }
     table.print();
     Ok(())
@@ -140,14 +162,25 @@ struct Drain {
 impl Drain {
     fn attach(port: u16) -> Outcome<Drain> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.write_all(b"REPLCONF capa eof capa psync2\r\nPSYNC ? -1\r\n")?;
+        // In two steps: PSYNC is refused behind a reply that is still to be sent.
+        stream.write_all(b"REPLCONF capa eof capa psync2\r\n")?;
+        stream.read_exact(&mut [0; b"+OK\r\n".len()])?;
+        stream.write_all(b"PSYNC ? -1\r\n")?;
         let read = Arc::new(AtomicU64::new(0));
-        let (mut reader, counted) = (stream.try_clone()?, Arc::clone(&read));
+        stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+        let mut reader = stream.try_clone()?;
+        let counted = Arc::clone(&read);
         thread::spawn(move || {
             let mut buffer = vec![0; 1 << 20];
-            while let Ok(got @ 1..) = reader.read(&mut buffer) {
-                counted.fetch_add(got as u64, Ordering::Relaxed);
-                // What it acknowledges is of no interest; that it does is what keeps it.
+            loop {
+                match reader.read(&mut buffer) {
+                    Ok(0) => return,
+                    Ok(got) => _ = counted.fetch_add(got as u64, Ordering::Relaxed),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                }
+                // What it acknowledges is of no interest; that it does is what keeps it,
+                // and what starts the stream behind the data of a full sync.
                 if reader.write_all(b"*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$1\r\n0\r\n").is_err() {
                     return;
                 }
@@ -238,60 +271,48 @@ fn stream(bench: &Bench) -> Outcome<()> {
     Ok(())
 }
 
-/// Waits until a replica that discards is one that follows the stream.
+/// Waits until writes reach a replica that discards: it is online, and gets
+/// what is written.
 fn wait_for_drain(server: &Server, drain: &Drain) -> Outcome<()> {
     let (began, mut client) = (Instant::now(), server.client()?);
     loop {
         let state = client.info("slave0").unwrap_or_default();
-        if state.contains("state=online") && drain.bytes() > 0 {
+        let before = drain.bytes();
+        client.ask(&["SET", "drain", "v"])?;
+        thread::sleep(Duration::from_millis(20));
+        if state.contains("state=online") && drain.bytes() > before {
             return Ok(());
         }
         if began.elapsed() > LINK_LIMIT {
             return Err(format!("the replica is never online: {state}").into());
         }
-        thread::sleep(Duration::from_millis(5));
     }
 }
 
 fn wait(bench: &Bench) -> Outcome<()> {
     println!("SET and WAIT 1 0, one client; µs of the WAIT.\n");
     let mut table = Table::new(1, &["server", "p50", "p99", "p50 / peer", "p99 / peer"]);
-    let contenders = contenders(bench);
-    let mut taken: Vec<Vec<[f64; 2]>> = contenders.iter().map(|_| Vec::new()).collect();
-    for _ in 0..bench.options.rounds {
-        for (at, (label, product, shards)) in contenders.iter().enumerate() {
-            let [here, there] = launches(bench, *shards);
-            let primary = product.start_with(&here, &quick())?;
-            let replica = product.start_with(&there, &quick())?;
-            follow(&replica, &primary)?;
-            let (mut client, mut latency) = (primary.client()?, Histogram::new());
-            for n in 0..WAITS {
-                client.ask(&["SET", &format!("key:{}", n % 1000), "v"])?;
-                let began = Instant::now();
-                let count = client.ask(&["WAIT", "1", "0"])?;
-                latency.record(began.elapsed());
-                if count != ":1" {
-                    return Err(format!("{label}: WAIT says {count}").into());
-                }
+    let taken = Taken::measure(bench, |label, product, [here, there]| {
+        let primary = product.start_with(&here, &quick())?;
+        let replica = product.start_with(&there, &quick())?;
+        follow(&replica, &primary)?;
+        let (mut client, mut latency) = (primary.client()?, Histogram::new());
+        for n in 0..WAITS {
+            client.ask(&["SET", &format!("key:{}", n % 1000), "v"])?;
+            let began = Instant::now();
+            let count = client.ask(&["WAIT", "1", "0"])?;
+            latency.record(began.elapsed());
+            if count != ":1" {
+                return Err(format!("{label}: WAIT says {count}").into());
             }
-            let quantiles = [latency.quantile_us(0.5), latency.quantile_us(0.99)];
-            eprintln!("{label}: WAIT {quantiles:.0?} us");
-            taken[at].push(quantiles);
         }
-    }
-    let of = |at: usize, what: usize| {
-        median(&taken[at].iter().map(|round| round[what]).collect::<Vec<_>>())
-    };
-    let peer = peer_of(bench, &contenders);
-    for (at, (label, ..)) in contenders.iter().enumerate() {
-        let ratio = |what| peer.map_or(f64::NAN, |peer| of(at, what) / of(peer, what));
-        table.row(vec![
-            label.clone(),
-            figure(of(at, 0)),
-            figure(of(at, 1)),
-            format!("{:.2}", ratio(0)),
-            format!("{:.2}", ratio(1)),
-        ]);
+        let quantiles = [latency.quantile_us(0.5), latency.quantile_us(0.99)];
+        eprintln!("{label}: WAIT {quantiles:.0?} us");
+        Ok(quantiles)
+    })?;
+    for (at, (label, ..)) in taken.contenders.iter().enumerate() {
+        let [p50, p99] = [0, 1].map(|what| figure(taken.median(at, what)));
+        table.row(vec![label.clone(), p50, p99, taken.ratio(at, 0), taken.ratio(at, 1)]);
     }
     table.print();
     Ok(())

@@ -48,8 +48,10 @@ pub(super) struct Following {
     pub(super) applied: u64,
     /// The offset up to which all is on its way to where it runs.
     pub(super) dispatched: u64,
-    /// The offset that an acknowledgement is owed for.
-    pub(super) owes_ack: Option<u64>,
+    /// The first and the last offset that an acknowledgement is owed for.
+    pub(super) owed: Option<(u64, u64)>,
+    /// When the primary has last asked for one, in milliseconds since the Unix epoch.
+    pub(super) asked_ms: i64,
     /// Since when the link has been down.
     pub(super) down_since_ms: Option<i64>,
     /// Whether the data is loaded beside what there is.
@@ -120,7 +122,8 @@ impl Following {
             unmarked: Vec::new(),
             applied: offset,
             dispatched: offset,
-            owes_ack: None,
+            owed: None,
+            asked_ms: 0,
             down_since_ms: None,
             is_beside: false,
         }
@@ -134,6 +137,21 @@ impl Following {
     /// Whether what comes is the stream.
     pub(super) fn is_streaming(&self) -> bool {
         matches!(self.stage, Stage::Streaming)
+    }
+
+    /// An acknowledgement is owed as soon as so much has run. Who has asked earlier need not wait for that.
+    pub(super) fn owe(&mut self, offset: u64) {
+        let (first, last) = self.owed.unwrap_or((offset, offset));
+        self.owed = Some((first.min(offset), last.max(offset)));
+    }
+
+    /// Whether one is owed for what has run.
+    pub(super) fn take_owed(&mut self) -> bool {
+        let Some((_, last)) = self.owed.filter(|(first, _)| self.applied >= *first) else {
+            return false;
+        };
+        self.owed = (self.applied < last).then_some((last, last));
+        true
     }
 
     /// Whether all that has been taken from the stream has run.
@@ -271,7 +289,7 @@ impl ShardLoop {
         following.unmarked.clear();
         following.marks.clear();
         following.applied = following.dispatched;
-        following.owes_ack = None;
+        following.owed = None;
         if was_up {
             following.down_since_ms = Some(now_ms);
         }

@@ -241,7 +241,8 @@ impl ShardLoop {
                 state.show_history(&self.instance);
             }
         }
-        is_busy
+        // Answers to clients of other shards go out with the next turn, which is not to wait for news.
+        is_busy || self.node.mail().has_outgoing()
     }
 
     /// Whether something is under way of which no completion tells.

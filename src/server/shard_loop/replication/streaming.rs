@@ -5,12 +5,17 @@
 //! has run, on whatever shard, and does not move within a transaction.
 
 use super::super::ShardLoop;
-use super::following::Stage;
+use super::following::{Following, Stage};
 use super::now_ms;
 use crate::replica::link;
 use crate::session::Close;
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
+
+/// For so long after the primary has asked how far this server is, it is told without being asked: who
+/// writes and waits for that again and again finds the answer there already. (SET and WAIT 1 in turns, one
+/// client: the WAIT took 110 µs with the question, 45 without, two shards of the primary 170 and 90.)
+const EAGER_MS: i64 = 1_000;
 
 impl ShardLoop {
     pub(super) fn begin_stream(&mut self) {
@@ -22,7 +27,7 @@ impl ShardLoop {
         following.unmarked.clear();
         following.down_since_ms = None;
         following.failures = 0;
-        following.owes_ack = Some(offset);
+        following.owed = Some((offset, offset));
         let (at, client) = (following.at, following.client);
         if let Some(client) = self.node.client_mut(client) {
             // Where a stream that was cut goes on, its database is the one that was selected last.
@@ -46,7 +51,8 @@ impl ShardLoop {
         let Some(client) = self.node.client_mut(following.client) else { return };
         if std::mem::take(&mut client.session.owes_ack) {
             let end = following.dispatched + (following.unmarked.len() + bytes.len()) as u64;
-            following.owes_ack = Some(end);
+            following.owe(end);
+            following.asked_ms = heard_ms;
         }
         if whole.is_empty() {
             return following.unmarked.extend_from_slice(begun);
@@ -56,6 +62,9 @@ impl ShardLoop {
         state.stream_db = client.session.db;
         following.dispatched += forwarded.len() as u64;
         following.marks.push_back((client.replies.progress().0, following.dispatched));
+        if heard_ms - following.asked_ms < EAGER_MS && following.owed.is_none() {
+            following.owe(following.dispatched);
+        }
         state.forward(Bytes::from(forwarded));
     }
 
@@ -91,9 +100,7 @@ impl ShardLoop {
             tracing::warn!("{count} commands of the primary's stream have failed here: {first}");
             self.instance.tell_replication(|state| state.failed_commands += count);
         }
-        let Some(following) = self.following() else { return };
-        if following.owes_ack.is_some_and(|offset| following.applied >= offset) {
-            following.owes_ack = None;
+        if self.following().is_some_and(Following::take_owed) {
             self.acknowledge();
         }
     }
@@ -104,7 +111,7 @@ impl ShardLoop {
         let (applied, at, client) = (following.applied, following.at, following.client);
         if self.connections[at as usize].is_sending {
             if let Some(following) = self.following() {
-                following.owes_ack = Some(0);
+                following.owe(applied);
             }
             return;
         }
