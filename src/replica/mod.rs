@@ -2,6 +2,7 @@
 //! has sockets and files drives it.
 
 pub mod backlog;
+pub mod backoff;
 pub mod failover;
 pub mod history;
 pub mod link;

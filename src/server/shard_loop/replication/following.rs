@@ -13,6 +13,7 @@ use super::super::ShardLoop;
 use super::now_ms;
 use crate::instance::replication as shown;
 use crate::rdb::{Splitter, Version};
+use crate::replica::backoff::Backoff;
 use crate::replica::link::{self, Heard, Link};
 use crate::route::client::ClientKey;
 use crate::server::background::{Reading, Writing};
@@ -24,17 +25,20 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-/// Time between two attempts to connect, at first and at most, in milliseconds.
-const RETRY_MS: [i64; 2] = [100, 1_000];
+/// Time between two attempts to connect.
+const RETRY: Backoff = Backoff::new(100, 1_000);
+/// The same after data that is of no use here: all of it would come again, and be of no more use.
+const REFUSED_RETRY: Backoff = Backoff::new(1_000, 60_000);
 
 /// A primary that is followed.
 pub(super) struct Following {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) stage: Stage,
-    /// The number of the attempt to connect, and how many have failed on end.
+    /// The number of the attempt to connect.
     pub(super) attempt: u64,
-    pub(super) failures: u32,
+    pub(super) retry: Backoff,
+    pub(super) refused_retry: Backoff,
     pub(super) link: Option<Link>,
     /// The connection, and the client that runs the stream.
     pub(super) at: u32,
@@ -114,7 +118,8 @@ impl Following {
             port,
             stage: Stage::Waiting(from_ms),
             attempt: 0,
-            failures: 0,
+            retry: RETRY,
+            refused_retry: REFUSED_RETRY,
             link: None,
             at: u32::MAX,
             client: ClientKey::NOBODY,
@@ -281,8 +286,7 @@ impl ShardLoop {
         let now_ms = now_ms(&self.node);
         let Some(following) = self.following() else { return };
         let was_up = following.is_streaming();
-        let (lost, retry_ms) = (following.at, RETRY_MS[usize::from(following.failures > 0)]);
-        following.failures = if was_up { 0 } else { following.failures + 1 };
+        let (lost, retry_ms) = (following.at, following.retry.fail());
         following.at = u32::MAX;
         following.link = None;
         // What had been begun of a transaction has not happened: it comes again.
@@ -311,6 +315,17 @@ impl ShardLoop {
         }
         self.show_link();
         self.close_lost(lost);
+    }
+
+    /// The primary's data is of no use here.
+    pub(super) fn refuse_data(&mut self, why: &str) {
+        self.lose_link(why);
+        let now_ms = now_ms(&self.node);
+        if let Some(Following { stage: Stage::Waiting(until_ms), refused_retry, .. }) =
+            self.following()
+        {
+            *until_ms = now_ms + refused_retry.fail();
+        }
     }
 
     pub(super) fn close_lost(&mut self, at: u32) {

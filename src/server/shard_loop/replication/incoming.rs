@@ -91,7 +91,7 @@ impl ShardLoop {
                     }
                 };
                 if let Some(fault) = fault {
-                    self.lose_link(&format!("the primary's data is of no use: {fault}"));
+                    self.refuse_data(&format!("the primary's data is of no use: {fault}"));
                 }
             }
             Stage::Emptying(Input::Link(reading)) | Stage::Loading(Some(reading)) => {
@@ -109,7 +109,7 @@ impl ShardLoop {
                 file.is_whole = checked.is_ok();
                 file.writing.end(checked.is_err());
                 if let Err(fault) = checked {
-                    self.lose_link(&format!("the primary's data is of no use: {fault}"));
+                    self.refuse_data(&format!("the primary's data is of no use: {fault}"));
                 }
             }
             Stage::Emptying(Input::Link(reading)) | Stage::Loading(Some(reading)) => {
@@ -231,7 +231,7 @@ impl ShardLoop {
             if let Some(following) = self.following() {
                 following.stage = Stage::Talking;
             }
-            return self.lose_link("its data cannot be loaded");
+            return self.refuse_data("its data cannot be loaded");
         }
         let Some(state) = &mut self.replication else { return };
         match (std::mem::take(&mut state.fills_beside), state.following.is_some()) {

@@ -17,6 +17,7 @@ use crate::command::persistence::Wait;
 use crate::config::Config;
 use crate::config::typed::{ClientClass, OutputLimit};
 use crate::instance::replication::{self as shown, ReplicaState};
+use crate::replica::backoff::Overruns;
 use crate::replica::history::Answer;
 use crate::replica::primary::{Acknowledged, Due, Replica, Stage};
 use crate::replica::waits::{Answered, Progress, Waits};
@@ -42,6 +43,8 @@ pub(super) struct Primary {
     pub(super) snapshot: Option<Snapshot>,
     /// When the next one begins, if one is wanted.
     pub(super) snapshot_due_ms: Option<i64>,
+    /// Replicas that were too far behind.
+    pub(super) overruns: Overruns,
     /// The file that was made for replicas alone.
     pub(super) made_file: Option<PathBuf>,
     /// Primaries that hand their place over, until this server leads.
@@ -303,10 +306,13 @@ impl ShardLoop {
         for Follower { client, replica, .. } in &mut state.primary.followers {
             let behind = replica.lacks(state.history.offset);
             if upkeep::exceeds(limit, behind, &mut replica.soft_since_ms, now_ms) {
+                let overruns = &mut state.primary.overruns;
+                overruns.count(now_ms);
                 tracing::warn!(
                     "Replica {} closed for overcoming of output buffer limits: it is {behind} bytes \
-                     behind",
-                    replica.name()
+                     behind. The next full sync waits for {} ms",
+                    replica.name(),
+                    overruns.wait_ms(now_ms)
                 );
                 self.instance.metrics.shard(self.number).output_closed.add(1);
                 done.push(*client);

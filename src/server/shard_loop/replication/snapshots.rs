@@ -132,6 +132,7 @@ impl ShardLoop {
             || (enough > 0 && waiting.len() >= enough);
         let delay_ms = i64::from(config.repl_diskless_sync_delay()) * 1000;
         let due_ms = if is_now { now_ms } else { now_ms + delay_ms };
+        let due_ms = due_ms.max(now_ms + primary.overruns.wait_ms(now_ms));
         let due_ms = primary.snapshot_due_ms.map_or(due_ms, |before_ms| before_ms.min(due_ms));
         primary.snapshot_due_ms = Some(due_ms);
     }

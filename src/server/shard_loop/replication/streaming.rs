@@ -26,7 +26,8 @@ impl ShardLoop {
         following.marks.clear();
         following.unmarked.clear();
         following.down_since_ms = None;
-        following.failures = 0;
+        following.retry.succeed();
+        following.refused_retry.succeed();
         following.owed = Some((offset, offset));
         let (at, client) = (following.at, following.client);
         if let Some(client) = self.node.client_mut(client) {
