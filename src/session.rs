@@ -88,6 +88,14 @@ pub struct About {
     pub fd: i64,
 }
 
+impl About {
+    /// The client's address without its port, or a socket's path.
+    pub fn ip(&self) -> &str {
+        let host = self.addr.rsplit_once(':').map_or(&*self.addr, |(host, _)| host);
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+}
+
 /// Sizes and counts that CLIENT LIST shows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traffic {

@@ -8,6 +8,7 @@ use crate::metrics::usage::Usage;
 use crate::resp::{Args, Reply};
 use crate::session::{Env, Session};
 use crate::shard::db::Db;
+use std::sync::atomic::Ordering;
 
 /// MEMORY and its subcommands.
 pub const FAMILY: Family = Family {
@@ -113,7 +114,7 @@ fn stats(_: &mut Session, env: &Env, _: &Args, reply: &mut Reply) -> Outcome {
     let percent = |of: u64, to: u64| Ratio(100.0 * of as f64 / to.max(1) as f64);
     let minus = |of: u64, less: u64| Difference(of as i64 - less as i64);
     let (keys, dataset) = (usage.keys, usage.dataset());
-    let backlog = env.instance.replication().state().backlog.map_or(0, |(_, bytes)| bytes);
+    let backlog = env.instance.replication().progress.backlog_memory.load(Ordering::Relaxed);
     let stats: Vec<(&str, Stat)> = vec![
         ("peak.allocated", Bytes(usage.peak)),
         ("total.allocated", Bytes(usage.used)),

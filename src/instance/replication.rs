@@ -23,6 +23,10 @@ pub struct Replication {
 pub struct Progress {
     /// The end of the stream: bytes of this history up to now. On a replica, of what has run here.
     pub offset: AtomicU64,
+    /// The first offset of the part of the stream that is kept for those who come back; 0 if none is.
+    pub backlog_first: AtomicU64,
+    /// Bytes of memory that that part takes.
+    pub backlog_memory: AtomicU64,
     /// Bytes of the stream that wait to be put in order.
     pub held: AtomicU64,
     /// Since when such have waited and nothing has gone out, in monotonic nanoseconds; 0 if that is not
@@ -53,9 +57,6 @@ pub struct State {
     pub replicas: Vec<Replica>,
     /// How many of them count for `min-replicas-to-write`.
     pub good_replicas: usize,
-    /// The part of the stream that is kept for those who come back: its first offset and its length in
-    /// bytes.
-    pub backlog: Option<(u64, u64)>,
     /// FAILOVER.
     pub failover: Failover,
     /// Synchronizations asked for.
@@ -217,7 +218,6 @@ impl Replication {
             primary: None,
             replicas: Vec::new(),
             good_replicas: 0,
-            backlog: None,
             failover: Failover::None,
             syncs: Syncs::default(),
             failed_commands: 0,
@@ -233,13 +233,15 @@ impl Replication {
 
     /// All of it, as of now.
     pub fn state(&self) -> State {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((first, bytes)) = &mut state.backlog {
-            // It has grown since it was shown.
-            let end = self.progress.offset.load(Ordering::Relaxed) + 1;
-            *bytes = end.saturating_sub(*first);
-        }
-        state
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The part of the stream that is kept for those who come back: its first offset and its length in
+    /// bytes.
+    pub fn backlog(&self) -> Option<(u64, u64)> {
+        let first = self.progress.backlog_first.load(Ordering::Relaxed);
+        let end = self.progress.offset.load(Ordering::Relaxed) + 1;
+        (first > 0).then(|| (first, end.saturating_sub(first)))
     }
 
     /// Whether this server follows another.

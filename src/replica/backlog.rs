@@ -47,6 +47,11 @@ impl Backlog {
         self.end - self.start
     }
 
+    /// Bytes of memory that they take: it is reserved a block at a time.
+    pub fn memory(&self) -> u64 {
+        self.len().next_multiple_of(BLOCK_BYTES as u64)
+    }
+
     /// Whether none are.
     pub fn is_empty(&self) -> bool {
         self.end == self.start

@@ -292,9 +292,11 @@ impl Replica {
     }
 
     /// What is due now, where a replica may be silent for `patience_ms`. Who waits for a snapshot gets a
-    /// newline now and then, which means nothing.
-    pub fn tick(&mut self, patience_ms: i64, now_ms: i64) -> Due {
+    /// newline now and then, which means nothing. Who gets one is given up if it does not take what it is
+    /// sent (`is_sending`: some of that is on its way), not if others hold it up.
+    pub fn tick(&mut self, patience_ms: i64, now_ms: i64, is_sending: bool) -> Due {
         let is_out = |since_ms: i64| now_ms - since_ms > patience_ms;
+        let is_stuck = is_sending || !self.outbox.is_empty();
         match self.stage {
             Stage::Waits | Stage::WaitsForFile => {
                 if now_ms - self.signed_ms >= NEWLINE_MS && self.outbox.is_empty() {
@@ -303,7 +305,7 @@ impl Replica {
                 }
                 Due::Nothing
             }
-            Stage::Gets | Stage::IsDone if is_out(self.moved_ms) => Due::TimedOutInSync,
+            Stage::Gets | Stage::IsDone if is_stuck && is_out(self.moved_ms) => Due::TimedOutInSync,
             // Who has asked with SYNC never says how far it is.
             Stage::Online if self.about.sync == Some(Sync::Full) => Due::Nothing,
             Stage::Has | Stage::Online if is_out(self.heard_ms.max(self.moved_ms_in_sync())) => {
@@ -431,35 +433,39 @@ mod tests {
         let mut replica = replica(psync());
         let signs: Vec<String> = (1..=4)
             .map(|half_s| {
-                assert_eq!(replica.tick(60_000, half_s * 500), Due::Nothing);
+                assert_eq!(replica.tick(60_000, half_s * 500, false), Due::Nothing);
                 sent(&mut replica, None)
             })
             .collect();
         assert_eq!(signs, ["", "\n", "", "\n"]);
         replica.begin_snapshot(ID, 0);
         sent(&mut replica, None);
-        replica.tick(60_000, 90_000);
+        replica.tick(60_000, 90_000, false);
         assert_eq!(sent(&mut replica, None), "\n");
         replica.begin_bytes(Framing::Mark(MARK), 100_000);
-        assert_eq!(replica.tick(60_000, 160_000), Due::Nothing);
-        assert_eq!(replica.tick(60_000, 160_001), Due::TimedOutInSync);
+        assert_eq!(replica.tick(60_000, 160_000, false), Due::Nothing);
+        assert_eq!(replica.tick(60_000, 160_001, false), Due::TimedOutInSync);
+        // Another that shares its snapshot holds it up: it has taken all there is.
+        assert_eq!(replica.take(None, 1_000, 100_000, |_| {}), 47);
+        assert_eq!(replica.tick(60_000, 160_001, false), Due::Nothing);
+        assert_eq!(replica.tick(60_000, 160_001, true), Due::TimedOutInSync);
         replica.take(None, 1, 160_001, drop);
-        assert_eq!(replica.tick(60_000, 200_000), Due::Nothing);
+        assert_eq!(replica.tick(60_000, 200_000, false), Due::Nothing);
         replica.end_bytes();
         replica.take(None, 1_000, 200_000, drop);
-        assert_eq!(replica.tick(60_000, 260_001), Due::TimedOut);
+        assert_eq!(replica.tick(60_000, 260_001, false), Due::TimedOut);
         replica.heard(260_000);
-        assert_eq!(replica.tick(60_000, 260_001), Due::Nothing);
+        assert_eq!(replica.tick(60_000, 260_001, false), Due::Nothing);
         // What has gone into a kernel's buffer says nothing of a replica.
         replica.acknowledge(0, 0, 270_000);
         replica.put(Bytes::from_static(b"PING"));
         replica.take(None, 1_000, 320_000, drop);
-        assert_eq!(replica.tick(60_000, 330_001), Due::TimedOut);
+        assert_eq!(replica.tick(60_000, 330_001, false), Due::TimedOut);
         let mut old = self::replica(Sync::Full);
         old.begin_snapshot(ID, 0);
         old.begin_bytes(Framing::Length(0), 0);
         old.end_bytes();
-        assert_eq!(old.tick(60_000, 1_000_000), Due::Nothing);
+        assert_eq!(old.tick(60_000, 1_000_000, false), Due::Nothing);
     }
 
     #[test]

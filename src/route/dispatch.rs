@@ -6,6 +6,7 @@ use super::feed::Ahead;
 use super::message::{Message, Pending, RunItem};
 use super::node::Node;
 use super::observer::Measured;
+use super::replicas;
 use super::session::run_session;
 use super::transaction::Goal;
 use super::walk::Walk;
@@ -14,6 +15,7 @@ use crate::base::error::Error;
 use crate::command::pubsub::Deed;
 use crate::command::{self, Call, Command, Control, Run, flag};
 use crate::config::Config;
+use crate::config::typed::ClientClass;
 use crate::resp::{Args, Reply, ReplyBuf, Span};
 use crate::session::{Close, ReplyMode, Session};
 
@@ -23,6 +25,9 @@ impl Node {
         let session = &mut self.clients.at(key).session;
         if session.reply_mode == ReplyMode::On {
             return self.run_command(key, input, spans, ahead);
+        }
+        if session.class == ClientClass::Replica && !replicas::may_say(ahead.command) {
+            return self.part_with_replica(key, &ahead.words(input, spans), ahead.command);
         }
         let before = session.reply_mode;
         if before == ReplyMode::SkipNext {

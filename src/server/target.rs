@@ -36,7 +36,7 @@ impl Target {
     pub fn failure(&self) -> Option<io::Error> {
         match self {
             Target::File(file) => file.failure(),
-            Target::Replicas(spread) => spread.failure(),
+            Target::Replicas(_) => None,
         }
     }
 
@@ -82,26 +82,16 @@ enum State {
     Whole,
     /// There will be no more, though it is not whole.
     CutShort,
-    /// Nobody wants it any more.
-    Unwanted,
 }
 
 impl Spread {
-    /// It gets no more; if it is cut short, it is not whole.
+    /// It gets no more; if it is cut short, it is not whole, or nobody wants the rest of it.
     pub fn end(&self, is_cut_short: bool) {
-        if self.state.get() == State::Begun {
-            self.state.set(if is_cut_short { State::CutShort } else { State::Whole });
+        if is_cut_short {
+            self.state.set(State::CutShort);
+        } else if self.state.get() == State::Begun {
+            self.state.set(State::Whole);
         }
-    }
-
-    /// Nobody wants it any more.
-    pub fn abandon(&self) {
-        self.state.set(State::Unwanted);
-    }
-
-    /// Why it cannot come to its end, if that is known before.
-    pub fn failure(&self) -> Option<io::Error> {
-        (self.state.get() == State::Unwanted).then(no_replica)
     }
 
     /// How it has come out, when the last of it has been taken.
@@ -110,7 +100,6 @@ impl Spread {
             State::Whole if self.bytes.get() == 0 => Some(Ok(())),
             State::Begun | State::Whole => None,
             State::CutShort => Some(Err(cut_short())),
-            State::Unwanted => Some(Err(no_replica())),
         }
     }
 
@@ -133,10 +122,6 @@ impl Sink for Rc<Spread> {
     }
 }
 
-fn no_replica() -> io::Error {
-    io::Error::other("no replica waits for it any more")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,15 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_wants_fails() {
+    fn what_nobody_wants_is_over_though_the_rest_is_never_taken() {
         let mut spread: Rc<Spread> = Rc::default();
         while spread.has_room() {
             spread.push(Bytes::from(vec![0; 1000]));
         }
-        assert!(spread.failure().is_none());
-        spread.abandon();
-        assert!(spread.failure().is_some());
         spread.end(false);
+        assert!(spread.result().is_none());
+        spread.end(true);
         assert!(spread.result().is_some_and(|result| result.is_err()));
     }
 }

@@ -200,6 +200,30 @@ fn data_without_an_end_takes_no_memory() {
     });
 }
 
+/// A server that is to end waits for no data that may never come.
+#[test]
+fn a_transfer_without_an_end_does_not_hold_up_the_servers_own() {
+    let impostor = Impostor::new(|stream| {
+        full(stream, &[b"$1000000\r\n", &file()[..20]]);
+        thread::sleep(Duration::from_secs(60));
+    });
+    for shards in [1, 2] {
+        let mut server = Node::start(&Kind::Redshard(shards), &[]);
+        let mut client = server.client();
+        client.check(&format!("REPLICAOF 127.0.0.1 {}", impostor.port), Value::Simple("OK".into()));
+        wait_until("data comes", || {
+            field(&mut client, "replication", "master_sync_in_progress") == "1"
+        });
+        let Node::Ours(process) = &mut server else { unreachable!("it is ours") };
+        process.signal(15);
+        process.wait_exit();
+        let log = process.log();
+        assert!(log.contains("bye bye") && !log.contains("gives up"), "{log}");
+        let left = crate::support::rdb::files(process.dir());
+        assert!(left.iter().all(|name| !name.ends_with(".tmp")), "{left:?}");
+    }
+}
+
 /// Commands of the stream that fail are counted, and the rest of it runs.
 #[test]
 fn commands_that_fail_do_not_end_the_stream() {
@@ -265,6 +289,28 @@ fn a_replica_that_lies_is_let_go() {
         wait_until("it is gone", || field(&mut client, "replication", "connected_slaves") == "0");
         client.check("WAIT 1 50", Value::Int(0));
         client.check("SET k v", Value::Simple("OK".into()));
+    }
+}
+
+/// What stands in a replica's stream is the stream: who says what would be replied to goes, and it is not run.
+#[test]
+fn a_replica_that_sends_commands_is_let_go() {
+    for (shards, said, wanted) in [
+        (1, "PING", "Replica generated a reply to command 'ping', disconnecting it"),
+        (2, "SLOWLOG GET", "Replica generated a reply to command 'slowlog|get', disconnecting it"),
+        (2, "SET k theirs", "'Replica can't interact with the keyspace'"),
+        (1, "NOSUCH", "Replica generated a reply to command 'nosuch', disconnecting it"),
+    ] {
+        let server = Node::start(&Kind::Redshard(shards), &[]);
+        let mut confused = Client::connect(server.port());
+        confused.send("PSYNC ? -1");
+        let mut client = server.client();
+        wait_until("it is seen", || field(&mut client, "replication", "connected_slaves") == "1");
+        client.cmd(&["SET", "k", "ours"]);
+        confused.send(said);
+        wait_until("it is gone", || field(&mut client, "replication", "connected_slaves") == "0");
+        assert!(server.log().contains(wanted), "no '{wanted}' in\n{}", server.log());
+        client.check("GET k", Value::Bulk(b"ours".to_vec()));
     }
 }
 

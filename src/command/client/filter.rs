@@ -196,7 +196,7 @@ impl Test {
             Test::Ids(ids) => ids.contains(&(session.id as i64)),
             Test::Addr(addr) => about.addr.as_bytes() == addr,
             Test::Laddr(addr) => about.laddr.as_bytes() == addr,
-            Test::Ip(ip) => ip_of(&about.addr).as_bytes() == ip,
+            Test::Ip(ip) => about.ip().as_bytes() == ip,
             Test::Name(name) => is(&about.name, name),
             Test::LibName(name) => is(&about.lib_name, name),
             Test::LibVer(version) => is(&about.lib_ver, version),
@@ -216,12 +216,6 @@ impl Test {
             Test::User => true,
         }
     }
-}
-
-/// The address without its port, or a socket's path.
-fn ip_of(addr: &str) -> &str {
-    let host = addr.rsplit_once(':').map_or(addr, |(host, _)| host);
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// An id; `None` for what is not a number and so begins something else.

@@ -5,6 +5,7 @@ use super::human;
 use crate::base::{proc, version};
 use crate::metrics::usage::Usage;
 use crate::session::Env;
+use std::sync::atomic::Ordering;
 
 /// Section memory.
 pub fn memory(env: &Env, out: &mut Vec<Field>) {
@@ -17,7 +18,7 @@ pub fn memory(env: &Env, out: &mut Vec<Field>) {
     let percent = |of: u64, to: u64| format!("{:.2}%", 100.0 * of as f64 / to.max(1) as f64);
     let minus = |of: u64, less: u64| of as i64 - less as i64;
     // What is kept of the stream, and how much of it only because replicas are yet to get it.
-    let stream = env.instance.replication().state().backlog.map_or(0, |(_, bytes)| bytes);
+    let stream = env.instance.replication().progress.backlog_memory.load(Ordering::Relaxed);
     let for_replicas = stream.saturating_sub(env.config.repl_backlog_size());
     let (overhead, dataset) = (usage.overhead(), usage.dataset());
     fields! { out:

@@ -39,7 +39,8 @@ pub fn replication(env: &Env, out: &mut Vec<Field>) {
         Some((id, upto)) => (id, upto as i64),
         None => (NO_ID.to_owned(), -1),
     };
-    let (first, kept) = state.backlog.unwrap_or_default();
+    let backlog = env.instance.replication().backlog();
+    let (first, kept) = backlog.unwrap_or_default();
     let stalled_ms = match progress.stalled_since_ns.load(Ordering::Relaxed) {
         0 => 0,
         since_ns => env.now.monotonic_ns.saturating_sub(since_ns) / 1_000_000,
@@ -50,7 +51,7 @@ pub fn replication(env: &Env, out: &mut Vec<Field>) {
         "master_replid2" = second;
         "master_repl_offset" = offset;
         "second_repl_offset" = upto;
-        "repl_backlog_active" = u64::from(state.backlog.is_some());
+        "repl_backlog_active" = u64::from(backlog.is_some());
         "repl_backlog_size" = env.config.repl_backlog_size();
         "repl_backlog_first_byte_offset" = first;
         "repl_backlog_histlen" = kept;

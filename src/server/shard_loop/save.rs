@@ -370,6 +370,11 @@ impl ShardLoop {
         self.begin_save_to_file(Purpose::Replicas, version)
     }
 
+    /// Nobody waits for the snapshot for replicas that is being made.
+    pub(super) fn cancel_save_for_replicas(&mut self) {
+        self.give_up_save(GivenUp::Cancelled);
+    }
+
     /// Begins a save to the file that is configured; returns its path.
     fn begin_save_to_file(&mut self, purpose: Purpose, version: Version) -> PathBuf {
         let config = self.instance.config();

@@ -28,7 +28,7 @@ use std::sync::atomic::Ordering;
 /// Time between two attempts to connect.
 const RETRY: Backoff = Backoff::new(100, 1_000);
 /// The same after data that is of no use here: all of it would come again, and be of no more use.
-const REFUSED_RETRY: Backoff = Backoff::new(1_000, 60_000);
+const REFUSED_RETRY: Backoff = Backoff::new(250, 60_000);
 
 /// A primary that is followed.
 pub(super) struct Following {
@@ -190,11 +190,13 @@ impl ShardLoop {
 
     /// What a turn does about the primary. Returns whether there is more to do at once.
     pub(super) fn follow_primary(&mut self) -> bool {
-        let now_ms = now_ms(&self.node);
+        let (now_ms, is_stopping) = (now_ms(&self.node), self.is_stopping());
         self.follow_stream();
         let Some(following) = self.following() else { return false };
         match &mut following.stage {
-            Stage::Waiting(until_ms) if now_ms >= *until_ms => self.begin_to_connect(),
+            Stage::Waiting(until_ms) if now_ms >= *until_ms && !is_stopping => {
+                self.begin_to_connect();
+            }
             Stage::Waiting(_) | Stage::Connecting | Stage::Talking | Stage::Streaming => {}
             Stage::ToFile(_) => return self.follow_file(),
             Stage::Emptying(_) => return self.follow_emptying(),

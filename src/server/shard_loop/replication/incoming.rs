@@ -158,6 +158,15 @@ impl ShardLoop {
         true
     }
 
+    /// The server is about to end: what comes is not taken any more, and would be waited for.
+    pub(in super::super) fn cut_transfer_short(&mut self) {
+        if let Some(Following { stage: Stage::ToFile(file), .. }) = self.following()
+            && !file.is_whole
+        {
+            self.lose_link("the server is about to end");
+        }
+    }
+
     // ---- loading it --------------------------------------------------------------------------
 
     /// What is here goes as soon as nothing else is under way on all shards; nobody is served any of it

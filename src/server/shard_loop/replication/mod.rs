@@ -185,13 +185,13 @@ impl Replication {
         self.stream_db = 0;
     }
 
-    /// Tells everybody what the history is called and how far it is.
-    fn show_history(&self, instance: &Instance) {
-        let (id, second) = (self.history.id.clone(), self.history.second.clone());
-        let backlog = self.backlog.as_ref().map(|one| (one.start() + 1, one.len()));
-        instance.tell_replication(|state| {
-            (state.id, state.second, state.backlog) = (id, second, backlog);
-        });
+    /// Tells everybody what of the stream is kept.
+    fn show_backlog(&self, instance: &Instance) {
+        let backlog = self.backlog.as_ref();
+        let (first, memory) = backlog.map_or((0, 0), |one| (one.start() + 1, one.memory()));
+        let progress = &instance.replication().progress;
+        progress.backlog_first.store(first, Ordering::Relaxed);
+        progress.backlog_memory.store(memory, Ordering::Relaxed);
     }
 
     /// Something has been run on all shards.
@@ -208,9 +208,17 @@ impl Replication {
         }
     }
 
+    /// Tells everybody what the history is called.
+    fn show_history(&self, instance: &Instance) {
+        let (id, second) = (self.history.id.clone(), self.history.second.clone());
+        instance.tell_replication(|state| (state.id, state.second) = (id, second));
+    }
+
+    /// The same, and how far it is.
     fn show_offset(&self, instance: &Instance) {
         let offset = &instance.replication().progress.offset;
         offset.store(self.history.offset, Ordering::Relaxed);
+        self.show_backlog(instance);
         self.show_history(instance);
     }
 }
@@ -442,7 +450,7 @@ impl ShardLoop {
         tracing::info!("REPLICAOF {host}:{port} enabled");
         let primary = shown::Primary::new(host.clone(), port);
         self.instance.tell_replication(|state| state.primary = Some(primary));
-        self.part_with_replicas("Another server is followed from now on");
+        self.part_with_those_that_sync();
         self.end_waits();
         self.part_with_primary();
         self.give_up_cut();

@@ -11,7 +11,7 @@
 
 use super::super::{ShardLoop, upkeep};
 use super::now_ms;
-use super::snapshots::{self, FromFile, Snapshot};
+use super::snapshots::{FromFile, Snapshot};
 use crate::base::error::Error;
 use crate::command::persistence::Wait;
 use crate::config::Config;
@@ -128,8 +128,7 @@ impl ShardLoop {
             return;
         }
         let Some(state) = self.node.client_mut(client) else { return };
-        let addr = &state.session.about.addr;
-        let ip = addr.rsplit_once(':').map_or(addr.as_str(), |(ip, _)| ip).to_owned();
+        let ip = state.session.about.ip().to_owned();
         let mut replica = Replica::new(about, ip, now_ms);
         tracing::info!("Replica {} asks for synchronization", replica.name());
         if self.instance.config().repl_disable_tcp_nodelay() {
@@ -211,6 +210,7 @@ impl ShardLoop {
         if let Some(backlog) = &mut state.backlog {
             backlog.trim(backlog_bytes, state.primary.needed());
         }
+        state.show_backlog(&self.instance);
         if state.primary.followers.is_empty() && state.primary.waits.is_empty() {
             return self.begin_snapshot_if_due();
         }
@@ -374,18 +374,30 @@ impl ShardLoop {
         if primary.followers.is_empty() {
             primary.alone_since_ms = Some(now_ms);
         }
-        snapshots::end_if_unwanted(primary);
         tracing::info!("Connection with replica {} lost.", replica.name());
         if let Some(state) = &mut self.replication {
             // What was kept for it goes at once.
             state.looked_ms = 0;
         }
+        self.end_snapshot_if_unwanted();
     }
 
     /// Lets go of all replicas: they will come again, and ask anew.
     pub(super) fn part_with_replicas(&mut self, why: &str) {
+        self.part_with(|_| true, why);
+    }
+
+    /// Another server is about to be followed. Those that have all of the stream so far may stay: it may go
+    /// on where it is.
+    pub(super) fn part_with_those_that_sync(&mut self) {
+        let syncs = |replica: &Replica| replica.stage() != Stage::Online;
+        self.part_with(syncs, "Another server is followed from now on");
+    }
+
+    fn part_with(&mut self, which: impl Fn(&Replica) -> bool, why: &str) {
         let Some(primary) = self.primary() else { return };
-        let clients: Vec<ClientKey> = primary.followers.iter().map(|one| one.client).collect();
+        let goes = primary.followers.iter().filter(|one| which(&one.replica));
+        let clients: Vec<ClientKey> = goes.map(|one| one.client).collect();
         if !clients.is_empty() {
             tracing::info!("{} replicas are let go: {why}", clients.len());
         }
@@ -405,7 +417,9 @@ impl ShardLoop {
             if let Some(client) = self.node.client(*client) {
                 replica.heard(client.session.active_ms);
             }
-            let what = match replica.tick(patience_ms, now_ms) {
+            let at = self.of_client[client.index as usize];
+            let is_sending = self.connections[at as usize].is_sending;
+            let what = match replica.tick(patience_ms, now_ms, is_sending) {
                 Due::Nothing => continue,
                 Due::TimedOutInSync => "full sync",
                 Due::TimedOut => "streaming sync",

@@ -7,7 +7,7 @@
 //! well: the stream from its cut on is kept for the others.
 
 use super::super::ShardLoop;
-use super::primary::{Follower, Primary};
+use super::primary::Follower;
 use super::{Position, now_ms};
 use crate::base::error::Error;
 use crate::rdb::{Checksum, Version, Writer};
@@ -58,23 +58,6 @@ impl Snapshot {
     fn is_for(&self, replica: &Replica) -> bool {
         let is_fine = matches!(self.way, Way::File(_)) || replica.about.takes_eof;
         is_fine && replica.rdb_version() == self.version
-    }
-}
-
-/// Nobody may want the snapshot any more that is being made. Who waits while it has been cut waits for
-/// the next one.
-pub(super) fn end_if_unwanted(primary: &Primary) {
-    let Some(Snapshot { way: Way::Sockets(spread), position, .. }) = &primary.snapshot else {
-        return;
-    };
-    let wants = |one: &Follower| match one.replica.stage() {
-        Stage::Gets => true,
-        Stage::Waits => position.is_none(),
-        _ => false,
-    };
-    if !primary.followers.iter().any(wants) {
-        tracing::info!("The last replica has gone, its snapshot is given up");
-        spread.abandon();
     }
 }
 
@@ -183,7 +166,7 @@ impl ShardLoop {
         }
         snapshot.position = Some(position);
         primary.is_shown = false;
-        end_if_unwanted(primary);
+        self.end_snapshot_if_unwanted();
     }
 
     /// The snapshot for replicas has been made, of so many bytes, or there will be no more of it.
@@ -224,6 +207,26 @@ impl ShardLoop {
         }
         for client in lost {
             self.close_client(client);
+        }
+    }
+
+    /// Nobody may want the snapshot any more that is being made. Who waits while it has been cut waits for
+    /// the next one. A file is kept all the same where there are to be some anyway.
+    pub(super) fn end_snapshot_if_unwanted(&mut self) {
+        let keeps_files = !self.instance.config().save().is_empty();
+        let Some(primary) = self.primary() else { return };
+        let Some(Snapshot { way, position, .. }) = &primary.snapshot else { return };
+        let wants = |one: &Follower| match one.replica.stage() {
+            Stage::Gets => matches!(way, Way::Sockets(_)),
+            Stage::WaitsForFile => matches!(way, Way::File(_)),
+            Stage::Waits => position.is_none(),
+            _ => false,
+        };
+        let is_wanted =
+            (matches!(way, Way::File(_)) && keeps_files) || primary.followers.iter().any(wants);
+        if !is_wanted {
+            tracing::info!("The last replica has gone, its snapshot is given up");
+            self.cancel_save_for_replicas();
         }
     }
 

@@ -98,7 +98,13 @@ impl ShardLoop {
             client.replies.out.clear();
             let count = failed.matches("\r\n-").count() as u64 + 1;
             let first = failed.lines().next().unwrap_or_default().to_owned();
-            tracing::warn!("{count} commands of the primary's stream have failed here: {first}");
+            let also = match failed.contains("-EXECABORT") {
+                true => ". Their transaction has been dropped as a whole",
+                false => "",
+            };
+            tracing::warn!(
+                "{count} commands of the primary's stream have failed here: {first}{also}"
+            );
             self.instance.tell_replication(|state| state.failed_commands += count);
         }
         if self.following().is_some_and(Following::take_owed) {
