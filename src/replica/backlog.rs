@@ -9,9 +9,7 @@ use std::collections::VecDeque;
 
 /// Bytes of a piece from which on it is kept as it is.
 const WHOLE_BYTES: usize = 4 * 1024;
-/// Bytes of a block, at most.
-const PART_BYTES: usize = 256 * 1024;
-/// Bytes of the block that short pieces are copied into.
+/// Bytes of a block, at most: so much more than was asked for may be kept.
 const BLOCK_BYTES: usize = 16 * 1024;
 
 /// See the module's head.
@@ -65,8 +63,8 @@ impl Backlog {
     /// More of the stream.
     pub fn push(&mut self, mut piece: Bytes) {
         // So that a part of what is very long can be let go.
-        while piece.len() > PART_BYTES {
-            self.push(piece.split_to(PART_BYTES));
+        while piece.len() > BLOCK_BYTES {
+            self.push(piece.split_to(BLOCK_BYTES));
         }
         if piece.len() >= WHOLE_BYTES {
             self.close_block();
