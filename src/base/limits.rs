@@ -35,6 +35,13 @@ pub const QUERY_BUFFER_MAX: usize = 1024 * 1024 * 1024;
 /// cost more than a second cache miss and an iovec.
 pub const INLINE_VALUE_MAX: usize = ATTACH_MIN - 1;
 
+/// Bytes of a listpack beyond which it does not grow (Redis's figure): its header counts in 32 bits, and
+/// nothing should come near that.
+pub const LISTPACK_BYTES_MAX: usize = 1 << 30;
+
+/// Integers of an intset beyond which it does not grow (Redis's figure), for the same reason.
+pub const INTSET_ENTRIES_MAX: usize = 1 << 30;
+
 /// A reply body at least this long is attached by reference instead of copied into the buffer.
 pub const ATTACH_MIN: usize = 16 * 1024;
 

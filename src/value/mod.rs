@@ -1,6 +1,9 @@
 //! Floor 1: what a key can hold: how a value is kept, sized, copied and changed. Where it lies beside its
 //! key is the block's matter (`shard/entry.rs`).
 
+pub mod intset;
+pub mod listpack;
+pub mod packed;
 pub mod string;
 
 use crate::base::{limits, number};
