@@ -1,5 +1,6 @@
 //! Why an input is refused.
 
+use crate::value::packed::{Flaw, Malformed};
 use std::fmt;
 
 /// What is wrong.
@@ -66,6 +67,12 @@ pub enum Reason {
     /// A key or a string that is longer than one can be here.
     #[error("A string of {0} bytes, which is longer than one can be")]
     StringTooLong(u64),
+    /// A small collection whose bytes are not in the form that they should be in.
+    #[error("Corrupt {0}: {1}")]
+    Packed(&'static str, Malformed),
+    /// One whose elements are not those of such a collection.
+    #[error("Corrupt {0}: {1}")]
+    Elements(&'static str, Flaw),
     /// The bytes are not those that were written.
     #[error("Wrong RDB checksum expected: ({expected:x}) but got ({found:x}): RDB CRC error")]
     Checksum {

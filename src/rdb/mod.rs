@@ -10,6 +10,10 @@
 //! value is laid out ([`shape`]). Numbers that are not lengths are little-endian. A string is a length
 //! and bytes, or one of four short forms ([`string`]): an integer of 1, 2 or 4 bytes, or LZF.
 //!
+//! Small collections are packed into one string. Before Redis 7 that was a [`ziplist`] or a [`zipmap`],
+//! which are read and never written; what is written, and how values are kept, is
+//! [`crate::value::listpack`] and [`crate::value::intset`]. [`packed`] gives the elements of all four.
+//!
 //! A type of values comes into the server with a codec here: its part of [`Writer::record`], its variant
 //! of [`Value`] and its part of [`read::value`]. Where its values end is known already.
 
@@ -18,12 +22,15 @@ mod fault;
 mod long;
 mod lzf;
 mod opcode;
+pub mod packed;
 pub mod read;
 mod shape;
 mod split;
 mod string;
 mod version;
 mod write;
+pub mod ziplist;
+pub mod zipmap;
 
 pub use checksum::Checksum;
 pub use fault::{Fault, Reason, RestoreError};

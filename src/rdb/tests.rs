@@ -403,7 +403,7 @@ fn everything() -> Vec<Vec<u8>> {
 }
 
 /// Changes something: bits, bytes, a stretch cut out or put in, the end cut off.
-fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
+pub(super) fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
     const TELLING: [u8; 12] = [0, 1, 2, 0x3f, 0x40, 0x7f, 0x80, 0x81, 0xc0, 0xc3, 0xfe, 0xff];
     for _ in 0..=random.below(3) {
         if bytes.is_empty() {
@@ -460,7 +460,7 @@ fn survive(input: &[u8], total: Option<u64>, piece: usize, verify: bool) -> Resu
 }
 
 /// Mutations that the tests try; a long run sets more.
-fn mutations() -> u64 {
+pub(super) fn mutations() -> u64 {
     let wanted = std::env::var("REDSHARD_RDB_MUTATIONS").ok();
     let wanted = wanted.map(|text| text.parse().expect("a number in REDSHARD_RDB_MUTATIONS"));
     wanted.unwrap_or(if cfg!(miri) { 50 } else { 20_000 })
