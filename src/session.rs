@@ -57,6 +57,8 @@ pub struct Session {
     pub has_written: bool,
     /// The offset of the stream that its last WAIT was about.
     pub waited_offset: u64,
+    /// Whether it waits in a command (WAIT).
+    pub waits: bool,
     /// Whether its next command waits for the end of a CLIENT PAUSE.
     pub postponed: bool,
     /// When it connected, milliseconds since the Unix epoch.
@@ -255,6 +257,7 @@ impl Session {
             owes_ack: false,
             has_written: false,
             waited_offset: 0,
+            waits: false,
             postponed: false,
             created_ms: now.unix_ms,
             active_ms: now.unix_ms,

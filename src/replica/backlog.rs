@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 /// Bytes of a piece from which on it is kept as it is.
 const WHOLE_BYTES: usize = 4 * 1024;
 /// Bytes of a block, at most: so much more than was asked for may be kept.
-const BLOCK_BYTES: usize = 16 * 1024;
+const BLOCK_BYTES: usize = 8 * 1024;
 
 /// See the module's head.
 #[derive(Debug)]

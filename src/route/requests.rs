@@ -67,6 +67,8 @@ impl Node {
         client.held = true;
         if let Request::Wait(_) = request {
             client.session.has_written = false;
+            client.session.waits = true;
+            self.clients.waiting += 1;
         }
         let (shard, began) = (self.number, ticks::now());
         let asker = Asker { shard, client: key, seq, command, began };
@@ -118,6 +120,7 @@ impl Node {
 pub(super) fn answered(asker: Asker, answer: Result<Said, Error>, cx: &mut Context) {
     let Some(client) = cx.clients.get_mut(asker.client) else { return };
     client.held = false;
+    let waited = std::mem::take(&mut client.session.waits);
     let (mut out, resp3) = (ReplyBuf::default(), client.session.resp3);
     let ran = match answer {
         Ok(said) => {
@@ -133,6 +136,7 @@ pub(super) fn answered(asker: Asker, answer: Result<Said, Error>, cx: &mut Conte
         }
     };
     let took = ticks::now().saturating_sub(asker.began);
+    cx.clients.waiting -= usize::from(waited);
     cx.observer.count_as(asker.command, ran, took);
     cx.clients.keep_promise(asker.client, asker.seq, &out, (0, out.mark()));
     cx.clients.resume(asker.client);
@@ -141,6 +145,7 @@ pub(super) fn answered(asker: Asker, answer: Result<Said, Error>, cx: &mut Conte
 fn write(said: &Said, reply: &mut Reply) {
     match *said {
         Said::Line(line) => reply.simple(line),
+        Said::Count(count) => reply.integer(count),
         Said::Waited { replicas, logs: None, .. } => reply.integer(replicas),
         Said::Waited { replicas, logs: Some(logs), .. } => {
             reply.array(2);
@@ -186,6 +191,12 @@ pub(super) fn ask_inside(
             let primary = Primary::new(host.clone(), port);
             env.instance.tell_replication(|state| state.primary = Some(primary));
             (Request::Follow { host, port }, "OK")
+        }
+        // It happens after the transaction: whom it will find is not known yet.
+        request @ Request::EndWait { .. } => {
+            post.say(LEADER, Message::Request(request, None));
+            reply.integer(0);
+            return Ok(Effect::Read);
         }
         request @ (Request::Lead | Request::Failover { .. } | Request::AbortFailover) => {
             (request, "OK")

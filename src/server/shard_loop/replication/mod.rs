@@ -22,6 +22,7 @@ mod snapshots;
 mod streaming;
 
 use super::ShardLoop;
+use crate::base::error::Error;
 use crate::command::Command;
 use crate::command::persistence::{
     FOLLOW_ORDER, JOURNAL_OFF, JOURNAL_ON, LEAD_ORDER, Request, Wait,
@@ -32,6 +33,7 @@ use crate::instance::replication as shown;
 use crate::persist::loader::Said;
 use crate::replica::backlog::Backlog;
 use crate::replica::history::History;
+use crate::replica::waits::Answered;
 use crate::route::message::{self, Asker};
 use crate::route::node::Node;
 use crate::route::stream::Merged;
@@ -392,6 +394,7 @@ impl ShardLoop {
             Request::Follow { host, port } => self.follow_server(host, port, asker),
             Request::Lead => self.lead(asker),
             Request::Wait(wait) => self.wait_for_replicas(wait, asker),
+            Request::EndWait { id, is_error } => self.end_wait(id, is_error, asker),
             Request::Failover { to, force, timeout_ms } => {
                 self.begin_failover(to, force, timeout_ms, asker);
             }
@@ -613,6 +616,28 @@ impl ShardLoop {
         let now_ms = now_ms(&self.node);
         if let Some(state) = &mut self.replication {
             state.primary.wait(asker, wait, now_ms);
+        }
+    }
+
+    /// CLIENT UNBLOCK: who waits is answered as if its time were over, or with an error.
+    fn end_wait(&mut self, id: u64, is_error: bool, asker: Option<Asker>) {
+        let ended = self.replication.as_mut().and_then(|state| {
+            let (end, primary) = (state.history.offset, &mut state.primary);
+            primary.end_wait(id, end)
+        });
+        let count = i64::from(ended.is_some());
+        match ended {
+            Some(Answered { asker: (waiter, _), .. }) if is_error => {
+                let text = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+                self.answer(Some(waiter), Err(Error::text(text)));
+            }
+            Some(Answered { asker: (waiter, of_logs), offset, replicas }) => {
+                self.answer_wait(waiter, of_logs, offset, replicas);
+            }
+            None => {}
+        }
+        if let Some(asker) = asker {
+            self.node.answer(asker, Ok(message::Said::Count(count)));
         }
     }
 

@@ -92,7 +92,15 @@ impl Primary {
     /// A client waits.
     pub(super) fn wait(&mut self, asker: Asker, wait: Wait, now_ms: i64) {
         let asker = (asker, wait.of_logs);
-        self.waits.ask(asker, wait.offset, wait.replicas, wait.timeout_ms, now_ms);
+        self.waits.ask(wait.id, asker, wait.offset, wait.replicas, wait.timeout_ms, now_ms);
+    }
+
+    /// A client waits no longer, if it has: what it would be answered now, where the stream has come to
+    /// `end`.
+    pub(super) fn end_wait(&mut self, id: u64, end: u64) -> Option<Answered<(Asker, bool)>> {
+        let (asker, offset) = self.waits.take(id)?;
+        let offset = offset.unwrap_or(end);
+        Some(Answered { asker, offset, replicas: self.acknowledged(offset) })
     }
 }
 
