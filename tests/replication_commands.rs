@@ -135,6 +135,17 @@ fn who_waits_is_seen_and_can_be_unblocked() {
         wait_until("it is counted", || blocked(&mut seer));
         drop(c);
         wait_until("it is gone", || !blocked(&mut seer));
+        // Who waits for the replicas of a server that becomes one is told, and let go.
+        let mut last = server.client();
+        last.check("SET k v", ok());
+        last.send("WAIT 1 0");
+        wait_until("it is counted", || blocked(&mut seer));
+        seer.check(&format!("REPLICAOF {NOBODY}"), ok());
+        last.expect(error(
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> \
+             replica?)",
+        ));
+        last.expect_closed();
     }
 }
 

@@ -21,7 +21,7 @@ use crate::command::{Command, Effect, Outcome};
 use crate::instance::replication::Primary;
 use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf};
-use crate::session::{Env, ReplyMode, Session};
+use crate::session::{Close, Env, ReplyMode, Session};
 
 /// The shard that leads.
 pub const LEADER: usize = 0;
@@ -127,6 +127,9 @@ pub(super) fn answered(asker: Asker, answer: Result<Said, Error>, cx: &mut Conte
             if let Said::Waited { offset, .. } = said {
                 client.session.waited_offset = offset;
             }
+            if let Said::Parting(_) = said {
+                client.session.close = Close::AfterReplies;
+            }
             write(&said, &mut Reply::new(&mut out, resp3));
             Ran::Fine
         }
@@ -145,6 +148,7 @@ pub(super) fn answered(asker: Asker, answer: Result<Said, Error>, cx: &mut Conte
 fn write(said: &Said, reply: &mut Reply) {
     match *said {
         Said::Line(line) => reply.simple(line),
+        Said::Parting(text) => reply.error_text(text),
         Said::Count(count) => reply.integer(count),
         Said::Waited { replicas, logs: None, .. } => reply.integer(replicas),
         Said::Waited { replicas, logs: Some(logs), .. } => {

@@ -362,11 +362,12 @@ impl ShardLoop {
     pub(super) fn take_position(&mut self) -> Option<Option<Position>> {
         let Some(state) = &mut self.replication else { return Some(None) };
         if let Some(following) = &state.following {
-            let (client, is_streaming) = (following.client, following.is_streaming());
+            let client = following.client;
             let (id, db) = (state.history.id.clone(), state.stream_db);
+            // Whether the link is up or not, that is what there is.
             let position = Position { id, offset: following.applied, db };
             self.node.go_on(client);
-            return Some(is_streaming.then_some(position));
+            return Some(Some(position));
         }
         if state.barriers > 0 {
             return None;
@@ -453,7 +454,7 @@ impl ShardLoop {
         tracing::info!("REPLICAOF {host}:{port} enabled");
         let primary = shown::Primary::new(host.clone(), port);
         self.instance.tell_replication(|state| state.primary = Some(primary));
-        self.part_with_those_that_sync();
+        self.part_with_those_that_sync("Another server is followed from now on");
         self.end_waits();
         self.part_with_primary();
         self.give_up_cut();

@@ -77,8 +77,10 @@ impl ShardLoop {
         };
         let Some(client) = self.node.client_mut(following.client) else { return };
         let at = following.at as usize;
-        if client.session.close != Close::No {
-            return self.lose_link("its stream cannot be understood");
+        match client.session.close {
+            Close::No => {}
+            Close::AfterReplies => return self.lose_link("its stream cannot be understood"),
+            Close::Now => return self.lose_link("it was closed here"),
         }
         let (_, kept) = client.replies.progress();
         while let Some((promise, offset)) = following.marks.front()
