@@ -57,6 +57,10 @@ pub struct Session {
     pub has_written: bool,
     /// The offset of the stream that its last WAIT was about.
     pub waited_offset: u64,
+    /// In a primary's stream: the database that it will be in after the transaction that is under way.
+    pub db_after: Option<usize>,
+    /// Whether it waits in a command (WAIT).
+    pub waits: bool,
     /// Whether its next command waits for the end of a CLIENT PAUSE.
     pub postponed: bool,
     /// When it connected, milliseconds since the Unix epoch.
@@ -255,6 +259,8 @@ impl Session {
             owes_ack: false,
             has_written: false,
             waited_offset: 0,
+            db_after: None,
+            waits: false,
             postponed: false,
             created_ms: now.unix_ms,
             active_ms: now.unix_ms,

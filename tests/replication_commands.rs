@@ -104,6 +104,52 @@ fn what_wait_and_waitaof_refuse() {
 }
 
 #[test]
+fn who_waits_is_seen_and_can_be_unblocked() {
+    for &shards in shard_counts() {
+        let server = Server::start(shards);
+        let (mut c, mut seer) = (server.client(), server.client());
+        let id = c.run("CLIENT ID").int();
+        let blocked = |seer: &mut Client| {
+            let text = seer.run("INFO clients").text();
+            text.lines().any(|line| line == "blocked_clients:1")
+        };
+        for (word, answer) in [
+            ("", int(0)),
+            ("TIMEOUT", int(0)),
+            ("ERROR", error("UNBLOCKED client unblocked via CLIENT UNBLOCK")),
+        ] {
+            c.check("SET k v", ok());
+            c.send("WAIT 1 0");
+            wait_until("it is counted", || blocked(&mut seer));
+            let line = seer.run(&format!("CLIENT LIST ID {id}")).text();
+            assert!(line.contains(" flags=b "), "{line}");
+            wait_until("it is there", || {
+                seer.run(&format!("CLIENT UNBLOCK {id} {word}")).int() == 1
+            });
+            c.expect(answer);
+            wait_until("it is counted no more", || !blocked(&mut seer));
+        }
+        seer.check(&format!("CLIENT UNBLOCK {id}"), int(0));
+        // One that goes while it waits is counted no more either.
+        c.send("WAIT 1 0");
+        wait_until("it is counted", || blocked(&mut seer));
+        drop(c);
+        wait_until("it is gone", || !blocked(&mut seer));
+        // Who waits for the replicas of a server that becomes one is told, and let go.
+        let mut last = server.client();
+        last.check("SET k v", ok());
+        last.send("WAIT 1 0");
+        wait_until("it is counted", || blocked(&mut seer));
+        seer.check(&format!("REPLICAOF {NOBODY}"), ok());
+        last.expect(error(
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> \
+             replica?)",
+        ));
+        last.expect_closed();
+    }
+}
+
+#[test]
 fn in_a_transaction_nobody_waits() {
     for &shards in shard_counts() {
         let server = Server::start(shards);

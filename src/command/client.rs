@@ -5,6 +5,7 @@ mod pause;
 mod tracking;
 
 use super::introspect::help;
+use super::persistence::Request;
 use super::{Command, Effect, Family, Gather, Outcome, Run, flag, tip};
 use crate::base::error::Error;
 use crate::base::number::parse_i64;
@@ -126,7 +127,7 @@ pub const FAMILY: Family = Family {
             .with(ALWAYS)
             .since("6.2.0")
             .summary("What the server tells the connection of changes to the keys it has read."),
-        Command::new("CLIENT UNBLOCK", Run::Session(unblock))
+        Command::new("CLIENT UNBLOCK", Run::Server(unblock))
             .usage("client-id:integer [TIMEOUT | ERROR]")
             .with(ALWAYS | flag::ADMIN)
             .since("5.0.0")
@@ -250,14 +251,15 @@ fn import_source(session: &mut Session, env: &Env, args: &Args, reply: &mut Repl
     Ok(Effect::Read)
 }
 
-/// CLIENT UNBLOCK: there is no command yet that waits. Who is paused is not waiting in this sense.
-fn unblock(_: &mut Session, _: &Env, args: &Args, reply: &mut Reply) -> Outcome {
+/// CLIENT UNBLOCK. Who is paused is not waiting in this sense.
+fn unblock(_: &Session, _: &Env, args: &Args) -> Result<Request, Error> {
     if args.len() > 1 && !args.is(1, "TIMEOUT") && !args.is(1, "ERROR") {
         return Err(Error::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
     }
-    parse_i64(args.at(0)).ok_or(Error::NotInteger)?;
-    reply.integer(0);
-    Ok(Effect::Read)
+    let id = parse_i64(args.at(0)).ok_or(Error::NotInteger)?;
+    // Nobody has an id below one.
+    let id = u64::try_from(id).unwrap_or(0);
+    Ok(Request::EndWait { id, is_error: args.len() > 1 && args.is(1, "ERROR") })
 }
 
 /// CLIENT INFO.
@@ -337,7 +339,7 @@ fn letters(session: &Session) -> String {
         (session.class == ClientClass::Replica, 'S'),
         (session.is_primary, 'M'),
         (session.multi.is_some(), 'x'),
-        (session.postponed, 'b'),
+        (session.postponed || session.waits, 'b'),
         (session.close == Close::AfterReplies, 'c'),
         (session.close == Close::Now, 'A'),
         (session.about.addr.starts_with('/'), 'U'),

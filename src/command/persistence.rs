@@ -82,6 +82,13 @@ pub enum Request {
     Lead,
     /// WAIT and WAITAOF.
     Wait(Wait),
+    /// CLIENT UNBLOCK.
+    EndWait {
+        /// The client that waits, by its id.
+        id: u64,
+        /// Whether it is answered with an error, not as if its time were over.
+        is_error: bool,
+    },
     /// FAILOVER.
     Failover {
         /// To whom; to the first that has caught up if nobody is named.
@@ -98,6 +105,8 @@ pub enum Request {
 /// What WAIT and WAITAOF ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait {
+    /// The client's id.
+    pub id: u64,
     /// The offset that replicas are to acknowledge, if it is known; otherwise the client has written,
     /// and means the end of what it wrote.
     pub offset: Option<u64>,

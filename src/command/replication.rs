@@ -217,7 +217,7 @@ fn wait(session: &Session, env: &Env, args: &Args) -> Result<Request, Error> {
     }
     let replicas = parse_i64(args.at(0)).ok_or(Error::NotInteger)?;
     let timeout_ms = timeout_ms(args.at(1), env)?;
-    Ok(Request::Wait(Wait { offset: known(session), replicas, timeout_ms, of_logs: false }))
+    Ok(Request::Wait(wait_for(session, replicas, timeout_ms, false)))
 }
 
 /// WAITAOF, of a server without such a file.
@@ -242,12 +242,14 @@ fn waitaof(session: &Session, env: &Env, args: &Args) -> Result<Request, Error> 
             "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
         ));
     }
-    Ok(Request::Wait(Wait { offset: known(session), replicas, timeout_ms, of_logs: true }))
+    Ok(Request::Wait(wait_for(session, replicas, timeout_ms, true)))
 }
 
-/// The end of what a client has written, if that was asked for before and it has written nothing since.
-fn known(session: &Session) -> Option<u64> {
-    (!session.has_written).then_some(session.waited_offset)
+/// For the end of what a client has written, which is known if that was asked for before and it has written
+/// nothing since.
+fn wait_for(session: &Session, replicas: i64, timeout_ms: u64, of_logs: bool) -> Wait {
+    let offset = (!session.has_written).then_some(session.waited_offset);
+    Wait { id: session.id, offset, replicas, timeout_ms, of_logs }
 }
 
 fn timeout_ms(text: &[u8], env: &Env) -> Result<u64, Error> {

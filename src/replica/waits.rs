@@ -14,6 +14,7 @@ pub struct Waits<A> {
 
 #[derive(Debug)]
 struct Waiter<A> {
+    id: u64,
     asker: A,
     /// How much of the shards' journals has to be in the stream for all that it has written to be.
     bound: Option<u64>,
@@ -53,9 +54,11 @@ impl<A> Default for Waits<A> {
 
 impl<A> Waits<A> {
     /// Lets somebody wait until so many replicas have acknowledged an offset, or so many milliseconds; 0
-    /// for ever. If no offset is said, it is that of the end of what has been written by now.
+    /// for ever. If no offset is said, it is that of the end of what has been written by now. `id` is for
+    /// [`Waits::take`].
     pub fn ask(
         &mut self,
+        id: u64,
         asker: A,
         offset: Option<u64>,
         wanted: i64,
@@ -67,7 +70,7 @@ impl<A> Waits<A> {
             ms => now_ms.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX)),
         };
         self.is_asking |= offset.is_some();
-        self.waiters.push(Waiter { asker, bound: None, offset, wanted, until_ms });
+        self.waiters.push(Waiter { id, asker, bound: None, offset, wanted, until_ms });
     }
 
     /// Whether nobody waits.
@@ -119,6 +122,13 @@ impl<A> Waits<A> {
         answered
     }
 
+    /// Takes one, with the offset that it waits for, if that is known.
+    pub fn take(&mut self, id: u64) -> Option<(A, Option<u64>)> {
+        let place = self.waiters.iter().position(|waiter| waiter.id == id)?;
+        let waiter = self.waiters.remove(place);
+        Some((waiter.asker, waiter.offset))
+    }
+
     /// Takes everybody: the role changes, and there are no replicas to wait for any more.
     pub fn take_all(&mut self) -> Vec<A> {
         self.is_asking = false;
@@ -137,9 +147,9 @@ mod tests {
     #[test]
     fn an_acknowledgement_answers_those_for_whom_it_is_enough() {
         let mut waits = Waits::default();
-        waits.ask('a', Some(10), 1, 0, 0);
-        waits.ask('b', Some(20), 1, 1000, 0);
-        waits.ask('c', Some(10), 2, 500, 0);
+        waits.ask(1, 'a', Some(10), 1, 0, 0);
+        waits.ask(2, 'b', Some(20), 1, 1000, 0);
+        waits.ask(3, 'c', Some(10), 2, 500, 0);
         assert!(waits.take_asking() && !waits.take_asking());
         let acknowledged = |up_to: u64| move |offset: u64| i64::from(offset <= up_to);
         assert_eq!(waits.take_answered(0, 30, acknowledged(9)), []);
@@ -154,11 +164,11 @@ mod tests {
     #[test]
     fn who_has_written_waits_for_the_end_of_that() {
         let mut waits = Waits::default();
-        waits.ask('a', None, 0, 0, 0);
+        waits.ask(4, 'a', None, 0, 0, 0);
         assert!(waits.is_locating() && !waits.take_asking());
         waits.locate(at(7, 5, 100));
         // What others write meanwhile does not put it off.
-        waits.ask('b', None, 1, 50, 0);
+        waits.ask(5, 'b', None, 1, 50, 0);
         waits.locate(at(9, 6, 110));
         assert_eq!(waits.take_answered(0, 110, |_| 5), []);
         waits.locate(at(12, 7, 120));
@@ -173,7 +183,7 @@ mod tests {
     #[test]
     fn who_is_answered_at_once_needs_nobody_to_be_asked() {
         let mut waits = Waits::default();
-        waits.ask((), Some(10), 0, 0, 0);
+        waits.ask(6, (), Some(10), 0, 0, 0);
         assert_eq!(waits.take_answered(0, 10, |_| 3).len(), 1);
         assert!(!waits.take_asking());
     }
@@ -181,8 +191,18 @@ mod tests {
     #[test]
     fn a_change_of_role_ends_all_waits() {
         let mut waits = Waits::default();
-        (1..=3).for_each(|asker| waits.ask(asker, Some(10), 1, 0, 0));
+        (1..=3).for_each(|asker| waits.ask(asker, asker, Some(10), 1, 0, 0));
         assert_eq!(waits.take_all(), [1, 2, 3]);
         assert!(waits.is_empty() && !waits.take_asking());
+    }
+
+    #[test]
+    fn one_that_is_taken_is_not_answered() {
+        let mut waits = Waits::default();
+        (1..=3).for_each(|id| waits.ask(id, id, (id != 2).then_some(id * 10), 1, 0, 0));
+        assert_eq!((waits.take(2), waits.take(2), waits.take(4)), (Some((2, None)), None, None));
+        assert_eq!(waits.take(3), Some((3, Some(30))));
+        let answered = waits.take_answered(0, 100, |_| 1);
+        assert_eq!(answered.iter().map(|one| one.asker).collect::<Vec<_>>(), [1]);
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Clients {
     resumed: Vec<ClientKey>,
     /// Clients whose next command waits for the end of a CLIENT PAUSE, in the order they came.
     postponed: Vec<ClientKey>,
+    /// How many wait in a command.
+    pub(super) waiting: usize,
     /// How many of them watch keys.
     watching: u64,
     /// What they have subscribed to.
@@ -63,6 +65,7 @@ impl Clients {
         if client.session.postponed {
             self.postponed.retain(|other| *other != key);
         }
+        self.waiting -= usize::from(client.session.waits);
         Some(client)
     }
 
@@ -216,9 +219,9 @@ impl Clients {
         self.postponed.push(key);
     }
 
-    /// How many clients wait for the end of a pause.
-    pub(super) fn postponed(&self) -> usize {
-        self.postponed.len()
+    /// How many clients wait in a command, or for the end of a pause.
+    pub(super) fn blocked(&self) -> usize {
+        self.waiting + self.postponed.len()
     }
 
     /// Lets everybody go on who waited for the end of a pause, in the order they came.

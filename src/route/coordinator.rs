@@ -566,6 +566,7 @@ fn conclude(txn: Txn, reply: &ReplyBuf, layout: &Layout, cx: &mut Context) {
     if let Some(state) = cx.clients.get_mut(client)
         && std::mem::take(&mut state.held)
     {
+        state.session.db_after = None;
         cx.clients.resume(client);
     }
 }

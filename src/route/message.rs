@@ -62,6 +62,10 @@ pub enum Message {
 pub enum Said {
     /// A line.
     Line(&'static str),
+    /// An error, after which the connection is closed.
+    Parting(&'static str),
+    /// How many clients it was about.
+    Count(i64),
     /// What WAIT has come to: the offset it was about, how many replicas have acknowledged that, and
     /// with WAITAOF how many logs of this server's own hold it.
     Waited {

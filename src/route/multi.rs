@@ -9,11 +9,19 @@ use super::node::Node;
 use super::observer::Measured;
 use super::transaction::Goal;
 use crate::base::error::Error;
-use crate::command::{Command, Control, flag};
+use crate::base::number::parse_u64;
+use crate::command::{Call, Command, Control, flag};
 use crate::resp::{Args, Reply, Span};
 use crate::session::{ReplyMode, Watch};
 use std::collections::HashSet;
 use std::sync::Arc;
+
+/// The database that a call selects, if it does.
+fn selected(call: &Call) -> Option<usize> {
+    let args = Args::new(&call.bytes, &call.spans);
+    let index = (call.command.name == "SELECT").then(|| parse_u64(args.at(0)))?;
+    index.and_then(|index| usize::try_from(index).ok())
+}
 
 impl Node {
     pub(super) fn control(
@@ -127,6 +135,11 @@ impl Node {
             return;
         }
         client.session.traffic.commands += queue.calls.len() as u64;
+        if client.session.is_primary {
+            let databases = usize::from(self.config.databases());
+            let mut selected = queue.calls.iter().rev().filter_map(selected);
+            client.session.db_after = selected.find(|db| *db < databases);
+        }
         if self.is_monitored {
             self.show_all(key, &queue.calls, command);
         }

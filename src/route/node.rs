@@ -27,6 +27,7 @@ use crate::base::clock::Now;
 use crate::base::slot::Layout;
 use crate::base::{doing, limits};
 use crate::command::Call;
+use crate::command::persistence::Request;
 use crate::config::Config;
 use crate::config::typed::{KeyspaceEvents, PipelineOrder};
 use crate::instance::monitors::Monitor;
@@ -336,7 +337,7 @@ impl Node {
         metrics.subscribers.set(self.clients.subscribers());
         metrics.freed.set(stats.freed);
         metrics.pending_frees.set(shard.pending_frees() as u64);
-        metrics.blocked.set(self.clients.postponed() as u64);
+        metrics.blocked.set(self.clients.blocked() as u64);
         let (instance, number) = (&self.instance, self.number);
         shard.take_changed(|db, keys, volatile| {
             let database = instance.metrics.database(number, db);
@@ -373,6 +374,10 @@ impl Node {
             self.end_monitor(key);
         }
         self.unwatch(std::mem::take(&mut session.watched));
+        if session.waits {
+            let request = Request::EndWait { id: session.id, is_error: false };
+            self.post.say(LEADER, Message::Request(request, None));
+        }
         self.hear_local();
         Some(session)
     }

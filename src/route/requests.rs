@@ -21,7 +21,7 @@ use crate::command::{Command, Effect, Outcome};
 use crate::instance::replication::Primary;
 use crate::metrics::error_code;
 use crate::resp::{Args, Reply, ReplyBuf};
-use crate::session::{Env, ReplyMode, Session};
+use crate::session::{Close, Env, ReplyMode, Session};
 
 /// The shard that leads.
 pub const LEADER: usize = 0;
@@ -67,6 +67,8 @@ impl Node {
         client.held = true;
         if let Request::Wait(_) = request {
             client.session.has_written = false;
+            client.session.waits = true;
+            self.clients.waiting += 1;
         }
         let (shard, began) = (self.number, ticks::now());
         let asker = Asker { shard, client: key, seq, command, began };
@@ -118,11 +120,15 @@ impl Node {
 pub(super) fn answered(asker: Asker, answer: Result<Said, Error>, cx: &mut Context) {
     let Some(client) = cx.clients.get_mut(asker.client) else { return };
     client.held = false;
+    let waited = std::mem::take(&mut client.session.waits);
     let (mut out, resp3) = (ReplyBuf::default(), client.session.resp3);
     let ran = match answer {
         Ok(said) => {
             if let Said::Waited { offset, .. } = said {
                 client.session.waited_offset = offset;
+            }
+            if let Said::Parting(_) = said {
+                client.session.close = Close::AfterReplies;
             }
             write(&said, &mut Reply::new(&mut out, resp3));
             Ran::Fine
@@ -133,6 +139,7 @@ pub(super) fn answered(asker: Asker, answer: Result<Said, Error>, cx: &mut Conte
         }
     };
     let took = ticks::now().saturating_sub(asker.began);
+    cx.clients.waiting -= usize::from(waited);
     cx.observer.count_as(asker.command, ran, took);
     cx.clients.keep_promise(asker.client, asker.seq, &out, (0, out.mark()));
     cx.clients.resume(asker.client);
@@ -141,6 +148,8 @@ pub(super) fn answered(asker: Asker, answer: Result<Said, Error>, cx: &mut Conte
 fn write(said: &Said, reply: &mut Reply) {
     match *said {
         Said::Line(line) => reply.simple(line),
+        Said::Parting(text) => reply.error_text(text),
+        Said::Count(count) => reply.integer(count),
         Said::Waited { replicas, logs: None, .. } => reply.integer(replicas),
         Said::Waited { replicas, logs: Some(logs), .. } => {
             reply.array(2);
@@ -186,6 +195,12 @@ pub(super) fn ask_inside(
             let primary = Primary::new(host.clone(), port);
             env.instance.tell_replication(|state| state.primary = Some(primary));
             (Request::Follow { host, port }, "OK")
+        }
+        // It happens after the transaction: whom it will find is not known yet.
+        request @ Request::EndWait { .. } => {
+            post.say(LEADER, Message::Request(request, None));
+            reply.integer(0);
+            return Ok(Effect::Read);
         }
         request @ (Request::Lead | Request::Failover { .. } | Request::AbortFailover) => {
             (request, "OK")

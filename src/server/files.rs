@@ -31,6 +31,9 @@ const DEPTH: usize = 4;
 
 /// What a file's other name ends with, behind the process that writes it.
 const TEMPORARY: &str = ".tmp";
+/// How often one process may be writing, or removing, the file of one name at a time. (One that was given up
+/// goes in its own time, while the next has begun.)
+const TEMPORARIES: usize = 16;
 
 /// How a file is accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +84,7 @@ impl AtomicFile {
     pub async fn create(path: &Path) -> io::Result<AtomicFile> {
         // glommio opens nothing by a name that is relative to the working directory.
         let path = &std::path::absolute(path)?;
-        let temporary = temporary_of(path).ok_or(io::ErrorKind::InvalidInput)?;
-        std::fs::File::create(&temporary)?;
+        let temporary = create_temporary_of(path)?;
         let access = Access::of(&temporary);
         AtomicFile::create_as(path, temporary, access).await
     }
@@ -162,16 +164,36 @@ impl Replaced {
 }
 
 /// The other name of a file while this process writes it.
-fn temporary_of(path: &Path) -> Option<PathBuf> {
-    let mut name = path.file_name()?.to_owned();
-    name.push(format!(".{}{TEMPORARY}", std::process::id()));
-    Some(path.with_file_name(name))
+/// The other names that a file can have while this process writes it.
+fn temporaries_of(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let names = path.file_name().into_iter().flat_map(|name| {
+        (0..TEMPORARIES).map(move |number| {
+            let number = if number == 0 { String::new() } else { format!(".{number}") };
+            let mut name = name.to_owned();
+            name.push(format!(".{}{number}{TEMPORARY}", std::process::id()));
+            name
+        })
+    });
+    names.map(|name| path.with_file_name(name))
+}
+
+/// Creates the first of those that is not there.
+fn create_temporary_of(path: &Path) -> io::Result<PathBuf> {
+    let mut error = io::Error::from(io::ErrorKind::InvalidInput);
+    for temporary in temporaries_of(path) {
+        match std::fs::File::create_new(&temporary) {
+            Ok(_) => return Ok(temporary),
+            Err(refused) if refused.kind() == io::ErrorKind::AlreadyExists => error = refused,
+            Err(refused) => return Err(refused),
+        }
+    }
+    Err(error)
 }
 
 /// Removes what this process has written so far of the file at a path, if it is writing it: the process
 /// is about to end, whatever its tasks are doing.
 pub fn remove_unfinished(path: &Path) {
-    if let Some(temporary) = temporary_of(path) {
+    for temporary in temporaries_of(path) {
         // If it is not there, nothing was being written.
         let _ = std::fs::remove_file(temporary);
     }
@@ -200,7 +222,10 @@ pub fn remove_left_over(path: &Path) {
 /// The process that writes a file of a name under this other name, if it is one.
 fn writer_of(other: &[u8], name: &[u8]) -> Option<u32> {
     let rest = other.strip_prefix(name)?.strip_prefix(b".")?;
-    str::from_utf8(rest.strip_suffix(TEMPORARY.as_bytes())?).ok()?.parse().ok()
+    let numbers = str::from_utf8(rest.strip_suffix(TEMPORARY.as_bytes())?).ok()?;
+    let (process, number) = numbers.split_once('.').unwrap_or((numbers, "0"));
+    number.parse::<usize>().ok()?;
+    process.parse().ok()
 }
 
 /// Removes a file, if it is there.
@@ -359,13 +384,30 @@ mod tests {
             // The first process lives as long as anything does; the other number no process has.
             let others =
                 ["dump.rdb.1.tmp", "dump.rdb.4194999", "dump.rdb.x.tmp", "other.4194999.tmp"];
-            for name in others.iter().copied().chain([own.as_str(), "dump.rdb.4194999.tmp"]) {
+            let dead = ["dump.rdb.4194999.tmp", "dump.rdb.4194999.3.tmp", own.as_str()];
+            for name in others.iter().copied().chain(dead) {
                 std::fs::write(place.join(name), "half").expect("a file");
             }
             remove_left_over(&place.join("dump.rdb"));
             let mut left = names(&place);
             left.sort();
             assert_eq!(left, others);
+        });
+    }
+
+    #[test]
+    fn one_that_is_given_up_takes_no_other_with_it() {
+        run("twice", |place| async move {
+            let path = place.join("dump");
+            let first = AtomicFile::create(&path).await.expect("a file");
+            let mut second = AtomicFile::create(&path).await.expect("another");
+            second.append(b"second").await.expect("append");
+            first.discard().await;
+            let third = AtomicFile::create(&path).await.expect("one more");
+            second.commit().await.map(drop).expect("it is there");
+            drop(third);
+            assert_eq!(names(&place), ["dump"]);
+            assert_eq!(std::fs::read(&path).expect("a file"), b"second");
         });
     }
 

@@ -538,8 +538,10 @@ impl ShardLoop {
                     return self.release(at);
                 }
                 let client = connection.client;
+                // Who waits in a command may do so for ever, and has gone.
                 let pending = self.node.client(client).is_some_and(|client| {
-                    client.held || !client.replies.is_empty() || client.replies.outstanding() > 0
+                    let is_owed = !client.replies.is_empty() || client.replies.outstanding() > 0;
+                    !client.session.waits && (client.held || is_owed)
                 });
                 if !pending && !self.is_arriving(at) && !self.connections[at as usize].is_sending {
                     self.close(at);

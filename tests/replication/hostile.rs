@@ -7,8 +7,8 @@ use crate::support::{Client, Value, wait_until};
 use redshard::rdb::{Checksum, Version, Writer};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +24,11 @@ struct Impostor {
 
 impl Impostor {
     fn new(play: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Impostor {
+        Impostor::of(move |stream, _| play(stream))
+    }
+
+    /// The same, told from which byte on each connection wants the stream.
+    fn of(play: impl Fn(&mut TcpStream, i64) + Send + Sync + 'static) -> Impostor {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("listen");
         let port = listener.local_addr().expect("an address").port();
         let (connections, play) = (Arc::new(AtomicUsize::new(0)), Arc::new(play));
@@ -34,8 +39,8 @@ impl Impostor {
                 let play = Arc::clone(&play);
                 thread::spawn(move || {
                     let mut stream = stream;
-                    if introduce(&stream).is_some() {
-                        play(&mut stream);
+                    if let Some(from) = introduce(&stream) {
+                        play(&mut stream, from);
                     }
                 });
             }
@@ -48,8 +53,8 @@ impl Impostor {
     }
 }
 
-/// Answers everything up to PSYNC.
-fn introduce(stream: &TcpStream) -> Option<()> {
+/// Answers everything up to PSYNC, and returns from which byte on that wants the stream.
+fn introduce(stream: &TcpStream) -> Option<i64> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut writer = stream.try_clone().ok()?;
     loop {
@@ -65,7 +70,7 @@ fn introduce(stream: &TcpStream) -> Option<()> {
         }
         match words[0].as_str() {
             "PING" => writer.write_all(b"+PONG\r\n").ok()?,
-            "PSYNC" => return Some(()),
+            "PSYNC" => return words[2].parse().ok(),
             _ => writer.write_all(b"+OK\r\n").ok()?,
         }
     }
@@ -254,6 +259,65 @@ fn commands_that_fail_do_not_end_the_stream() {
             field(&mut client, "replication", "replication_failed_commands") == "3"
         });
         assert_eq!(field(&mut client, "replication", "master_link_status"), "up");
+    }
+}
+
+/// A link that is lost right behind a transaction that selects another database goes on in that one.
+#[test]
+fn a_stream_goes_on_in_the_database_that_a_transaction_has_selected() {
+    const FIRST: i64 = 101;
+    const ROUNDS: usize = 60;
+    for shards in [1, 4] {
+        let said: Mutex<(Vec<u8>, usize)> = Mutex::default();
+        let impostor = Impostor::of(move |stream, from| {
+            let mut said = said.lock().expect("nobody has panicked");
+            let (said, round) = &mut *said;
+            let known = match usize::try_from(from - FIRST) {
+                Ok(known) => {
+                    say(stream, &[b"+CONTINUE\r\n"]);
+                    known
+                }
+                // It has yet to follow this one.
+                Err(_) => {
+                    let file = file();
+                    full(stream, &[b"$", file.len().to_string().as_bytes(), b"\r\n", &file]);
+                    0
+                }
+            };
+            if *round < ROUNDS {
+                *round += 1;
+                let (key, other) = (format!("k{round}"), format!("{round}k"));
+                let db = (*round % 3).to_string();
+                for words in [
+                    &[b"SET", key.as_bytes(), b"1"][..],
+                    &[b"MULTI"],
+                    &[b"SELECT", db.as_bytes()],
+                    &[b"SET", key.as_bytes(), b"2"],
+                    &[b"SET", other.as_bytes(), b"2"],
+                    &[b"EXEC"],
+                ] {
+                    said.extend_from_slice(&encode(words));
+                }
+                say(stream, &[&said[known..]]);
+                // What it has said meanwhile is read, so that what was sent arrives.
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+                let _ = stream.read_to_end(&mut Vec::new());
+            } else {
+                say(stream, &[&said[known..], &encode(&[b"SET", b"last", b"1"])]);
+                thread::sleep(Duration::from_secs(60));
+            }
+        });
+        let server = Node::start(&Kind::Redshard(shards), &[]);
+        let mut client = server.client();
+        client.check(&format!("REPLICAOF 127.0.0.1 {}", impostor.port), Value::Simple("OK".into()));
+        client.wait_for("GET last", Value::Bulk(b"1".to_vec()));
+        for round in 1..=ROUNDS {
+            let (before, db) = ((round - 1) % 3, round % 3);
+            client.check(&format!("SELECT {before}"), Value::Simple("OK".into()));
+            client.check(&format!("GET k{round}"), Value::Bulk(b"1".to_vec()));
+            client.check(&format!("SELECT {db}"), Value::Simple("OK".into()));
+            client.check(&format!("GET k{round}"), Value::Bulk(b"2".to_vec()));
+        }
     }
 }
 

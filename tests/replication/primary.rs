@@ -244,6 +244,46 @@ fn who_goes_in_the_middle_of_its_snapshot_is_no_trouble() {
     }
 }
 
+/// A replica whose own link is lost just as it begins to serve a sync serves it all the same.
+#[test]
+fn a_link_that_is_lost_as_a_sync_begins_is_no_trouble() {
+    let primary = ours(1, &[]);
+    fill(&primary, 20_000);
+    let middle = ours(4, &[]);
+    middle.follow(&primary);
+    let last = ours(1, &[]);
+    let (mut of_middle, mut of_last) = (middle.client(), last.client());
+    for round in 0..60 {
+        of_last.check("REPLICAOF NO ONE", Value::Simple("OK".into()));
+        of_last.check("FLUSHALL", Value::Simple("OK".into()));
+        of_last
+            .check(&format!("REPLICAOF 127.0.0.1 {}", middle.port()), Value::Simple("OK".into()));
+        std::thread::sleep(Duration::from_micros(round * 500));
+        of_middle.cmd(&["CLIENT", "KILL", "TYPE", "primary"]);
+        primary.client().cmd(&["SET", &format!("round:{round}"), "v"]);
+        last.wait_for_link();
+    }
+    middle.wait_for_link();
+    assert_equal(&primary, &last);
+}
+
+/// The server's own end waits for no replica that does not take what it is sent.
+#[test]
+fn a_sync_that_stands_still_does_not_hold_up_the_servers_end() {
+    for diskless in ["yes", "no"] {
+        let mut primary = ours(2, &["--repl-diskless-sync", diskless]);
+        fill(&primary, 200_000);
+        let (stuck, line) = ask(&primary);
+        assert!(line.starts_with(b"FULLRESYNC"), "{line:?}");
+        let Node::Ours(process) = &mut primary else { unreachable!("it is ours") };
+        process.signal(15);
+        process.wait_exit();
+        let log = process.log();
+        assert!(log.contains("bye bye") && !log.contains("gives up"), "{log}");
+        drop(stuck);
+    }
+}
+
 /// A replica that does not take its stream is let go of as soon as it is too far behind.
 #[test]
 fn the_backlog_grows_no_further_than_the_limit() {

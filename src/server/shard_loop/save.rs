@@ -501,6 +501,9 @@ impl ShardLoop {
             if matches!(save.purpose, Purpose::Replicas) {
                 self.snapshot_is_cut(position);
             }
+        } else if matches!(save.purpose, Purpose::Replicas) {
+            // Nobody could follow from a place that is not known.
+            self.cancel_save_for_replicas();
         }
         true
     }

@@ -139,7 +139,7 @@ impl ShardLoop {
     /// What comes is not run.
     fn begin_stop(&mut self, number: u64) {
         self.load.cut_short();
-        self.cut_transfer_short();
+        self.cut_syncs_short();
         self.stop = Some(Stop {
             number,
             phase: Phase::Drain,

@@ -158,8 +158,10 @@ impl ShardLoop {
         true
     }
 
-    /// The server is about to end: what comes is not taken any more, and would be waited for.
-    pub(in super::super) fn cut_transfer_short(&mut self) {
+    /// The server is about to end: neither what comes of whole data is waited for, nor that replicas take
+    /// what they get.
+    pub(in super::super) fn cut_syncs_short(&mut self) {
+        self.part_with_those_that_sync("The server is about to end");
         if let Some(Following { stage: Stage::ToFile(file), .. }) = self.following()
             && !file.is_whole
         {

@@ -22,6 +22,7 @@ mod snapshots;
 mod streaming;
 
 use super::ShardLoop;
+use crate::base::error::Error;
 use crate::command::Command;
 use crate::command::persistence::{
     FOLLOW_ORDER, JOURNAL_OFF, JOURNAL_ON, LEAD_ORDER, Request, Wait,
@@ -32,6 +33,7 @@ use crate::instance::replication as shown;
 use crate::persist::loader::Said;
 use crate::replica::backlog::Backlog;
 use crate::replica::history::History;
+use crate::replica::waits::Answered;
 use crate::route::message::{self, Asker};
 use crate::route::node::Node;
 use crate::route::stream::Merged;
@@ -360,11 +362,12 @@ impl ShardLoop {
     pub(super) fn take_position(&mut self) -> Option<Option<Position>> {
         let Some(state) = &mut self.replication else { return Some(None) };
         if let Some(following) = &state.following {
-            let (client, is_streaming) = (following.client, following.is_streaming());
+            let client = following.client;
             let (id, db) = (state.history.id.clone(), state.stream_db);
+            // Whether the link is up or not, that is what there is.
             let position = Position { id, offset: following.applied, db };
             self.node.go_on(client);
-            return Some(is_streaming.then_some(position));
+            return Some(Some(position));
         }
         if state.barriers > 0 {
             return None;
@@ -392,6 +395,7 @@ impl ShardLoop {
             Request::Follow { host, port } => self.follow_server(host, port, asker),
             Request::Lead => self.lead(asker),
             Request::Wait(wait) => self.wait_for_replicas(wait, asker),
+            Request::EndWait { id, is_error } => self.end_wait(id, is_error, asker),
             Request::Failover { to, force, timeout_ms } => {
                 self.begin_failover(to, force, timeout_ms, asker);
             }
@@ -450,7 +454,7 @@ impl ShardLoop {
         tracing::info!("REPLICAOF {host}:{port} enabled");
         let primary = shown::Primary::new(host.clone(), port);
         self.instance.tell_replication(|state| state.primary = Some(primary));
-        self.part_with_those_that_sync();
+        self.part_with_those_that_sync("Another server is followed from now on");
         self.end_waits();
         self.part_with_primary();
         self.give_up_cut();
@@ -613,6 +617,28 @@ impl ShardLoop {
         let now_ms = now_ms(&self.node);
         if let Some(state) = &mut self.replication {
             state.primary.wait(asker, wait, now_ms);
+        }
+    }
+
+    /// CLIENT UNBLOCK: who waits is answered as if its time were over, or with an error.
+    fn end_wait(&mut self, id: u64, is_error: bool, asker: Option<Asker>) {
+        let ended = self.replication.as_mut().and_then(|state| {
+            let (end, primary) = (state.history.offset, &mut state.primary);
+            primary.end_wait(id, end)
+        });
+        let count = i64::from(ended.is_some());
+        match ended {
+            Some(Answered { asker: (waiter, _), .. }) if is_error => {
+                let text = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+                self.answer(Some(waiter), Err(Error::text(text)));
+            }
+            Some(Answered { asker: (waiter, of_logs), offset, replicas }) => {
+                self.answer_wait(waiter, of_logs, offset, replicas);
+            }
+            None => {}
+        }
+        if let Some(asker) = asker {
+            self.node.answer(asker, Ok(message::Said::Count(count)));
         }
     }
 

@@ -12,7 +12,6 @@
 use super::super::{ShardLoop, upkeep};
 use super::now_ms;
 use super::snapshots::{FromFile, Snapshot};
-use crate::base::error::Error;
 use crate::command::persistence::Wait;
 use crate::config::Config;
 use crate::config::typed::{ClientClass, OutputLimit};
@@ -23,7 +22,7 @@ use crate::replica::primary::{Acknowledged, Due, Replica, Stage};
 use crate::replica::waits::{Answered, Progress, Waits};
 use crate::resp::ReplyBuf;
 use crate::route::client::ClientKey;
-use crate::route::message::Asker;
+use crate::route::message::{Asker, Said};
 use crate::route::requests::LEADER;
 use crate::server::ring::Outgoing;
 use crate::session::Sync;
@@ -92,7 +91,15 @@ impl Primary {
     /// A client waits.
     pub(super) fn wait(&mut self, asker: Asker, wait: Wait, now_ms: i64) {
         let asker = (asker, wait.of_logs);
-        self.waits.ask(asker, wait.offset, wait.replicas, wait.timeout_ms, now_ms);
+        self.waits.ask(wait.id, asker, wait.offset, wait.replicas, wait.timeout_ms, now_ms);
+    }
+
+    /// A client waits no longer, if it has: what it would be answered now, where the stream has come to
+    /// `end`.
+    pub(super) fn end_wait(&mut self, id: u64, end: u64) -> Option<Answered<(Asker, bool)>> {
+        let (asker, offset) = self.waits.take(id)?;
+        let offset = offset.unwrap_or(end);
+        Some(Answered { asker, offset, replicas: self.acknowledged(offset) })
     }
 }
 
@@ -387,11 +394,9 @@ impl ShardLoop {
         self.part_with(|_| true, why);
     }
 
-    /// Another server is about to be followed. Those that have all of the stream so far may stay: it may go
-    /// on where it is.
-    pub(super) fn part_with_those_that_sync(&mut self) {
-        let syncs = |replica: &Replica| replica.stage() != Stage::Online;
-        self.part_with(syncs, "Another server is followed from now on");
+    /// Lets go of those that have yet to follow the stream. The others may stay: it may go on where it is.
+    pub(super) fn part_with_those_that_sync(&mut self, why: &str) {
+        self.part_with(|replica| replica.stage() != Stage::Online, why);
     }
 
     fn part_with(&mut self, which: impl Fn(&Replica) -> bool, why: &str) {
@@ -510,7 +515,7 @@ impl ShardLoop {
         for (asker, _) in primary.waits.take_all() {
             let text = "UNBLOCKED force unblock from blocking operation, instance state changed \
                         (master -> replica?)";
-            self.answer(Some(asker), Err(Error::text(text)));
+            self.node.answer(asker, Ok(Said::Parting(text)));
         }
     }
 }

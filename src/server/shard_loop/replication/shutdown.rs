@@ -6,7 +6,7 @@ use super::failover::Hush;
 use super::now_ms;
 use crate::base::error::Error;
 use crate::instance::Shutdown;
-use crate::replica::primary::Replica;
+use crate::replica::primary::{Replica, Stage};
 use crate::route::message::Asker;
 
 /// A stop that waits for replicas.
@@ -18,6 +18,11 @@ pub(super) struct Farewell {
     end: Option<u64>,
 }
 
+/// Whether the end waits for a replica: one that has yet to get all data would have the rest of it waited for.
+fn is_awaited(replica: &Replica) -> bool {
+    replica.wants_stream() && replica.stage() == Stage::Online
+}
+
 impl ShardLoop {
     /// The server is to end, when replicas have what they lack.
     pub(in super::super) fn shut_down(&mut self, how: Shutdown) {
@@ -27,7 +32,7 @@ impl ShardLoop {
         if state.farewell.is_some() {
             return;
         }
-        let is_awaited = state.primary.followers.iter().any(|one| one.replica.wants_stream());
+        let is_awaited = state.primary.followers.iter().any(|one| is_awaited(&one.replica));
         if how.now || timeout_ms == 0 || !is_awaited {
             self.instance.request_stop(how);
             return self.instance.end_stop_wish();
@@ -78,7 +83,7 @@ impl ShardLoop {
         }
         let Some(state) = &mut self.replication else { return };
         let replicas = state.primary.followers.iter().map(|follower| &follower.replica);
-        let awaited: Vec<&Replica> = replicas.filter(|one| one.wants_stream()).collect();
+        let awaited: Vec<&Replica> = replicas.filter(|one| is_awaited(one)).collect();
         let lags = |one: &&&Replica| end.is_none_or(|end| !one.has(end));
         let lagging: Vec<&&Replica> = awaited.iter().filter(lags).collect();
         if !lagging.is_empty() && now_ms < until_ms {

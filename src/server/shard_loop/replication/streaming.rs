@@ -60,7 +60,7 @@ impl ShardLoop {
         }
         let mut forwarded = std::mem::replace(&mut following.unmarked, begun.to_vec());
         forwarded.extend_from_slice(whole);
-        state.stream_db = client.session.db;
+        state.stream_db = client.session.db_after.unwrap_or(client.session.db);
         following.dispatched += forwarded.len() as u64;
         following.marks.push_back((client.replies.progress().0, following.dispatched));
         if heard_ms - following.asked_ms < EAGER_MS && following.owed.is_none() {
@@ -77,8 +77,10 @@ impl ShardLoop {
         };
         let Some(client) = self.node.client_mut(following.client) else { return };
         let at = following.at as usize;
-        if client.session.close != Close::No {
-            return self.lose_link("its stream cannot be understood");
+        match client.session.close {
+            Close::No => {}
+            Close::AfterReplies => return self.lose_link("its stream cannot be understood"),
+            Close::Now => return self.lose_link("it was closed here"),
         }
         let (_, kept) = client.replies.progress();
         while let Some((promise, offset)) = following.marks.front()
